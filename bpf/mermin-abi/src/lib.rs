@@ -1,0 +1,1 @@
+//! Structs and constants shared with the kernel programs.

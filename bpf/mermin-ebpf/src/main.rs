@@ -1,0 +1,2 @@
+//! The kernel programs (built for the BPF target by `cargo xtask ebpf`).
+fn main() {}

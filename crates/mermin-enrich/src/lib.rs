@@ -1,0 +1,1 @@
+//! Names for the ends of a flow.

@@ -1,0 +1,1 @@
+//! Outputs: text, JSON lines, log events; the attribute table.

@@ -1,0 +1,145 @@
+//! The one currency upstream of the flow table.
+//!
+//! An observation says that packets of one flow key were seen at one observation point: one packet, or the sum of
+//! several (a segmented buffer, a kernel-side aggregate). Every source makes them, the packet reader orients them
+//! and chooses their shard, a flow worker adds them to the flow table.
+//!
+//! The layout is two cache lines without indirection because batches of observations are handed between threads;
+//! words of addresses and ports are in network byte order, so comparing and hashing them needs no conversion.
+
+use crate::tally::Tally;
+
+/// What the ports field of an [`Observation`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum PortForm {
+    /// Nothing: the protocol has none, or they were not in the captured bytes, or the packet is an unresolved fragment.
+    Absent = 0,
+    /// Ports of TCP, UDP or SCTP.
+    Ports = 1,
+    /// Type and code of ICMP or ICMPv6, each in the place of a port.
+    IcmpTypeCode = 2,
+}
+
+/// Where a packet stands within its datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FragmentPosition {
+    /// The packet is the whole datagram.
+    Whole = 0,
+    /// The first fragment: it has the transport header.
+    First = 1,
+    /// A later fragment: no transport header.
+    Later = 2,
+}
+
+/// No VLAN tag.
+pub const NO_VLAN: u16 = 0xffff;
+
+/// Packets ≥ 1 of one flow key, seen at one observation point.
+///
+/// Times are nanoseconds since 1970, UTC. `start` ≤ `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Observation {
+    /// Source (first two words) and destination as on the wire, in network byte order; IPv4 in the low half of the
+    /// first word of each, the rest zero.
+    pub addresses: [u64; 4],
+    /// Time of the last packet.
+    pub end: u64,
+    /// IP bytes (RFC 7012 `octetDeltaCount`) of all packets.
+    pub bytes: u64,
+    /// Bytes on the link of all packets.
+    pub frame_bytes: u64,
+    /// Source and destination port, each in network byte order; ICMP type and code widened to 16 bits.
+    pub ports: [u16; 2],
+    /// Packets on the wire.
+    pub packets: u32,
+
+    /// The source's watermark when this observation was read; set by the packet reader.
+    pub watermark: u64,
+    /// Time of the first packet.
+    pub start: u64,
+    /// Bytes of the buffers (socket buffers or frames) that carried the packets, as counted at the source's entry.
+    pub buffer_bytes: u64,
+    /// Those buffers. A segmented buffer is one buffer and many packets.
+    pub buffers: u32,
+    /// Hash of the flow key; set by the packet reader.
+    pub hash: u32,
+    /// Datagram identification of a fragment.
+    pub fragment_id: u32,
+    /// Destination and source MAC address of the first packet, as on the wire; zero where the link has none.
+    pub macs: [u8; 12],
+    /// VLAN id of the outermost tag, or [`NO_VLAN`].
+    pub vlan: u16,
+    /// VLAN id of the second tag, or [`NO_VLAN`].
+    pub inner_vlan: u16,
+    /// Number of the observation point in [`crate::ObservationPoints`].
+    pub point: u16,
+    /// IANA protocol number of the transport.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub ip_version: u8,
+    /// What `ports` holds.
+    pub port_form: PortForm,
+    /// Set by the packet reader: the packets ran from the key's second end to its first.
+    pub reversed: bool,
+    /// Union of the TCP flags.
+    pub tcp_flags: u8,
+    /// Traffic class (DSCP and ECN) of the first packet.
+    pub traffic_class: u8,
+    /// TTL or hop limit of the first packet.
+    pub ttl: u8,
+    /// Where the packet stands within its datagram.
+    pub fragment: FragmentPosition,
+    /// Set by the packet reader.
+    pub shard: u8,
+    /// Whether `macs` says something.
+    pub has_macs: bool,
+}
+
+const _: () = assert!(size_of::<Observation>() == 128);
+
+impl Observation {
+    /// No packets of no flow: the base from which sources fill in what they know.
+    pub const EMPTY: Self = Self {
+        addresses: [0; 4],
+        end: 0,
+        bytes: 0,
+        frame_bytes: 0,
+        ports: [0; 2],
+        packets: 0,
+        watermark: 0,
+        start: 0,
+        buffer_bytes: 0,
+        buffers: 0,
+        hash: 0,
+        fragment_id: 0,
+        macs: [0; 12],
+        vlan: NO_VLAN,
+        inner_vlan: NO_VLAN,
+        point: 0,
+        protocol: 0,
+        ip_version: 4,
+        port_form: PortForm::Absent,
+        reversed: false,
+        tcp_flags: 0,
+        traffic_class: 0,
+        ttl: 0,
+        fragment: FragmentPosition::Whole,
+        shard: 0,
+        has_macs: false,
+    };
+
+    /// Its packets and bytes in the ledger's units.
+    #[inline]
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        Tally {
+            packets: u64::from(self.packets),
+            bytes: self.frame_bytes,
+            buffers: u64::from(self.buffers),
+            buffer_bytes: self.buffer_bytes,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Observation points (RFC 7011 section 2): an interface and, live, a hook.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+/// Which way a packet crosses an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// Into the host.
+    Ingress,
+    /// Out of the host.
+    Egress,
+}
+
+impl Hook {
+    /// The name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// An interface and, where the source knows it, the hook.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct ObservationPoint {
+    /// The interface's name; absent where a capture doesn't say.
+    pub interface: Option<Arc<str>>,
+    /// The kernel's interface index; absent in captures.
+    pub index: Option<u32>,
+    /// Absent in captures.
+    pub hook: Option<Hook>,
+}
+
+/// All points of a run: sources add, outputs look up. Points are never removed, so a number stays valid.
+#[derive(Debug, Default)]
+pub struct ObservationPoints {
+    inner: RwLock<Interned>,
+}
+
+#[derive(Debug, Default)]
+struct Interned {
+    points: Vec<Arc<ObservationPoint>>,
+    numbers: HashMap<Arc<ObservationPoint>, u16>,
+}
+
+impl ObservationPoints {
+    /// The number of a point: the same for equal points. Past 65 535 points, which no host has, further ones share
+    /// the last number.
+    pub fn number(&self, point: ObservationPoint) -> u16 {
+        let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(&number) = inner.numbers.get(&point) {
+            return number;
+        }
+        let Ok(number) = u16::try_from(inner.points.len()) else { return u16::MAX };
+        let point = Arc::new(point);
+        inner.points.push(Arc::clone(&point));
+        inner.numbers.insert(point, number);
+        number
+    }
+
+    /// The point of a number.
+    #[must_use]
+    pub fn get(&self, number: u16) -> Option<Arc<ObservationPoint>> {
+        let inner = self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        inner.points.get(usize::from(number)).map(Arc::clone)
+    }
+}

@@ -1,0 +1,61 @@
+//! A source's part of the first book: what it has seen, and the verdicts that it gave itself.
+
+use crate::tally::Tally;
+use mermin_wire::Unmetered;
+use std::collections::BTreeMap;
+
+/// Why a packet was lost before it was metered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// The ring buffer between kernel and reader had no room.
+    RingFull,
+    /// The kernel dropped it at the AF_PACKET socket.
+    SocketDrop,
+    /// The packet channel had no room and `enable_backpressure` is off.
+    PacketChannelFull,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::RingFull, Self::SocketDrop, Self::PacketChannelFull];
+
+    /// The key in the ledger's `lost`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::SocketDrop => "socket_drop",
+            Self::PacketChannelFull => "packet_channel_full",
+        }
+    }
+}
+
+/// Cumulative counts of one source since its start.
+///
+/// `seen` (in buffers) is raised at the source's entry, before anything is parsed; the others at its exits. Where
+/// the two differ, packets have vanished: `seen == in_flight + Σ unmetered + Σ lost + handed to the sink`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sightings {
+    /// Raised at entry; only `buffers` and `buffer_bytes` are filled.
+    pub seen: Tally,
+    /// In the ring between kernel and reader: submitted, not read yet.
+    pub in_ring: Tally,
+    /// By [`Unmetered`] as index.
+    pub unmetered: [Tally; Unmetered::COUNT],
+    /// Packets that the source could not take, by reason.
+    pub lost: BTreeMap<Loss, Tally>,
+    /// Non-IP packets by ethertype.
+    pub ethertypes: BTreeMap<u16, u64>,
+    /// Dotted paths below the ledger of counts that can't be known, for example `lost.socket_drop.bytes`.
+    pub inexact: Vec<&'static str>,
+    /// Oddities of packets that were metered all the same, by name, for example `ip_length_over_frame`.
+    pub anomalies: BTreeMap<&'static str, u64>,
+}
+
+impl Sightings {
+    /// Counts a packet that is not metered.
+    #[inline]
+    pub fn reject(&mut self, reason: Unmetered, tally: Tally) {
+        self.unmetered[reason as usize] += tally;
+    }
+}

@@ -1,0 +1,89 @@
+//! The seams of the pipeline: what a source, an enricher and an exporter are. Stages implement these and don't know
+//! each other; `mermin` joins them.
+
+use crate::observation::Observation;
+use crate::record::FlowRecord;
+use crate::sightings::Sightings;
+use std::io;
+use std::time::Duration;
+
+/// Takes what a source observes.
+pub trait Sink {
+    /// One observation, unoriented: `watermark`, `hash`, `reversed` and `shard` are the sink's to set.
+    fn observe(&mut self, observation: &Observation);
+}
+
+/// What a call of [`Source::poll`] ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// The budget is used up; there is more to read.
+    More,
+    /// Everything that has arrived so far is read.
+    Drained,
+    /// There will never be more.
+    Ended,
+}
+
+/// Where observations come from.
+pub trait Source: Send {
+    /// Whether packets come at their own pace and can't wait; a replay can.
+    const LIVE: bool;
+
+    /// Hands observations of at most `budget` frames to `sink`, without waiting for frames to come.
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled;
+
+    /// Live: returns when there is something to read, or after `at_most`, or on a signal. A replay returns at once.
+    fn wait(&mut self, at_most: Duration);
+
+    /// The time up to which everything was handed over, ns since 1970. Live: the time before the last drain began;
+    /// replay: the highest capture time so far. Never goes back.
+    fn watermark(&self) -> u64;
+
+    /// Stops the flow of packets: takes programs off their hooks, closes the socket's intake. What was taken before
+    /// can still be polled, up to `Ended`.
+    fn close(&mut self);
+
+    /// Cumulative counts that balance with what was handed to the sink so far, or `None` while the source can't yet
+    /// say (a kernel-side grace period is running: ask again later). After `Ended` it always answers.
+    fn sightings(&mut self) -> Option<Sightings>;
+}
+
+/// Adds what is known about the ends of a flow. Runs on several threads at once.
+pub trait Enricher: Send + Sync {
+    /// Fills in the identities of `record`.
+    fn enrich(&self, record: &mut FlowRecord);
+}
+
+/// Takes flow records to where users want them. Runs on a thread of its own; may block.
+pub trait Exporter: Send {
+    /// A short name, unique in the run: the key in `outputs` of the statistics, for example `json` or `text:flows.log`.
+    fn name(&self) -> &str;
+
+    /// Delivers all of `records`, in order. `Ok` means acknowledged. On an error the batch counts as dropped for the
+    /// error's reason, up to what `Failure::delivered` says.
+    ///
+    /// # Errors
+    /// [`Failure`], when not all records were delivered.
+    fn export(&mut self, records: &[FlowRecord]) -> Result<(), Failure>;
+
+    /// Called when no record is waiting and before the end: pushes out what an exporter buffers.
+    ///
+    /// # Errors
+    /// [`Failure`], when records reported as delivered by `export` are lost after all.
+    fn flush(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// An export that did not succeed.
+#[derive(Debug)]
+pub struct Failure {
+    /// How many records from the batch's front were delivered.
+    pub delivered: usize,
+    /// Key in `dropped` of the output's book: `closed`, `write_failed`, …
+    pub reason: &'static str,
+    /// Nobody reads any more (a closed pipe): stop quietly.
+    pub closed: bool,
+    /// What happened.
+    pub error: io::Error,
+}

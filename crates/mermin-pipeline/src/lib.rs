@@ -1,0 +1,1 @@
+//! Reader, shards, workers, channels, ledger and statistics.

@@ -1,0 +1,1 @@
+//! Network-flow observability: packets in, exact flow records out.

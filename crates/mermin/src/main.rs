@@ -1,0 +1,2 @@
+//! The `mermin` program: everything is in the library.
+fn main() {}
