@@ -3,6 +3,7 @@
 use crate::units::Interval;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// How flows are kept and when they end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -10,8 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct FlowConfig {
     /// Flows held at once, split evenly over 64 shards; memory is taken as flows come (about 300 bytes each). At the
     /// bound the shard's least recently seen flow ends early, with `lack of resources`.
-    #[schemars(range(min = 1))]
-    pub table_capacity: usize,
+    pub table_capacity: NonZeroUsize,
     /// A flow that goes on gives a record each time this has passed since its start.
     pub active_timeout: Interval,
     /// A flow without packets for this long ends.
@@ -33,7 +33,7 @@ pub struct FlowConfig {
 impl Default for FlowConfig {
     fn default() -> Self {
         Self {
-            table_capacity: 131_072,
+            table_capacity: NonZeroUsize::new(131_072).expect("not zero"),
             active_timeout: Interval::seconds(60),
             idle_timeout: Interval::seconds(30),
             udp_timeout: Interval::seconds(30),

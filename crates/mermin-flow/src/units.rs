@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A duration in the configuration, written with units.
+/// A duration in the configuration, written with units; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interval(pub Duration);
 
@@ -31,6 +31,9 @@ pub enum UnitError {
     /// Not a duration.
     #[error("`{0}` is not a duration; write a number with a unit, for example 30s, 500ms or 1m30s")]
     Interval(String),
+    /// Nothing would ever happen, or all the time.
+    #[error("`{0}` is no time at all; the shortest duration is 1ns")]
+    Zero(String),
     /// Not a size.
     #[error("`{0}` is not a size; write a number with a unit, for example 64MiB or 1GiB")]
     Size(String),
@@ -66,6 +69,9 @@ impl FromStr for Interval {
             total = total.checked_add(nanos).ok_or_else(error)?;
             rest = after;
         }
+        if total == 0 {
+            return Err(UnitError::Zero(text.to_owned()));
+        }
         Ok(Self(Duration::from_nanos(total)))
     }
 }
@@ -73,9 +79,6 @@ impl FromStr for Interval {
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.nanos();
-        if rest == 0 {
-            return f.write_str("0s");
-        }
         for (name, factor) in INTERVAL_UNITS.iter().rev() {
             if rest >= *factor {
                 write!(f, "{}{name}", rest / factor)?;
@@ -186,6 +189,7 @@ mod tests {
         for bad in ["", "30", "s", "1.5s", "30 s", "5 minutes", "1m30", "-1s", "18446744073709551615h"] {
             assert_eq!(bad.parse::<Interval>(), Err(UnitError::Interval(bad.to_owned())), "{bad}");
         }
+        assert_eq!("0s".parse::<Interval>(), Err(UnitError::Zero("0s".to_owned())));
     }
 
     #[test]

@@ -1,1 +1,6 @@
 //! Reader, shards, workers, channels, ledger and statistics.
+#![forbid(unsafe_code)]
+
+mod config;
+
+pub use config::PipelineConfig;

@@ -1,0 +1,50 @@
+//! The `pipeline` section of the configuration.
+
+use mermin_flow::Interval;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+
+/// The stages between source and outputs: how many workers, how much room between them, what happens when it is full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineConfig {
+    /// Observations between the packet reader and the flow workers, all workers' queues together. More room takes
+    /// longer bursts and batches more work; less room takes less memory.
+    pub packet_channel_capacity: NonZeroUsize,
+    /// Flow records between the flow workers and the enrichment workers, all queues together.
+    pub enrichment_channel_capacity: NonZeroUsize,
+    /// Threads that keep the flow tables. On two busy cores one is faster than two.
+    pub flow_workers: NonZeroUsize,
+    /// Threads that add names and identities to flow records.
+    pub enrichment_workers: NonZeroUsize,
+    /// How often statistics are logged.
+    pub stats_interval: Interval,
+    /// Whether statistics and log also carry each stage's rate, queue depth, high-water mark and waits.
+    pub enable_metrics: bool,
+    /// What happens when the packet channel is full. `true`: a replay waits; live, the reader leaves packets in the
+    /// kernel, which counts exactly those that it has no room for (`ring_full`, `socket_drop`). `false`: the newest
+    /// batch is dropped and counted (`packet_channel_full`).
+    pub enable_backpressure: bool,
+    /// How long an orderly end may take; what is undelivered then stands in the ledger, and the exit code is 75.
+    pub shutdown_timeout: Interval,
+}
+
+const fn count(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).expect("the default is not zero")
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self {
+            packet_channel_capacity: count(10_000),
+            enrichment_channel_capacity: count(1_000),
+            flow_workers: count(2),
+            enrichment_workers: count(1),
+            stats_interval: Interval::seconds(30),
+            enable_metrics: false,
+            enable_backpressure: true,
+            shutdown_timeout: Interval::seconds(5),
+        }
+    }
+}
