@@ -4,16 +4,21 @@
 
 mod community_id;
 mod config;
+mod icmp;
+mod key;
 mod observation;
 mod point;
 mod record;
 mod sightings;
 mod stage;
 mod tally;
+#[cfg(test)]
+mod testing;
 mod units;
 
 pub use community_id::CommunityId;
 pub use config::FlowConfig;
+pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
 pub use observation::{FragmentPosition, NO_VLAN, Observation, PortForm};
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use record::{

@@ -51,7 +51,8 @@ pub struct Observation {
     pub bytes: u64,
     /// Bytes on the link of all packets.
     pub frame_bytes: u64,
-    /// Source and destination port, each in network byte order; ICMP type and code widened to 16 bits.
+    /// Source and destination port, each in network byte order; for ICMP type and code of the packet, widened to 16
+    /// bits and also in network byte order. Zero where `port_form` is `Absent`.
     pub ports: [u16; 2],
     /// Packets on the wire.
     pub packets: u32,
@@ -68,7 +69,7 @@ pub struct Observation {
     pub hash: u32,
     /// Datagram identification of a fragment.
     pub fragment_id: u32,
-    /// Destination and source MAC address of the first packet, as on the wire; zero where the link has none.
+    /// Destination and source MAC address of the first packet, as on the wire; all zero where the link has none.
     pub macs: [u8; 12],
     /// VLAN id of the outermost tag, or [`NO_VLAN`].
     pub vlan: u16,
@@ -82,8 +83,11 @@ pub struct Observation {
     pub ip_version: u8,
     /// What `ports` holds.
     pub port_form: PortForm,
-    /// Set by the packet reader: the packets ran from the key's second end to its first.
+    /// Set by the packet reader: the packets ran from the key's second end to its first, and `addresses` and ports
+    /// have been swapped.
     pub reversed: bool,
+    /// Whether `tcp_flags` says something: a TCP header was captured that far.
+    pub has_tcp_flags: bool,
     /// Union of the TCP flags.
     pub tcp_flags: u8,
     /// Traffic class (DSCP and ECN) of the first packet.
@@ -94,8 +98,6 @@ pub struct Observation {
     pub fragment: FragmentPosition,
     /// Set by the packet reader.
     pub shard: u8,
-    /// Whether `macs` says something.
-    pub has_macs: bool,
 }
 
 const _: () = assert!(size_of::<Observation>() == 128);
@@ -123,12 +125,12 @@ impl Observation {
         ip_version: 4,
         port_form: PortForm::Absent,
         reversed: false,
+        has_tcp_flags: false,
         tcp_flags: 0,
         traffic_class: 0,
         ttl: 0,
         fragment: FragmentPosition::Whole,
         shard: 0,
-        has_macs: false,
     };
 
     /// Its packets and bytes in the ledger's units.

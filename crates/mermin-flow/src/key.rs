@@ -1,0 +1,294 @@
+//! Flow keys: the Community ID's tuple, in its order, so that both directions of a conversation have one key.
+//!
+//! Everything that the Community ID does not cover (VLAN, interface, MACs, echo identifiers) is a fact of the flow's
+//! first packet and not part of the key. The shard follows from the key alone, by fixed constants: equal Community
+//! ID, same shard, on every run. The index hash is keyed with a secret, so that chosen keys can't be made to collide.
+
+use crate::icmp;
+use crate::observation::{Observation, PortForm};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Virtual shards; a flow lives on one.
+pub const SHARDS: usize = 64;
+
+/// What the ports of a key are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum KeyForm {
+    /// There are none.
+    Portless = 0,
+    /// Ports of TCP, UDP or SCTP.
+    Ports = 1,
+    /// An ICMP request and its reply: type, and type of the counterpart.
+    IcmpTwoWay = 2,
+    /// ICMP without counterpart: type and code; the key keeps the packet's direction.
+    IcmpOneWay = 3,
+}
+
+/// Addresses, ports, protocol. Words are in network byte order as in [`Observation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FlowKey {
+    addresses: [u64; 4],
+    /// Ports (32 bits), protocol (8), form (8), IP version (8), from the low end.
+    selector: u64,
+}
+
+/// A random number per process that the index hash is keyed with.
+#[derive(Clone, Copy, Debug)]
+pub struct HashSecret([u64; 4]);
+
+impl HashSecret {
+    /// From any 64 random bits.
+    #[must_use]
+    pub fn new(random: u64) -> Self {
+        let mut state = random;
+        Self(std::array::from_fn(|_| {
+            // splitmix64
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) | 1
+        }))
+    }
+}
+
+const SHARD_CONSTANTS: [u64; 4] =
+    [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f];
+
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+impl FlowKey {
+    /// The key of an observation that was oriented.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(o: &Observation) -> Self {
+        let (ports, form) = match o.port_form {
+            PortForm::Absent => ([0, 0], KeyForm::Portless),
+            PortForm::Ports => (o.ports, KeyForm::Ports),
+            PortForm::IcmpTypeCode => match icmp::counterpart(o.protocol, o.icmp_type()) {
+                Some(other) if o.reversed => ([be(other), o.ports[0]], KeyForm::IcmpTwoWay),
+                Some(other) => ([o.ports[0], be(other)], KeyForm::IcmpTwoWay),
+                None => (o.ports, KeyForm::IcmpOneWay),
+            },
+        };
+        let selector = u64::from(ports[0])
+            | u64::from(ports[1]) << 16
+            | u64::from(o.protocol) << 32
+            | (form as u64) << 40
+            | u64::from(o.ip_version) << 48;
+        Self { addresses: o.addresses, selector }
+    }
+
+    /// IANA protocol number.
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        (self.selector >> 32) as u8
+    }
+
+    /// What the ports are.
+    #[must_use]
+    pub const fn form(&self) -> KeyForm {
+        match (self.selector >> 40) as u8 {
+            1 => KeyForm::Ports,
+            2 => KeyForm::IcmpTwoWay,
+            3 => KeyForm::IcmpOneWay,
+            _ => KeyForm::Portless,
+        }
+    }
+
+    /// Ports of the first and second end, in host byte order; 0 where there are none.
+    #[must_use]
+    pub const fn ports(&self) -> [u16; 2] {
+        [u16::from_be(self.selector as u16), u16::from_be((self.selector >> 16) as u16)]
+    }
+
+    /// Whether both ends have IPv4 addresses.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        (self.selector >> 48) as u8 == 4
+    }
+
+    /// Addresses of the first and second end.
+    #[must_use]
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.address(0), self.address(2)]
+    }
+
+    fn address(&self, at: usize) -> IpAddr {
+        let first = self.addresses[at].to_ne_bytes();
+        if self.is_ipv4() {
+            return IpAddr::V4(Ipv4Addr::new(first[0], first[1], first[2], first[3]));
+        }
+        let mut octets = [0; 16];
+        octets[..8].copy_from_slice(&first);
+        octets[8..].copy_from_slice(&self.addresses[at + 1].to_ne_bytes());
+        IpAddr::V6(Ipv6Addr::from(octets))
+    }
+
+    /// The key's words, for hashing it into a flow id.
+    #[must_use]
+    pub(crate) const fn words(&self) -> [u64; 5] {
+        [self.addresses[0], self.addresses[1], self.addresses[2], self.addresses[3], self.selector]
+    }
+
+    /// One comparison instead of five branches.
+    #[inline(always)]
+    pub(crate) const fn same(&self, other: &Self) -> bool {
+        let mut difference = self.selector ^ other.selector;
+        difference |= self.addresses[0] ^ other.addresses[0];
+        difference |= self.addresses[1] ^ other.addresses[1];
+        difference |= self.addresses[2] ^ other.addresses[2];
+        difference |= self.addresses[3] ^ other.addresses[3];
+        difference == 0
+    }
+
+    #[inline(always)]
+    fn mix(&self, k: &[u64; 4]) -> u64 {
+        let a = fold(self.addresses[0] ^ k[0], self.addresses[2] ^ k[1]);
+        let b = fold(self.addresses[1] ^ k[2], self.addresses[3] ^ k[3]);
+        fold(a ^ k[1] ^ self.selector, b ^ k[0])
+    }
+
+    /// The shard: the same on every run.
+    #[inline(always)]
+    #[must_use]
+    pub fn shard(&self) -> u8 {
+        (self.mix(&SHARD_CONSTANTS) >> 29) as u8 % SHARDS as u8
+    }
+
+    /// The index hash.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash(&self, secret: &HashSecret) -> u32 {
+        (self.mix(&secret.0) >> 32) as u32
+    }
+}
+
+const fn be(icmp_type: u8) -> u16 {
+    (icmp_type as u16).to_be()
+}
+
+impl Observation {
+    /// The ICMP type, where `port_form` says that there is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn icmp_type(&self) -> u8 {
+        u16::from_be(self.ports[0]) as u8
+    }
+
+    /// The ICMP code, where `port_form` says that there is one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn icmp_code(&self) -> u8 {
+        u16::from_be(self.ports[1]) as u8
+    }
+
+    /// Puts the ends into the key's order (the lesser address first, then the lesser port) and sets `reversed`,
+    /// `shard` and `hash`. One-way ICMP stays as it is.
+    #[inline(always)]
+    pub fn orient(&mut self, secret: &HashSecret) {
+        let [a, b, c, d] = self.addresses;
+        let (from, to) = ((u64::from_be(a), u64::from_be(b)), (u64::from_be(c), u64::from_be(d)));
+        self.reversed = match self.port_form {
+            PortForm::Absent => from > to,
+            PortForm::Ports => {
+                from > to || (from == to && u16::from_be(self.ports[0]) > u16::from_be(self.ports[1]))
+            }
+            PortForm::IcmpTypeCode => match icmp::counterpart(self.protocol, self.icmp_type()) {
+                Some(other) => from > to || (from == to && self.icmp_type() > other),
+                None => false,
+            },
+        };
+        if self.reversed {
+            self.addresses = [c, d, a, b];
+            if self.port_form == PortForm::Ports {
+                self.ports.swap(0, 1);
+            }
+        }
+        let key = FlowKey::of(self);
+        self.shard = key.shard();
+        self.hash = key.hash(secret);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{icmp, tcp, udp};
+
+    const SECRET: HashSecret = HashSecret([1, 3, 5, 7]);
+
+    fn oriented(mut o: Observation) -> Observation {
+        o.orient(&SECRET);
+        o
+    }
+
+    #[test]
+    fn both_directions_have_one_key() {
+        let there = oriented(tcp("10.0.0.2:40000", "10.0.0.1:80"));
+        let back = oriented(tcp("10.0.0.1:80", "10.0.0.2:40000"));
+        assert_eq!(FlowKey::of(&there), FlowKey::of(&back));
+        assert!(there.reversed && !back.reversed);
+        assert_eq!((there.shard, there.hash), (back.shard, back.hash));
+        assert_eq!(FlowKey::of(&there).ports(), [80, 40_000]);
+    }
+
+    #[test]
+    fn equal_addresses_are_ordered_by_port() {
+        let there = oriented(udp("[::1]:9", "[::1]:7"));
+        assert!(there.reversed);
+        assert_eq!(FlowKey::of(&there).ports(), [7, 9]);
+        assert!(!oriented(udp("[::1]:7", "[::1]:7")).reversed);
+    }
+
+    #[test]
+    fn echo_and_reply_have_one_key_whatever_the_code() {
+        let request = oriented(icmp("10.0.0.9", "10.0.0.1", 8, 0));
+        let reply = oriented(icmp("10.0.0.1", "10.0.0.9", 0, 3));
+        assert_eq!(FlowKey::of(&request), FlowKey::of(&reply));
+        assert_eq!(FlowKey::of(&request).form(), KeyForm::IcmpTwoWay);
+        assert_ne!(request.reversed, reply.reversed);
+    }
+
+    #[test]
+    fn one_way_icmp_keeps_its_direction() {
+        let there = oriented(icmp("10.0.0.9", "10.0.0.1", 3, 1));
+        let back = oriented(icmp("10.0.0.1", "10.0.0.9", 3, 1));
+        assert!(!there.reversed && !back.reversed);
+        assert_ne!(FlowKey::of(&there), FlowKey::of(&back));
+    }
+
+    #[test]
+    fn ports_of_zero_are_not_the_absence_of_ports() {
+        let zero = oriented(udp("10.0.0.1:0", "10.0.0.2:0"));
+        let mut none = udp("10.0.0.1:0", "10.0.0.2:0");
+        none.port_form = PortForm::Absent;
+        assert_ne!(FlowKey::of(&zero), FlowKey::of(&oriented(none)));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_not_the_ipv6_address_of_the_same_bits() {
+        let four = oriented(udp("1.2.3.4:1", "5.6.7.8:2"));
+        let mut six = four;
+        six.ip_version = 6;
+        assert_ne!(FlowKey::of(&four), FlowKey::of(&six));
+    }
+
+    #[test]
+    fn shards_are_even() {
+        let mut held = [0_u32; SHARDS];
+        for port in 0..64_000_u16 {
+            let o =
+                oriented(tcp(&format!("10.1.{}.{}:80", port >> 8, port & 255), &format!("10.0.0.1:{port}")));
+            held[usize::from(o.shard)] += 1;
+        }
+        let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+        assert!(*least > 850 && *most < 1150, "{least}..{most} of 1000 expected");
+    }
+}
