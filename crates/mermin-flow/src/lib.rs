@@ -25,6 +25,6 @@ pub use record::{
     Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, Initiator, TcpState,
 };
 pub use sightings::{Loss, Sightings};
-pub use stage::{Enricher, Exporter, Failure, Polled, Sink, Source};
+pub use stage::{Amount, Enricher, Exporter, Failure, Polled, Receipt, Sink, Source};
 pub use tally::Tally;
 pub use units::{ByteSize, Interval, UnitError};

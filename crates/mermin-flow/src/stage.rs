@@ -4,7 +4,9 @@
 use crate::observation::Observation;
 use crate::record::FlowRecord;
 use crate::sightings::Sightings;
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// Takes what a source observes.
@@ -55,32 +57,69 @@ pub trait Enricher: Send + Sync {
 }
 
 /// Takes flow records to where users want them. Runs on a thread of its own; may block.
+///
+/// An exporter may hold records back to write more at once. What became of each record it tells by the [`Receipt`],
+/// exactly once: summed over all calls, `handed == delivered + dropped + held`. After `flush`, and after an error,
+/// nothing is held.
 pub trait Exporter: Send {
     /// A short name, unique in the run: the key in `outputs` of the statistics, for example `json` or `text:flows.log`.
     fn name(&self) -> &str;
 
-    /// Delivers all of `records`, in order. `Ok` means acknowledged. On an error the batch counts as dropped for the
-    /// error's reason, up to what `Failure::delivered` says.
+    /// Takes all of `records`, in order.
     ///
     /// # Errors
-    /// [`Failure`], when not all records were delivered.
-    fn export(&mut self, records: &[FlowRecord]) -> Result<(), Failure>;
+    /// [`Failure`], when records were dropped: all that weren't delivered, of this call and held from earlier ones.
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure>;
 
-    /// Called when no record is waiting and before the end: pushes out what an exporter buffers.
+    /// Called when no record is waiting and before the end: delivers what is held.
     ///
     /// # Errors
-    /// [`Failure`], when records reported as delivered by `export` are lost after all.
-    fn flush(&mut self) -> Result<(), Failure> {
-        Ok(())
+    /// As [`Exporter::export`].
+    fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure>;
+}
+
+/// Records and what they carry: the unit of an output's book.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Flow records.
+    pub records: u64,
+    /// Packets of both deltas.
+    pub packets: u64,
+    /// Frame bytes of both deltas.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// What one record carries.
+    #[inline]
+    #[must_use]
+    pub const fn of(record: &FlowRecord) -> Self {
+        Self { records: 1, packets: record.tally.packets, bytes: record.tally.bytes }
     }
+}
+
+impl AddAssign for Amount {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Where an exporter adds what became of its records. The caller makes one per output and keeps it for the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Acknowledged.
+    pub delivered: Amount,
+    /// Given up, by the key in `dropped` of the output's book: `closed`, `write_failed`, …
+    pub dropped: BTreeMap<&'static str, Amount>,
 }
 
 /// An export that did not succeed.
 #[derive(Debug)]
 pub struct Failure {
-    /// How many records from the batch's front were delivered.
-    pub delivered: usize,
-    /// Key in `dropped` of the output's book: `closed`, `write_failed`, …
+    /// The key in [`Receipt::dropped`] where the records went.
     pub reason: &'static str,
     /// Nobody reads any more (a closed pipe): stop quietly.
     pub closed: bool,
