@@ -1,2 +1,26 @@
-//! The project's tasks.
-fn main() {}
+//! The project's tasks, one file each: what a developer types is what CI runs.
+
+use anyhow::Result;
+use clap::Parser;
+
+mod examples;
+mod run;
+mod test;
+mod tools;
+
+/// The project's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Runs all tests and counts those that could not run.
+    Test(test::Test),
+    /// Writes the captures in `examples/` anew; the same bytes each time.
+    ExampleCapture(examples::ExampleCapture),
+}
+
+fn main() -> Result<()> {
+    match Task::parse() {
+        Task::Test(task) => task.run(),
+        Task::ExampleCapture(task) => task.run(),
+    }
+}

@@ -1,0 +1,16 @@
+//! What the black-box tests are made of. They know the program only by its command line, its output and the packets
+//! on the wire, so nothing here depends on the program's own crates.
+
+#![forbid(unsafe_code)]
+
+pub mod capture_file;
+pub mod contract;
+pub mod example;
+pub mod frame;
+pub mod need;
+pub mod netns;
+pub mod program;
+pub mod record;
+pub mod tshark;
+pub mod tuple;
+pub mod witness;
