@@ -1,29 +1,46 @@
 //! The domain: observations, flow keys, the flow table, records.
 //!
 //! Pure: no I/O, no threads, no clock. Time is an argument, in nanoseconds since 1970.
+#![deny(unsafe_code)]
 
+mod clock;
 mod community_id;
 mod config;
+mod datagram;
+mod entry;
+mod eviction;
 mod icmp;
+mod index;
+mod initiator;
 mod key;
+mod meter;
 mod observation;
 mod point;
+mod prefetch;
 mod record;
+mod report;
+mod shard;
 mod sightings;
 mod stage;
 mod tally;
+mod tcp;
 #[cfg(test)]
 mod testing;
 mod units;
+mod wheel;
 
+pub use clock::Watermark;
 pub use community_id::CommunityId;
 pub use config::FlowConfig;
+pub use datagram::{Datagrams, Orientation};
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
+pub use meter::Meter;
 pub use observation::{FragmentPosition, NO_VLAN, Observation, PortForm};
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use record::{
     Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, Initiator, TcpState,
 };
+pub use shard::{MeterBook, RecordSink};
 pub use sightings::{Loss, Sightings};
 pub use stage::{Amount, Enricher, Exporter, Failure, Polled, Receipt, Sink, Source};
 pub use tally::Tally;

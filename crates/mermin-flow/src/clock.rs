@@ -1,0 +1,85 @@
+//! The watermark of a source: how far time has come, by the times of its packets.
+//!
+//! It never goes back. Packets a little out of order wait for no one: the watermark stays where it is. A clock that
+//! was set back (or a capture that continues in the past) is told from two interleaved clocks by what follows: when
+//! time goes on for [`STEP`] without coming near the watermark again, the watermark goes on with it, so flows neither
+//! end early nor stay for as long as the clock needs to catch up.
+
+/// Times this little behind the watermark are disorder, not another clock.
+const DISORDER: u64 = 1_000_000_000;
+
+/// Time that must pass on a clock behind the watermark before it is believed.
+const STEP: u64 = 5_000_000_000;
+
+/// See the module's text. All times in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watermark {
+    stamp: u64,
+    /// Added to packet times since the clock was set back.
+    offset: u64,
+    /// Least and greatest time of the packets behind the watermark, since the last one near it.
+    behind: Option<(u64, u64)>,
+}
+
+impl Watermark {
+    /// Takes a packet's time; the watermark that goes with it.
+    #[inline(always)]
+    pub fn stamp(&mut self, time: u64) -> u64 {
+        let time = time.saturating_add(self.offset);
+        if time >= self.stamp {
+            self.stamp = time;
+            self.behind = None;
+            return time;
+        }
+        self.stamp_behind(time)
+    }
+
+    #[cold]
+    fn stamp_behind(&mut self, time: u64) -> u64 {
+        if self.stamp - time <= DISORDER {
+            self.behind = None;
+            return self.stamp;
+        }
+        let (low, high) = self.behind.map_or((time, time), |(low, high)| (low.min(time), high.max(time)));
+        if high - low < STEP {
+            self.behind = Some((low, high));
+        } else {
+            self.offset = self.offset.saturating_add(self.stamp - low);
+            self.stamp = self.stamp.saturating_add(high - low);
+            self.behind = None;
+        }
+        self.stamp
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.stamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{SECOND, T0};
+
+    fn stamps(seconds: &[u64]) -> Vec<u64> {
+        let mut watermark = Watermark::default();
+        seconds.iter().map(|s| (watermark.stamp(T0 + s * SECOND) - T0) / SECOND).collect()
+    }
+
+    #[test]
+    fn follows_times_that_go_on_and_stays_for_disorder() {
+        assert_eq!(stamps(&[100, 101, 100, 103]), [100, 101, 101, 103]);
+    }
+
+    #[test]
+    fn goes_on_after_the_clock_was_set_back() {
+        assert_eq!(stamps(&[1000, 100, 104, 105, 106, 200]), [1000, 1000, 1000, 1005, 1006, 1100]);
+    }
+
+    #[test]
+    fn two_interleaved_clocks_do_not_hurry_it() {
+        assert_eq!(stamps(&[100, 90, 101, 91, 110, 100, 120, 110]), [100, 100, 101, 101, 110, 110, 120, 120]);
+    }
+}

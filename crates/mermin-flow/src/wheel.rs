@@ -1,0 +1,139 @@
+//! A lazy timer wheel: one slot per second of the watermark, lists of places in a side array.
+//!
+//! Lazy: a packet moves no timer. When a slot comes due the table looks at each of its flows and either ends it or
+//! schedules it at its real deadline, so a timer costs per expiry and per 128 s, not per packet. A place lies in one
+//! list at a time; lists are doubly linked because a deadline that moves nearer (FIN, RST) must be taken out.
+
+use crate::index::Place;
+
+const TICK: u64 = 1_000_000_000;
+const SLOTS: u64 = 128;
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    previous: u32,
+    next: u32,
+    /// Slot that the place lies in; `NONE` when in none.
+    slot: u32,
+}
+
+const UNLINKED: Link = Link { previous: NONE, next: NONE, slot: NONE };
+
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    heads: [u32; SLOTS as usize],
+    links: Vec<Link>,
+    /// The first tick that was not handled yet.
+    tick: u64,
+    held: usize,
+}
+
+impl Wheel {
+    pub(crate) fn new() -> Self {
+        Self { heads: [NONE; SLOTS as usize], links: Vec::new(), tick: 0, held: 0 }
+    }
+
+    /// The first moment at which [`Wheel::due`] has something to do.
+    #[inline(always)]
+    pub(crate) const fn next(&self) -> u64 {
+        (self.tick + 1).saturating_mul(TICK)
+    }
+
+    /// Puts `place` where it will be looked at in the second after `deadline`, or, if that is far, earlier.
+    pub(crate) fn schedule(&mut self, place: Place, deadline: u64) {
+        self.cancel(place);
+        let tick = (deadline / TICK).clamp(self.tick, self.tick.saturating_add(SLOTS - 1));
+        let slot = (tick % SLOTS) as u32;
+        if self.links.len() <= place as usize {
+            self.links.resize(place as usize + 1, UNLINKED);
+        }
+        let head = std::mem::replace(&mut self.heads[slot as usize], place);
+        self.links[place as usize] = Link { previous: NONE, next: head, slot };
+        if head != NONE {
+            self.links[head as usize].previous = place;
+        }
+        self.held += 1;
+    }
+
+    pub(crate) fn cancel(&mut self, place: Place) {
+        let Some(link) = self.links.get_mut(place as usize) else { return };
+        let Link { previous, next, slot } = std::mem::replace(link, UNLINKED);
+        if slot == NONE {
+            return;
+        }
+        if previous == NONE {
+            self.heads[slot as usize] = next;
+        } else {
+            self.links[previous as usize].next = next;
+        }
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        self.held -= 1;
+    }
+
+    /// Takes one place whose second has passed by `now`; `None` when there is none left and the wheel stands at `now`.
+    pub(crate) fn due(&mut self, now: u64) -> Option<Place> {
+        let until = now / TICK;
+        // One turn passes every slot, so seconds before the last turn need no look; an empty wheel needs none at all.
+        let turn = if self.held == 0 { 0 } else { SLOTS };
+        self.tick = self.tick.max(until.saturating_sub(turn));
+        while self.tick < until {
+            let head = self.heads[(self.tick % SLOTS) as usize];
+            if head != NONE {
+                self.cancel(head);
+                return Some(head);
+            }
+            self.tick += 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Against a sorted map: nothing fires before its deadline's second is over, everything does within 128 s after it.
+        #[test]
+        fn fires_all_and_none_early(steps in prop::collection::vec((0_u32..30, 0_u64..300, any::<bool>(), 0_u64..400), 1..200)) {
+            let (mut wheel, mut model) = (Wheel::new(), BTreeMap::new());
+            let mut now = 1_000 * TICK;
+            while wheel.due(now).is_some() {}
+            for (place, ahead, cancel, step) in steps {
+                if cancel {
+                    wheel.cancel(place);
+                    model.remove(&place);
+                } else {
+                    let deadline = now + ahead * TICK + 5;
+                    wheel.schedule(place, deadline);
+                    model.insert(place, deadline);
+                }
+                now += step * TICK / 7;
+                while let Some(place) = wheel.due(now) {
+                    let deadline = model.remove(&place);
+                    prop_assert!(deadline.is_some(), "fired twice or after being cancelled");
+                    let deadline = deadline.unwrap_or_default();
+                    if deadline / TICK >= now / TICK {
+                        // A far deadline is looked at early and put back.
+                        prop_assert!(ahead_of(deadline, now) <= 300);
+                        wheel.schedule(place, deadline);
+                        model.insert(place, deadline);
+                    }
+                }
+                for deadline in model.values() {
+                    prop_assert!(deadline / TICK >= now / TICK, "missed {} at {}", deadline, now);
+                }
+                prop_assert_eq!(wheel.held, model.len());
+            }
+        }
+    }
+
+    fn ahead_of(deadline: u64, now: u64) -> u64 {
+        deadline.saturating_sub(now) / TICK
+    }
+}
