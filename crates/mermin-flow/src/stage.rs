@@ -41,6 +41,9 @@ pub trait Source: Send {
     /// replay: the highest capture time so far. Never goes back.
     fn watermark(&self) -> u64;
 
+    /// Packets that the source has given a verdict itself so far (unmetered). For progress messages: it may lag.
+    fn rejected(&self) -> u64;
+
     /// Stops the flow of packets: takes programs off their hooks, closes the socket's intake. What was taken before
     /// can still be polled, up to `Ended`.
     fn close(&mut self);
