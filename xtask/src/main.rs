@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 
+mod ebpf;
 mod examples;
 mod run;
 mod test;
@@ -12,6 +13,8 @@ mod tools;
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
+    /// Builds the kernel programs into `bpf/prebuilt`, the same bytes on every machine.
+    Ebpf(ebpf::Ebpf),
     /// Runs all tests and counts those that could not run.
     Test(test::Test),
     /// Writes the captures in `examples/` anew; the same bytes each time.
@@ -20,6 +23,7 @@ enum Task {
 
 fn main() -> Result<()> {
     match Task::parse() {
+        Task::Ebpf(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::ExampleCapture(task) => task.run(),
     }

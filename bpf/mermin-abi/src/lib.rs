@@ -1,1 +1,20 @@
 //! Structs and constants shared with the kernel programs.
+//!
+//! Integers and arrays of them only, every padding written out, so that a struct is nothing but its bytes: both sides
+//! are compiled apart, perhaps by different compilers. Enums cross as their numbers and are decoded behind the border.
+//! Sizes are asserted; whoever changes a layout or a meaning raises [`ABI_VERSION`].
+#![no_std]
+
+#[cfg(target_endian = "big")]
+compile_error!(
+    "Mermin's kernel programs and user space share words in memory order and support little-endian machines only"
+);
+
+mod counters;
+mod event;
+
+pub use counters::{Control, Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, Verdict};
+pub use event::{EVENT_EGRESS, EVENT_HAS_MACS, PacketEvent};
+
+/// The version of everything in this crate.
+pub const ABI_VERSION: u32 = 1;

@@ -56,16 +56,16 @@ pub struct Headers {
     /// Identification of a fragment: tells the datagrams between two addresses apart. IPv6: the field; IPv4: the field
     /// below the protocol, because RFC 791 has one number space per protocol.
     pub fragment_id: u32,
-    /// End of the options being searched.
-    pub(crate) options_end: u32,
+    /// State of the walk: end of the options being searched.
+    pub options_end: u32,
     /// VLAN id of the outermost tag, or [`NO_VLAN`].
     pub vlan: u16,
     /// VLAN id of the second tag, or [`NO_VLAN`].
     pub inner_vlan: u16,
     /// Of a frame that is not IP; 0 where it has none (LLC, other families).
     pub ethertype: u16,
-    /// Steps taken.
-    pub(crate) steps: u16,
+    /// State of the walk: steps taken.
+    pub steps: u16,
     /// Of the transport, or of the next extension header during the walk.
     pub protocol: u8,
     /// 4 or 6, 0 before an IP header.
@@ -80,12 +80,11 @@ pub struct Headers {
     pub port_form: PortForm,
     /// Where the packet stands within its datagram.
     pub fragment: Fragment,
-    /// Why the walk ended in [`Next::Reject`].
-    pub reason: Unmetered,
-    /// A read went past the captured bytes though not past the packet. In the kernel: the linear part was too short,
-    /// walk again by a slower way.
-    pub cut: bool,
-    pad: [u8; 3],
+    /// Why the walk ended in [`Next::Reject`]: the number of an [`Unmetered`]. A number, because a compiler that knows an
+    /// enum's range drops the bounds checks that the kernel's verifier wants to see.
+    pub reason: u8,
+    /// Zero.
+    pub pad: [u8; 4],
 }
 
 const _: () = assert!(size_of::<Headers>() == 80);
@@ -96,6 +95,16 @@ impl Headers {
     #[inline(always)]
     #[must_use]
     pub const fn new(wire_length: u32, outer_tag: Option<u16>) -> Self {
+        match outer_tag {
+            Some(control) => Self::tagged(wire_length, control & 0x0fff),
+            None => Self::tagged(wire_length, NO_VLAN),
+        }
+    }
+
+    /// The same by the id of the tag, or [`NO_VLAN`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn tagged(wire_length: u32, vlan: u16) -> Self {
         Self {
             source: [0; 2],
             destination: [0; 2],
@@ -106,10 +115,7 @@ impl Headers {
             ip_length: 0,
             fragment_id: 0,
             options_end: 0,
-            vlan: match outer_tag {
-                Some(control) => control & 0x0fff,
-                None => NO_VLAN,
-            },
+            vlan,
             inner_vlan: NO_VLAN,
             ethertype: 0,
             steps: 0,
@@ -120,9 +126,8 @@ impl Headers {
             tcp_flags: 0,
             port_form: PortForm::Absent,
             fragment: Fragment::Whole,
-            reason: Unmetered::LinkType,
-            cut: false,
-            pad: [0; 3],
+            reason: Unmetered::LinkType as u8,
+            pad: [0; 4],
         }
     }
 
@@ -133,9 +138,15 @@ impl Headers {
         [self.ports as u16, (self.ports >> 16) as u16]
     }
 
+    /// The reason after a walk that was not completed.
+    #[must_use]
+    pub const fn unmetered(&self) -> Unmetered {
+        Unmetered::of_number(self.reason)
+    }
+
     #[inline(always)]
     pub(crate) fn reject(&mut self, reason: Unmetered) -> Next {
-        self.reason = reason;
+        self.reason = reason as u8;
         Next::Reject
     }
 
@@ -143,19 +154,13 @@ impl Headers {
     /// packet was truncated by the snap length.
     #[inline(always)]
     pub(crate) fn read<const N: usize, B: Bytes + ?Sized>(
-        &mut self,
+        &self,
         bytes: &B,
         malformed: Unmetered,
     ) -> Result<[u8; N], Unmetered> {
         if self.offset + N as u32 > self.limit {
             return Err(malformed);
         }
-        match bytes.array::<N>(self.offset as usize) {
-            Some(bytes) => Ok(bytes),
-            None => {
-                self.cut = true;
-                Err(Unmetered::Truncated)
-            }
-        }
+        bytes.array::<N>(self.offset as usize).ok_or(Unmetered::Truncated)
     }
 }

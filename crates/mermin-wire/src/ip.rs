@@ -12,6 +12,7 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
+const PAD1: u8 = 0;
 /// RFC 2675.
 const JUMBO_PAYLOAD: u8 = 0xc2;
 const IPV6_HEADER: u32 = 40;
@@ -119,23 +120,22 @@ pub(crate) fn extension<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
 }
 
 /// One hop-by-hop option of a packet whose payload length is 0, in search of the length of a jumbogram.
+///
+/// Options are read in twos, so a Pad1 in the last byte may not be readable: it would only lead to the end too.
 #[inline(always)]
 pub(crate) fn option<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
-    let at = h.offset as usize;
-    if let Some([0]) = bytes.array::<1>(at)
-        && h.offset < h.options_end
+    if h.offset < h.options_end
+        && let Some([kind, length]) = bytes.array::<2>(h.offset as usize)
     {
-        h.offset += 1;
-        return Next::Options;
-    }
-    if let Some([kind, length]) = bytes.array::<2>(at)
-        && h.offset + 2 + u32::from(length) <= h.options_end
-    {
-        if kind != JUMBO_PAYLOAD || length != 4 {
-            h.offset += 2 + u32::from(length);
+        let size = if kind == PAD1 { 1 } else { 2 + u32::from(length) };
+        if kind != JUMBO_PAYLOAD {
+            h.offset += size;
             return Next::Options;
         }
-        if let Some(payload) = bytes.array::<4>(at + 2) {
+        if length == 4
+            && h.offset + size <= h.options_end
+            && let Some(payload) = bytes.array::<4>(h.offset as usize + 2)
+        {
             datagram_length(h, u32::from_be_bytes(payload).saturating_add(IPV6_HEADER));
         }
     }

@@ -108,11 +108,13 @@ fn of_ethertype(h: &mut Headers, ethertype: u16) -> Next {
     }
 }
 
-/// IP without a link header. What is neither version can't be blamed on one and counts as malformed IPv4.
+/// IP without a link header. What is neither version can't be blamed on one and counts as malformed IPv4. Two bytes
+/// are read though one would do: the check for one at the packet's start is compiled to a comparison of 32 bits, which
+/// the kernel's verifier doesn't take as one.
 #[inline(always)]
 pub(crate) fn raw_ip<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
-    match h.read::<1, B>(bytes, Unmetered::MalformedIpv4) {
-        Ok([first]) => match first >> 4 {
+    match h.read::<2, B>(bytes, Unmetered::MalformedIpv4) {
+        Ok([first, _]) => match first >> 4 {
             4 => Next::Ipv4,
             6 => Next::Ipv6,
             _ => h.reject(Unmetered::MalformedIpv4),

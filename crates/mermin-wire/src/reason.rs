@@ -105,6 +105,12 @@ impl Unmetered {
         }
     }
 
+    /// The reason of a number; numbers that have none give [`Unmetered::LinkType`].
+    #[must_use]
+    pub const fn of_number(number: u8) -> Self {
+        if (number as usize) < Self::COUNT { Self::ALL[number as usize] } else { Self::LinkType }
+    }
+
     /// The reason an ethertype that is neither IP nor a VLAN tag is not metered for.
     #[inline]
     #[must_use]

@@ -15,7 +15,7 @@ pub const STEPS: u32 = 24;
 pub enum Next {
     /// The headers are complete.
     Done = 0,
-    /// Not metered; [`Headers::reason`] says why.
+    /// Not metered; [`Headers::unmetered`] says why.
     Reject = 1,
     /// An Ethernet header.
     Ethernet = 2,
@@ -48,6 +48,9 @@ pub enum Next {
 }
 
 impl Next {
+    /// Numbers up to this one end the walk.
+    pub const LAST_END: u32 = Self::Reject as u32;
+
     /// The step of a number; anything unknown is [`Next::Reject`].
     #[inline(always)]
     #[must_use]
@@ -76,7 +79,7 @@ impl Next {
     #[inline(always)]
     #[must_use]
     pub const fn is_end(self) -> bool {
-        matches!(self, Self::Done | Self::Reject)
+        self as u32 <= Self::LAST_END
     }
 }
 
@@ -109,8 +112,8 @@ pub fn step<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers, next: Next) -> Next {
     }
 }
 
-/// The common frames in a straight line: Ethernet with up to two tags, or bare IP, then TCP, UDP or ICMP. Where the
-/// frame is anything else, the returned step says how to go on.
+/// The common frames in a straight line: Ethernet with up to two tags, or bare IP, then TCP or UDP. Where the frame is
+/// anything else, or a read went past the bytes at hand, the returned step says where to go on with [`step`].
 #[inline(always)]
 pub fn straight<B: Bytes + ?Sized>(bytes: &B, link: Link, h: &mut Headers) -> Next {
     let mut next = match link {
@@ -118,26 +121,42 @@ pub fn straight<B: Bytes + ?Sized>(bytes: &B, link: Link, h: &mut Headers) -> Ne
         Link::Ip => link::raw_ip(bytes, h),
         _ => return link.first(),
     };
+    if cut(next, h) {
+        return link.first();
+    }
     h.steps = 1;
     if next == Next::Vlan {
         next = link::vlan(bytes, h);
+        if cut(next, h) {
+            return Next::Vlan;
+        }
         h.steps = 2;
         if next == Next::Vlan {
             next = link::vlan(bytes, h);
+            if cut(next, h) {
+                return Next::Vlan;
+            }
             h.steps = 3;
         }
     }
-    next = match next {
+    let version = next;
+    next = match version {
         Next::Ipv4 => ip::ipv4(bytes, h),
         Next::Ipv6 => ip::ipv6(bytes, h),
         other => return other,
     };
-    h.steps += 1;
-    if next == Next::Transport {
-        next = transport::transport(bytes, h);
-        h.steps += 1;
+    if cut(next, h) {
+        return version;
     }
-    next
+    h.steps += 1;
+    if next == Next::Transport && transport::common(bytes, h) { Next::Done } else { next }
+}
+
+/// A step that changes nothing where a read went past the bytes at hand can be taken again: in the kernel only the
+/// linear part of the packet is at hand here, and [`step`] gets more.
+#[inline(always)]
+fn cut(next: Next, h: &Headers) -> bool {
+    next == Next::Reject && h.reason == Unmetered::Truncated as u8
 }
 
 /// The whole walk, for user space. `h` comes from [`Headers::new`]; afterwards it holds what the frame says, or as
@@ -151,5 +170,5 @@ pub fn parse(link: Link, bytes: &[u8], h: &mut Headers) -> Result<(), Unmetered>
     while !next.is_end() {
         next = step(bytes, h, next);
     }
-    if next == Next::Done { Ok(()) } else { Err(h.reason) }
+    if next == Next::Done { Ok(()) } else { Err(h.unmetered()) }
 }

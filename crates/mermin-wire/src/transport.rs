@@ -15,6 +15,28 @@ const TCP_HEADER: u32 = 20;
 const UDP_HEADER: u32 = 8;
 const SCTP_HEADER: u32 = 12;
 
+/// TCP and UDP where all that is wanted is at hand; `false`, and nothing changed, anywhere else.
+#[inline(always)]
+pub(crate) fn common<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> bool {
+    match h.protocol {
+        TCP => match h.read::<14, B>(bytes, Unmetered::MalformedTcp) {
+            Ok(header) => {
+                tcp_header(h, &header);
+                true
+            }
+            Err(_) => false,
+        },
+        UDP => match h.read::<4, B>(bytes, Unmetered::MalformedUdp) {
+            Ok(header) => {
+                port_header(h, header, UDP_HEADER);
+                true
+            }
+            Err(_) => false,
+        },
+        _ => false,
+    }
+}
+
 /// A transport that has something to read.
 #[inline(always)]
 pub(crate) fn transport<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
@@ -28,34 +50,47 @@ pub(crate) fn transport<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
 }
 
 #[inline(always)]
-fn ports<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers, header: u32, malformed: Unmetered) -> Next {
+fn ports<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers, size: u32, malformed: Unmetered) -> Next {
     match h.read::<4, B>(bytes, malformed) {
-        Ok(ports) => {
-            h.ports = u32::from_ne_bytes(ports);
-            h.port_form = PortForm::Ports;
-            h.offset += header;
+        Ok(header) => {
+            port_header(h, header, size);
             Next::Done
         }
         Err(reason) => h.reject(reason),
     }
 }
 
-/// The ports make the flow; flags are taken where they are, and a data offset below five words makes them doubtful.
+#[inline(always)]
+fn port_header(h: &mut Headers, ports: [u8; 4], size: u32) {
+    h.ports = u32::from_ne_bytes(ports);
+    h.port_form = PortForm::Ports;
+    h.offset += size;
+}
+
+/// The ports make the flow; flags are taken where they are.
 #[inline(always)]
 fn tcp<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
-    let Ok(tcp) = h.read::<14, B>(bytes, Unmetered::MalformedTcp) else {
-        return ports(bytes, h, TCP_HEADER, Unmetered::MalformedTcp);
-    };
-    h.ports = word::<0, 14>(&tcp);
+    match h.read::<14, B>(bytes, Unmetered::MalformedTcp) {
+        Ok(header) => {
+            tcp_header(h, &header);
+            Next::Done
+        }
+        Err(_) => ports(bytes, h, TCP_HEADER, Unmetered::MalformedTcp),
+    }
+}
+
+/// A data offset below five words makes the flags doubtful.
+#[inline(always)]
+fn tcp_header(h: &mut Headers, header: &[u8; 14]) {
+    h.ports = word::<0, 14>(header);
     h.port_form = PortForm::Ports;
-    let header = u32::from(tcp[12] >> 4) << 2;
-    if header < TCP_HEADER {
+    let size = u32::from(header[12] >> 4) << 2;
+    if size < TCP_HEADER {
         h.offset += TCP_HEADER;
     } else {
-        h.tcp_flags = tcp[13];
-        h.offset += header;
+        h.tcp_flags = header[13];
+        h.offset += size;
     }
-    Next::Done
 }
 
 /// Type and code past the captured bytes leave a flow without them.

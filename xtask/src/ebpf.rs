@@ -1,0 +1,62 @@
+//! `cargo xtask ebpf`: builds the kernel programs into `bpf/prebuilt`, the same bytes on every machine.
+//!
+//! The object is committed, so that a plain `cargo build` needs none of the tools asked for here. Beside it lies a
+//! manifest of everything that went in; a unit test of `mermin-capture` fails when the sources have moved on.
+
+mod build;
+mod inspect;
+mod manifest;
+mod toolchain;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `cargo xtask ebpf`.
+#[derive(Args)]
+pub(crate) struct Ebpf {
+    /// Writes nothing: fails unless the committed object is what the sources give.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Ebpf {
+    pub(crate) fn run(self) -> Result<()> {
+        run(&self)
+    }
+}
+
+fn run(arguments: &Ebpf) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let tools = toolchain::find()?;
+    let object = build::build(root, &tools)?;
+    inspect::calls(&object)?;
+    inspect::verify(&object)?;
+    let manifest = manifest::write(root, &tools, &object)?;
+    let (object_path, manifest_path) = paths(root);
+    if arguments.check {
+        ensure!(
+            fs::read(&object_path).is_ok_and(|committed| committed == object),
+            "bpf/prebuilt/mermin.bpf.o is not what the sources give: run `cargo xtask ebpf` and commit bpf/prebuilt"
+        );
+        ensure!(
+            fs::read_to_string(&manifest_path).is_ok_and(|committed| committed == manifest),
+            "bpf/prebuilt/mermin.manifest is stale: run `cargo xtask ebpf` and commit bpf/prebuilt"
+        );
+        println!("bpf/prebuilt is what the sources give");
+        return Ok(());
+    }
+    if let Some(folder) = object_path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&object_path, &object)?;
+    fs::write(&manifest_path, manifest)?;
+    println!("wrote bpf/prebuilt/mermin.bpf.o, {} bytes, and its manifest", object.len());
+    Ok(())
+}
+
+fn paths(root: &Path) -> (PathBuf, PathBuf) {
+    let folder = root.join("bpf/prebuilt");
+    (folder.join("mermin.bpf.o"), folder.join("mermin.manifest"))
+}

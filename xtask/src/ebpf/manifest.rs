@@ -1,0 +1,109 @@
+//! The manifest: what the object was made from, one line each, so that a diff says what changed.
+
+use super::build::FLAGS;
+use super::toolchain::Tools;
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// Folders whose every file goes into the object.
+const INPUTS: [&str; 3] = ["bpf/mermin-abi", "bpf/mermin-ebpf", "crates/mermin-wire"];
+/// Sections of the workspace's manifest that change the build.
+const SECTIONS: [&str; 2] = ["workspace.package", "profile.bpf"];
+
+/// The manifest's text.
+pub(super) fn write(root: &Path, tools: &Tools, object: &[u8]) -> Result<String> {
+    let mut text = String::from("# Written by `cargo xtask ebpf`: what mermin.bpf.o was made from.\n");
+    writeln!(text, "object {}", digest(object))?;
+    for (name, version) in &tools.versions {
+        writeln!(text, "tool {name} = {version}")?;
+    }
+    for flag in FLAGS {
+        writeln!(text, "flag {flag}")?;
+    }
+    let workspace = fs::read_to_string(root.join("Cargo.toml"))?;
+    for name in SECTIONS {
+        let section = section(&workspace, name).with_context(|| format!("[{name}] in Cargo.toml"))?;
+        writeln!(text, "section {name} {}", digest(section.as_bytes()))?;
+    }
+    for package in packages(&fs::read_to_string(root.join("Cargo.lock"))?, "mermin-ebpf") {
+        writeln!(text, "package {package}")?;
+    }
+    for folder in INPUTS {
+        for path in files(root, folder)? {
+            writeln!(text, "input {} {path}", digest(&fs::read(root.join(&path))?))?;
+        }
+    }
+    Ok(text)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The lines of `[name]` up to the next section.
+fn section<'t>(toml: &'t str, name: &str) -> Option<&'t str> {
+    let header = format!("[{name}]\n");
+    let start = toml.find(&header)? + header.len();
+    let rest = toml.get(start..)?;
+    Some(rest.get(..rest.find("\n[").unwrap_or(rest.len()))?.trim_end())
+}
+
+/// Names, versions and checksums of all registry packages that `root` needs, by the lock file.
+fn packages(lock: &str, root: &str) -> Vec<String> {
+    let mut known: BTreeMap<&str, (Vec<&str>, String)> = BTreeMap::new();
+    for block in lock.split("[[package]]").skip(1) {
+        let value = |key: &str| {
+            block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
+        };
+        let Some(name) = value("name") else { continue };
+        let needs = block
+            .lines()
+            .filter_map(|line| line.strip_prefix(" \"")?.strip_suffix("\",")?.split(' ').next())
+            .collect();
+        let text = match (value("version"), value("checksum")) {
+            (Some(version), Some(checksum)) => format!("{name} {version} {checksum}"),
+            _ => String::new(),
+        };
+        known.insert(name, (needs, text));
+    }
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![root];
+    while let Some(name) = waiting.pop() {
+        if let Some((name, (needs, _))) = known.get_key_value(name)
+            && found.insert(*name)
+        {
+            waiting.extend(needs);
+        }
+    }
+    found
+        .iter()
+        .filter_map(|name| known.get(name))
+        .map(|(_, text)| text.clone())
+        .filter(|t| !t.is_empty())
+        .collect()
+}
+
+fn files(root: &Path, folder: &str) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(root.join(folder)).with_context(|| folder.to_owned())? {
+        let entry = entry?;
+        let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            // Tests change nothing in the object.
+            if entry.file_name() != "tests" {
+                paths.extend(files(root, &path)?);
+            }
+        } else {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
