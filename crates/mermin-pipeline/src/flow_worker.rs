@@ -1,0 +1,162 @@
+//! A flow worker: meters the observations of its shards and sends flow records on.
+
+use crate::cells::{MeterCells, TallyCell};
+use crate::created_log::CreatedLog;
+use crate::output::FanOut;
+use crate::packet_channel::{Intake, Message};
+use crate::record_queue::RecordQueue;
+use crate::snapshot::Marker;
+use mermin_flow::{CommunityId, FlowRecord, Meter, RecordSink, Tally};
+use std::sync::Arc;
+
+/// Where a flow worker sends records.
+pub(crate) enum Downstream {
+    /// To the enrichment workers, each flow to its own.
+    Enrichment(Vec<Arc<RecordQueue<Vec<FlowRecord>>>>),
+    /// Past them.
+    FanOut { fan_out: Arc<FanOut>, released: Arc<TallyCell> },
+}
+
+/// Records on their way out of one worker.
+pub(crate) struct Outlet {
+    worker: usize,
+    downstream: Downstream,
+    open: Vec<Vec<FlowRecord>>,
+    batch: usize,
+    released: Tally,
+    created: Arc<CreatedLog>,
+}
+
+impl Outlet {
+    pub(crate) fn new(worker: usize, downstream: Downstream, batch: usize, created: Arc<CreatedLog>) -> Self {
+        let lanes = match &downstream {
+            Downstream::Enrichment(queues) => queues.len(),
+            Downstream::FanOut { .. } => 1,
+        };
+        let open = (0..lanes).map(|_| Vec::with_capacity(batch)).collect();
+        Self { worker, downstream, open, batch, released: Tally::ZERO, created }
+    }
+
+    fn send(&mut self, lane: usize) {
+        if self.open[lane].is_empty() {
+            return;
+        }
+        let records = std::mem::replace(&mut self.open[lane], Vec::with_capacity(self.batch));
+        match &self.downstream {
+            // Refused only when the enrichment worker has died; the end of the run says so.
+            Downstream::Enrichment(queues) => drop(queues[lane].push(records)),
+            Downstream::FanOut { fan_out, released } => {
+                self.released += records.iter().map(|record| record.tally).sum();
+                released.set(self.released);
+                fan_out.release(records);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for lane in 0..self.open.len() {
+            self.send(lane);
+        }
+    }
+
+    /// Whether an enrichment worker lags behind.
+    fn is_full(&self) -> bool {
+        match &self.downstream {
+            Downstream::Enrichment(queues) => queues.iter().any(|queue| queue.is_full()),
+            Downstream::FanOut { .. } => false,
+        }
+    }
+
+    fn mark(&mut self, marker: &Marker) {
+        self.flush();
+        match &self.downstream {
+            Downstream::Enrichment(queues) => {
+                for queue in queues {
+                    queue.mark(self.worker, Arc::clone(marker));
+                }
+            }
+            Downstream::FanOut { fan_out, .. } => {
+                marker.add(|parts| parts.released += self.released);
+                fan_out.mark(self.worker, marker);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.flush();
+        match &self.downstream {
+            Downstream::Enrichment(queues) => queues.iter().for_each(|queue| queue.end()),
+            Downstream::FanOut { fan_out, .. } => fan_out.end(),
+        }
+    }
+}
+
+impl RecordSink for Outlet {
+    fn record(&mut self, record: FlowRecord) {
+        let lane = usize::from(record.shard) % self.open.len();
+        self.open[lane].push(record);
+        if self.open[lane].len() >= self.batch {
+            self.send(lane);
+        }
+    }
+
+    fn created(&mut self, community_id: impl FnOnce() -> CommunityId) {
+        self.created.note(community_id);
+    }
+}
+
+/// A flow worker's thread.
+pub(crate) struct FlowWorker {
+    pub(crate) intake: Intake,
+    pub(crate) meter: Meter,
+    pub(crate) outlet: Outlet,
+    pub(crate) cells: Arc<MeterCells>,
+    /// Live, periodic records are put off while enrichment lags; a replay waits instead.
+    pub(crate) may_postpone: bool,
+    pub(crate) hold: crate::Hold,
+}
+
+impl FlowWorker {
+    pub(crate) fn run(mut self) {
+        let mut postponing = false;
+        while let Some(message) = self.intake.next() {
+            self.hold.wait();
+            if self.may_postpone && self.outlet.is_full() != postponing {
+                postponing = !postponing;
+                self.meter.postpone_updates(postponing);
+            }
+            match message {
+                Message::Batch(batch) => {
+                    self.meter.observe(&batch, &mut self.outlet);
+                    self.cells.set(&self.meter.book());
+                    self.intake.give_back(batch);
+                }
+                Message::Watermark(watermark) => {
+                    self.meter.advance(watermark, &mut self.outlet);
+                    self.cells.set(&self.meter.book());
+                }
+                Message::Marker(marker) => self.mark(&marker),
+                Message::Finish(watermark) => {
+                    self.meter.postpone_updates(false);
+                    self.meter.finish(watermark, &mut self.outlet);
+                    break;
+                }
+            }
+            if self.intake.is_empty() {
+                self.outlet.flush();
+            }
+        }
+        self.outlet.end();
+        self.cells.set(&self.meter.book());
+    }
+
+    fn mark(&mut self, marker: &Marker) {
+        let (book, resident, active) = (self.meter.book(), self.meter.resident(), self.meter.active() as u64);
+        marker.add(|parts| {
+            parts.meter += book;
+            parts.resident += resident;
+            parts.active += active;
+        });
+        self.outlet.mark(marker);
+    }
+}

@@ -1,0 +1,204 @@
+//! The ledger: two books in packets, bytes and buffers. A third for each output is beside it in the statistics.
+//!
+//! Sightings: `seen = in_flight + metered + secondary + unmetered + filtered + sampled_out + lost`. Metering:
+//! `metered = resident + released`. `seen` is counted in buffers before anything is parsed and by nobody who counts
+//! the right side; its packets and bytes, known only after parsing, are the sum of the right side.
+
+use crate::snapshot::Parts;
+use mermin_flow::{Loss, Tally};
+use mermin_wire::Unmetered;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// See the module's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// All packets that reached an observation point.
+    pub seen: Tally,
+    /// Seen and without verdict yet, by where they wait.
+    pub in_flight: BTreeMap<&'static str, Tally>,
+    /// In flows.
+    pub metered: Tally,
+    /// Counted by another observation point of this host.
+    pub secondary: Tally,
+    /// Not flow traffic, or not decodable, by reason.
+    pub unmetered: BTreeMap<&'static str, Tally>,
+    /// By rule.
+    pub filtered: BTreeMap<&'static str, Tally>,
+    /// Left out by sampling.
+    pub sampled_out: Tally,
+    /// By reason.
+    pub lost: BTreeMap<&'static str, Tally>,
+    /// Metered and not released, by where they are.
+    pub resident: BTreeMap<&'static str, Tally>,
+    /// Handed to the outputs.
+    pub released: Tally,
+    /// Dotted paths of counts that can't be known.
+    pub inexact: Vec<&'static str>,
+}
+
+fn sum(parts: &BTreeMap<&'static str, Tally>) -> Tally {
+    parts.values().copied().sum()
+}
+
+impl Ledger {
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let (reader, meter, source) = (&parts.reader, &parts.meter, &parts.reader.sightings);
+        let mut lost: BTreeMap<_, _> =
+            source.lost.iter().map(|(loss, tally)| (loss.name(), *tally)).collect();
+        if reader.lost != Tally::ZERO {
+            *lost.entry(Loss::PacketChannelFull.name()).or_default() += reader.lost;
+        }
+        let unmetered = Unmetered::ALL
+            .iter()
+            .map(|reason| (reason.name(), source.unmetered[*reason as usize]))
+            .filter(|(_, tally)| *tally != Tally::ZERO)
+            .collect();
+        let mut ledger = Self {
+            seen: Tally::ZERO,
+            in_flight: BTreeMap::from([
+                ("kernel_table", Tally::ZERO),
+                ("ring", source.in_ring),
+                ("packet_channel", reader.waiting),
+            ]),
+            metered: meter.metered,
+            secondary: meter.secondary,
+            unmetered,
+            filtered: BTreeMap::new(),
+            sampled_out: Tally::ZERO,
+            lost,
+            resident: BTreeMap::from([
+                ("flow_table", parts.resident),
+                ("enrichment_channel", parts.in_enrichment),
+            ]),
+            released: parts.released,
+            inexact: source.inexact.clone(),
+        };
+        let verdicts = ledger.sightings();
+        ledger.seen = Tally { packets: verdicts.packets, bytes: verdicts.bytes, ..source.seen };
+        ledger
+    }
+
+    /// The right side of the first book.
+    #[must_use]
+    pub fn sightings(&self) -> Tally {
+        sum(&self.in_flight)
+            + self.metered
+            + self.secondary
+            + sum(&self.unmetered)
+            + sum(&self.filtered)
+            + self.sampled_out
+            + sum(&self.lost)
+    }
+
+    /// Packets that were given a verdict other than lost.
+    #[must_use]
+    pub fn processed(&self) -> u64 {
+        (self.metered + self.secondary + sum(&self.unmetered) + sum(&self.filtered) + self.sampled_out)
+            .packets
+    }
+
+    /// Whether both books balance.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let sightings = self.sightings();
+        (sightings.buffers, sightings.buffer_bytes) == (self.seen.buffers, self.seen.buffer_bytes)
+            && self.metered == sum(&self.resident) + self.released
+    }
+
+    /// Whether nothing is under way any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        sum(&self.in_flight) == Tally::ZERO && sum(&self.resident) == Tally::ZERO
+    }
+
+    /// As in the statistics.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let term = |path: &str, tally: &Tally| {
+            let counts = [
+                ("packets", tally.packets),
+                ("bytes", tally.bytes),
+                ("buffers", tally.buffers),
+                ("buffer_bytes", tally.buffer_bytes),
+            ];
+            let known = |name: &str| !self.inexact.iter().any(|inexact| *inexact == format!("{path}.{name}"));
+            let value = |(name, count): (&str, u64)| {
+                (name.to_owned(), if known(name) { json!(count) } else { Value::Null })
+            };
+            Value::Object(counts.into_iter().map(value).collect())
+        };
+        let terms = |path: &str, parts: &BTreeMap<&'static str, Tally>| {
+            let member = |(name, tally): (&&'static str, &Tally)| {
+                ((*name).to_owned(), term(&format!("{path}.{name}"), tally))
+            };
+            Value::Object(parts.iter().map(member).collect::<Map<_, _>>())
+        };
+        let mut ledger = json!({
+            "seen": term("seen", &self.seen),
+            "in_flight": terms("in_flight", &self.in_flight),
+            "metered": term("metered", &self.metered),
+            "secondary": term("secondary", &self.secondary),
+            "unmetered": terms("unmetered", &self.unmetered),
+            "filtered": terms("filtered", &self.filtered),
+            "sampled_out": term("sampled_out", &self.sampled_out),
+            "lost": terms("lost", &self.lost),
+            "resident": terms("resident", &self.resident),
+            "released": term("released", &self.released),
+        });
+        if !self.inexact.is_empty() {
+            ledger["inexact"] = json!(self.inexact);
+        }
+        ledger
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mermin_flow::MeterBook;
+
+    fn parts() -> Parts {
+        let mut parts = Parts::default();
+        parts.reader.sightings.seen = Tally { packets: 0, bytes: 0, buffers: 10, buffer_bytes: 1_000 };
+        parts.reader.sightings.reject(Unmetered::Arp, Tally::frame(100));
+        parts.reader.observed = Tally { packets: 9, bytes: 900, buffers: 9, buffer_bytes: 900 };
+        let metered = parts.reader.observed;
+        parts.meter =
+            MeterBook { metered, reported: metered, created: 1, released: 1, ..MeterBook::default() };
+        parts.released = metered;
+        parts
+    }
+
+    #[test]
+    fn balances_when_every_packet_stands_somewhere() {
+        let ledger = Ledger::of(&parts());
+        assert!(ledger.balances() && ledger.is_settled());
+        assert_eq!((ledger.seen.packets, ledger.processed()), (10, 10));
+    }
+
+    #[test]
+    fn a_packet_that_vanished_shows() {
+        let mut vanished_in_worker = parts();
+        vanished_in_worker.meter.metered = vanished_in_worker.meter.metered - Tally::frame(100);
+        let ledger = Ledger::of(&vanished_in_worker);
+        assert!(!ledger.balances());
+        let mut vanished_in_source = parts();
+        vanished_in_source.reader.sightings.seen.buffers += 1;
+        assert!(!Ledger::of(&vanished_in_source).balances());
+        let mut vanished_in_enrichment = parts();
+        vanished_in_enrichment.released = vanished_in_enrichment.released - Tally::frame(100);
+        assert!(!Ledger::of(&vanished_in_enrichment).balances());
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_null() {
+        let mut parts = parts();
+        parts.reader.sightings.lost.insert(Loss::SocketDrop, Tally { packets: 3, ..Tally::ZERO });
+        parts.reader.sightings.inexact = vec!["lost.socket_drop.bytes"];
+        let json = Ledger::of(&parts).to_json();
+        assert_eq!(json["lost"]["socket_drop"]["bytes"], Value::Null);
+        assert_eq!(json["lost"]["socket_drop"]["packets"], json!(3));
+        assert_eq!(json["inexact"], json!(["lost.socket_drop.bytes"]));
+    }
+}

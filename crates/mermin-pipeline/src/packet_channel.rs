@@ -1,0 +1,412 @@
+//! The packet channel: batches of observations from the reader to the flow workers.
+//!
+//! One lane a worker. Credits count observations over all lanes, so the configured capacity is what it says and a
+//! capacity of 1 works; the queues behind them need no bound of their own. Batches are recycled: after warm-up the
+//! channel allocates nothing. How many small batches (from drains that ended early) may wait is bounded as well,
+//! because each holds a whole batch's memory; beyond that they wait in the reader and grow.
+//!
+//! Control messages (time, markers, the end) pass without credits: few exist at a time.
+
+use crate::snapshot::Marker;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mermin_flow::{Observation, SHARDS, Tally};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+const BATCH_MAX: usize = 1_024;
+
+/// What goes down a lane.
+pub(crate) enum Message {
+    /// Observations of this worker's shards, in the reader's order.
+    Batch(Vec<Observation>),
+    /// Time has come this far.
+    Watermark(u64),
+    /// A snapshot passes.
+    Marker(Marker),
+    /// No more will come; time has come this far.
+    Finish(u64),
+}
+
+/// What the reader does when the channel is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Waits for a worker (replay).
+    Wait,
+    /// Keeps the batch and reads no more from the source (live).
+    Leave,
+    /// Drops the newest batch and counts it.
+    Drop,
+}
+
+/// Counts of the channel that both ends and the statistics see.
+#[derive(Debug)]
+pub(crate) struct Credits {
+    pub(crate) capacity: usize,
+    used: AtomicUsize,
+    pub(crate) high_water: AtomicUsize,
+    /// Times that the reader waited for a worker.
+    pub(crate) waits: AtomicUsize,
+    reader_waits: AtomicBool,
+    reader: std::sync::OnceLock<Thread>,
+}
+
+impl Credits {
+    /// Observations in the channel.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Only the reader takes, so between look and add the channel can only have become emptier.
+    fn take(&self, n: usize) -> bool {
+        let used = self.used.load(Ordering::Acquire);
+        if used + n > self.capacity {
+            return false;
+        }
+        self.used.fetch_add(n, Ordering::AcqRel);
+        self.high_water.fetch_max(used + n, Ordering::Relaxed);
+        true
+    }
+
+    fn give_back(&self, n: usize) {
+        self.used.fetch_sub(n, Ordering::SeqCst);
+        if self.reader_waits.load(Ordering::SeqCst)
+            && let Some(reader) = self.reader.get()
+        {
+            reader.unpark();
+        }
+    }
+
+    /// Parks the reader until `n` fit. The timeout only bounds the harm of a worker that died.
+    fn wait(&self, n: usize, abandoned: impl Fn() -> bool) -> bool {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.reader.get_or_init(thread::current);
+        self.reader_waits.store(true, Ordering::SeqCst);
+        let taken = loop {
+            if self.take(n) {
+                break true;
+            }
+            if abandoned() {
+                break false;
+            }
+            thread::park_timeout(Duration::from_millis(50));
+        };
+        self.reader_waits.store(false, Ordering::SeqCst);
+        taken
+    }
+}
+
+struct Lane {
+    messages: Sender<Message>,
+    spare: Receiver<Vec<Observation>>,
+    open: Vec<Observation>,
+    /// Batches sent and not yet given back.
+    outstanding: Arc<AtomicUsize>,
+    /// Whether a watermark is on its way.
+    ticking: Arc<AtomicBool>,
+}
+
+/// The reader's end.
+pub(crate) struct Lanes {
+    lanes: Vec<Lane>,
+    credits: Arc<Credits>,
+    batch: usize,
+    outstanding_max: usize,
+    pub(crate) when_full: WhenFull,
+    blocked: bool,
+    pub(crate) lost: Tally,
+    worker_gone: bool,
+}
+
+/// A worker's end.
+pub(crate) struct Intake {
+    messages: Receiver<Message>,
+    spare: Sender<Vec<Observation>>,
+    credits: Arc<Credits>,
+    outstanding: Arc<AtomicUsize>,
+    ticking: Arc<AtomicBool>,
+}
+
+/// A channel for `workers` workers that holds `capacity` observations.
+pub(crate) fn packet_channel(capacity: usize, workers: usize, when_full: WhenFull) -> (Lanes, Vec<Intake>) {
+    let batch = (capacity / (4 * workers)).clamp(1, BATCH_MAX);
+    let outstanding_max = capacity / batch / workers + 2;
+    let credits = Arc::new(Credits {
+        capacity,
+        used: AtomicUsize::new(0),
+        high_water: AtomicUsize::new(0),
+        waits: AtomicUsize::new(0),
+        reader_waits: AtomicBool::new(false),
+        reader: std::sync::OnceLock::new(),
+    });
+    let ends = (0..workers).map(|_| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "credits bound the batches in it; control messages are few"
+        )]
+        let (sender, messages) = crossbeam_channel::unbounded();
+        let (give, spare) = bounded(outstanding_max);
+        let (outstanding, ticking) = (Arc::default(), Arc::default());
+        let intake = Intake {
+            messages,
+            spare: give,
+            credits: Arc::clone(&credits),
+            outstanding: Arc::clone(&outstanding),
+            ticking: Arc::clone(&ticking),
+        };
+        (Lane { messages: sender, spare, open: Vec::with_capacity(batch), outstanding, ticking }, intake)
+    });
+    let (lanes, intakes) = ends.unzip();
+    let lanes = Lanes {
+        lanes,
+        credits,
+        batch,
+        outstanding_max,
+        when_full,
+        blocked: false,
+        lost: Tally::ZERO,
+        worker_gone: false,
+    };
+    (lanes, intakes)
+}
+
+impl Lanes {
+    pub(crate) fn credits(&self) -> Arc<Credits> {
+        Arc::clone(&self.credits)
+    }
+
+    /// Appends an oriented observation to the batch of the worker that owns its shard.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, o: &Observation) {
+        let worker = worker_of(usize::from(o.shard), self.lanes.len());
+        let open = &mut self.lanes[worker].open;
+        open.push(*o);
+        if open.len() >= self.batch {
+            self.send(worker);
+        }
+    }
+
+    /// Hands over a batch that is complete.
+    fn send(&mut self, worker: usize) {
+        let lane = &mut self.lanes[worker];
+        let n = lane.open.len();
+        if n == 0 {
+            return;
+        }
+        if !self.credits.take(n) {
+            match self.when_full {
+                WhenFull::Leave => {
+                    self.blocked = true;
+                    return;
+                }
+                WhenFull::Drop => {
+                    self.lost += lane.open.iter().map(Observation::tally).sum();
+                    lane.open.clear();
+                    return;
+                }
+                WhenFull::Wait => {
+                    // A worker that ended drops its half of the lane.
+                    if !self.credits.wait(n, || Arc::strong_count(&lane.outstanding) == 1) {
+                        self.worker_gone = true;
+                        lane.open.clear();
+                        return;
+                    }
+                }
+            }
+        }
+        let empty = lane.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(self.batch));
+        let full = std::mem::replace(&mut lane.open, empty);
+        lane.outstanding.fetch_add(1, Ordering::AcqRel);
+        if lane.messages.send(Message::Batch(full)).is_err() {
+            self.worker_gone = true;
+        }
+    }
+
+    /// A drain has ended: nothing should wait for more to come.
+    pub(crate) fn flush(&mut self) {
+        for worker in 0..self.lanes.len() {
+            let lane = &self.lanes[worker];
+            if lane.outstanding.load(Ordering::Acquire) < self.outstanding_max {
+                self.send(worker);
+            }
+        }
+    }
+
+    /// Tries again to hand over what had no room; whether the source may be read.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.blocked {
+            self.blocked = false;
+            for worker in 0..self.lanes.len() {
+                if self.lanes[worker].open.len() >= self.batch {
+                    self.send(worker);
+                }
+            }
+        }
+        !self.blocked
+    }
+
+    /// Whether a batch waits in the reader for room.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Whether a worker's thread has ended before it was told to.
+    pub(crate) const fn worker_gone(&self) -> bool {
+        self.worker_gone
+    }
+
+    /// What waits in the reader for room.
+    pub(crate) fn open(&self) -> Tally {
+        self.lanes.iter().flat_map(|lane| &lane.open).map(Observation::tally).sum()
+    }
+
+    /// Tells workers how far time has come, unless they still have to hear the last message of this kind.
+    pub(crate) fn tick(&mut self, watermark: u64) {
+        for lane in &self.lanes {
+            // What waits in the reader is older than the watermark and must be handled before it.
+            if lane.open.is_empty() && !lane.ticking.swap(true, Ordering::AcqRel) {
+                let _ = lane.messages.send(Message::Watermark(watermark));
+            }
+        }
+    }
+
+    /// Sends a marker behind everything that was handed over.
+    pub(crate) fn mark(&mut self, marker: &Marker) {
+        for lane in &self.lanes {
+            let _ = lane.messages.send(Message::Marker(marker.clone()));
+        }
+    }
+
+    /// Hands over what is left, waiting for room, and ends the channel.
+    pub(crate) fn finish(mut self, watermark: u64) -> Tally {
+        self.when_full = WhenFull::Wait;
+        for worker in 0..self.lanes.len() {
+            self.send(worker);
+            let _ = self.lanes[worker].messages.send(Message::Finish(watermark));
+        }
+        self.lost
+    }
+}
+
+/// The worker of a shard.
+pub(crate) const fn worker_of(shard: usize, workers: usize) -> usize {
+    shard % workers
+}
+
+const _: () = assert!(SHARDS == 64);
+
+impl Intake {
+    /// Waits for the next message; `None` when the reader is gone.
+    pub(crate) fn next(&self) -> Option<Message> {
+        let message = self.messages.recv().ok()?;
+        if matches!(message, Message::Watermark(_)) {
+            self.ticking.store(false, Ordering::Release);
+        }
+        Some(message)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// A batch was handled.
+    pub(crate) fn give_back(&self, mut batch: Vec<Observation>) {
+        let n = batch.len();
+        batch.clear();
+        let _ = self.spare.try_send(batch);
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+        self.credits.give_back(n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mermin_flow::Observation;
+
+    fn observation(shard: u8) -> Observation {
+        Observation { shard, packets: 1, buffers: 1, ..Observation::EMPTY }
+    }
+
+    fn batches(intake: &Intake) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while !intake.is_empty() {
+            match intake.next() {
+                Some(Message::Batch(batch)) => {
+                    sizes.push(batch.len());
+                    intake.give_back(batch);
+                }
+                Some(_) | None => break,
+            }
+        }
+        sizes
+    }
+
+    #[test]
+    fn a_capacity_of_one_works() {
+        let (mut lanes, intakes) = packet_channel(1, 2, WhenFull::Drop);
+        lanes.push(&observation(0));
+        lanes.push(&observation(1));
+        assert_eq!(lanes.lost.packets, 1, "the second found no room");
+        assert_eq!(batches(&intakes[0]), [1]);
+        lanes.push(&observation(1));
+        assert_eq!(batches(&intakes[1]), [1]);
+        assert_eq!(lanes.credits.used(), 0);
+    }
+
+    #[test]
+    fn dropping_counts_the_newest_batch_and_leaving_keeps_it() {
+        for (when_full, lost, kept) in [(WhenFull::Drop, 2, 0), (WhenFull::Leave, 0, 2)] {
+            let (mut lanes, intakes) = packet_channel(8, 1, when_full);
+            for _ in 0..10 {
+                lanes.push(&observation(0));
+            }
+            assert_eq!((lanes.lost.packets, lanes.open().packets), (lost, kept));
+            assert_eq!(lanes.has_room(), when_full == WhenFull::Drop);
+            assert_eq!(batches(&intakes[0]), [2, 2, 2, 2]);
+            assert!(lanes.has_room());
+            assert_eq!(lanes.open().packets, 0);
+        }
+    }
+
+    #[test]
+    fn small_batches_wait_in_the_reader_once_many_are_out() {
+        let (mut lanes, intakes) = packet_channel(16, 1, WhenFull::Leave);
+        let mut sent = 0;
+        for _ in 0..12 {
+            lanes.push(&observation(0));
+            lanes.flush();
+            sent += 1;
+        }
+        let sizes = batches(&intakes[0]);
+        assert!(sizes.len() <= lanes.outstanding_max + 2, "{sizes:?}");
+        lanes.flush();
+        assert_eq!(sizes.iter().sum::<usize>() + batches(&intakes[0]).iter().sum::<usize>(), sent);
+    }
+
+    #[test]
+    fn a_waiting_reader_goes_on_when_a_worker_gives_back() {
+        let (mut lanes, mut intakes) = packet_channel(4, 1, WhenFull::Wait);
+        let intake = intakes.remove(0);
+        let worker = thread::spawn(move || {
+            let mut n = 0;
+            while let Some(message) = intake.next() {
+                match message {
+                    Message::Batch(batch) => {
+                        n += batch.len();
+                        intake.give_back(batch);
+                    }
+                    Message::Finish(_) => break,
+                    Message::Watermark(_) | Message::Marker(_) => {}
+                }
+            }
+            n
+        });
+        for _ in 0..10_000 {
+            lanes.push(&observation(0));
+        }
+        lanes.finish(0);
+        assert_eq!(worker.join().unwrap(), 10_000);
+    }
+}

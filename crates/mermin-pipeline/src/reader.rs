@@ -1,0 +1,229 @@
+//! The packet reader: from the source to the lanes of the flow workers, on a thread of its own.
+//!
+//! Live, it never waits for a worker: when the packet channel is full it leaves packets where they are, in the kernel,
+//! which counts those that it has no room for, and looks again a millisecond later.
+
+use crate::cells::TallyCell;
+use crate::packet_channel::{Lanes, WhenFull};
+use crate::progress::Progress;
+use crate::snapshot::{Marker, ReaderPart};
+use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Frames a call of the source may read before the reader looks at anything else.
+const BUDGET: usize = 512;
+/// How long the reader looks away while the packet channel is full.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long the reader sleeps at most when nothing comes: the latency of a snapshot, of a stop and of an idle flow's end.
+const NAP: Duration = Duration::from_millis(100);
+
+/// What others ask of the reader, and what it tells while it runs.
+#[derive(Default)]
+pub(crate) struct ReaderControl {
+    stop: AtomicBool,
+    request: Mutex<Option<Marker>>,
+    requested: AtomicBool,
+    pub(crate) observed: TallyCell,
+    pub(crate) lost: TallyCell,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) first_packet: AtomicU64,
+    pub(crate) last_packet: AtomicU64,
+    /// Longest time between two looks at the source, ns.
+    pub(crate) longest_gap: AtomicU64,
+    /// Calls of the source.
+    pub(crate) polls: AtomicU64,
+}
+
+impl ReaderControl {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Sends a marker down the pipeline as soon as the source's book is closed.
+    pub(crate) fn snapshot(&self, marker: Marker) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(marker);
+        self.requested.store(true, Ordering::Release);
+    }
+
+    fn take_request(&self) -> Option<Marker> {
+        self.requested.store(false, Ordering::Release);
+        self.request.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Takes observations from the source, prepares them and puts them into lanes.
+struct Feed {
+    orientation: Orientation,
+    lanes: Lanes,
+    observed: Tally,
+    first: u64,
+    last: u64,
+}
+
+impl Sink for Feed {
+    #[inline(always)]
+    fn observe(&mut self, observation: &Observation) {
+        let mut o = *observation;
+        self.observed += o.tally();
+        self.first = self.first.min(o.start);
+        self.last = self.last.max(o.end);
+        self.orientation.prepare(&mut o);
+        self.lanes.push(&o);
+    }
+}
+
+/// The reader's thread.
+pub(crate) struct Reader<S> {
+    source: S,
+    feed: Feed,
+    control: Arc<ReaderControl>,
+    progress: Progress,
+    warnings: Warnings,
+    marker: Option<Marker>,
+    looked: Instant,
+}
+
+/// One warning per statistics interval while the packet channel is full.
+struct Warnings {
+    interval: Duration,
+    said: Option<Instant>,
+    lost: u64,
+}
+
+/// How a run of the reader ended.
+pub(crate) struct ReaderEnd<S> {
+    pub(crate) source: S,
+    pub(crate) part: ReaderPart,
+}
+
+impl<S: Source> Reader<S> {
+    pub(crate) fn new(
+        source: S,
+        orientation: Orientation,
+        lanes: Lanes,
+        control: Arc<ReaderControl>,
+        stats_interval: Duration,
+    ) -> Self {
+        let feed = Feed { orientation, lanes, observed: Tally::ZERO, first: u64::MAX, last: 0 };
+        let warnings = Warnings { interval: stats_interval, said: None, lost: 0 };
+        let progress = Progress::new(S::LIVE);
+        Self { source, feed, control, progress, warnings, marker: None, looked: Instant::now() }
+    }
+
+    pub(crate) fn run(mut self) -> ReaderEnd<S> {
+        info!("Packet reader task started");
+        let mut closed = false;
+        self.looked = Instant::now();
+        while !self.feed.lanes.worker_gone() {
+            if !closed && self.control.stop.load(Ordering::Acquire) {
+                self.source.close();
+                self.feed.lanes.when_full = WhenFull::Wait;
+                closed = true;
+            }
+            if !self.feed.lanes.has_room() {
+                self.housekeeping();
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            match self.source.poll(&mut self.feed, BUDGET) {
+                Polled::More => self.housekeeping(),
+                Polled::Drained => {
+                    self.drained();
+                    self.housekeeping();
+                    self.source.wait(NAP);
+                }
+                Polled::Ended => break,
+            }
+        }
+        self.finish()
+    }
+
+    /// Everything that has arrived is read: hands it over, and lets time go on for the flows that have no packets.
+    fn drained(&mut self) {
+        let watermark = self.feed.orientation.advance(self.source.watermark());
+        self.feed.lanes.flush();
+        self.feed.lanes.tick(watermark);
+    }
+
+    fn housekeeping(&mut self) {
+        let now = Instant::now();
+        let gap = u64::try_from(now.duration_since(self.looked).as_nanos()).unwrap_or(u64::MAX);
+        self.looked = now;
+        self.control.longest_gap.fetch_max(gap, Ordering::Relaxed);
+        self.publish();
+        self.warn_when_full();
+        if self.control.requested.load(Ordering::Acquire) {
+            self.marker = self.control.take_request();
+        }
+        if let Some(marker) = self.marker.take() {
+            match self.source.sightings() {
+                Some(sightings) => {
+                    let part = self.part(sightings);
+                    marker.add(|parts| parts.reader = part);
+                    self.feed.lanes.mark(&marker);
+                }
+                None => self.marker = Some(marker),
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let (feed, control) = (&self.feed, &self.control);
+        let rejected = self.source.rejected();
+        control.observed.set(feed.observed);
+        control.lost.set(feed.lanes.lost);
+        control.rejected.store(rejected, Ordering::Relaxed);
+        control.first_packet.store(feed.first, Ordering::Relaxed);
+        control.last_packet.store(feed.last, Ordering::Relaxed);
+        control.polls.fetch_add(1, Ordering::Relaxed);
+        self.progress.reached(feed.observed.packets - feed.lanes.lost.packets + rejected);
+    }
+
+    fn warn_when_full(&mut self) {
+        let (lost, blocked) = (self.feed.lanes.lost.packets, self.feed.lanes.is_blocked());
+        let news = blocked || lost > self.warnings.lost;
+        if !news || self.warnings.said.is_some_and(|at| at.elapsed() < self.warnings.interval) {
+            return;
+        }
+        self.warnings.said = Some(Instant::now());
+        self.warnings.lost = lost;
+        let advice = "raise pipeline.packet_channel_capacity or pipeline.flow_workers";
+        if blocked {
+            warn!("Packet channel full: packets wait in the kernel; {advice}");
+        } else {
+            warn!(
+                "Packet channel full: {lost} packets dropped so far; {advice}, or set pipeline.enable_backpressure: true"
+            );
+        }
+    }
+
+    fn part(&self, sightings: mermin_flow::Sightings) -> ReaderPart {
+        let feed = &self.feed;
+        ReaderPart {
+            sightings,
+            observed: feed.observed,
+            waiting: feed.lanes.open(),
+            lost: feed.lanes.lost,
+            span: (feed.first <= feed.last).then_some((feed.first, feed.last)),
+            unresolved_fragments: feed.orientation.unresolved_fragments(),
+        }
+    }
+
+    fn finish(mut self) -> ReaderEnd<S> {
+        self.publish();
+        let watermark = self.feed.orientation.advance(self.source.watermark());
+        let sightings = loop {
+            // After its end a source has its book closed; a grace period may still be running.
+            match self.source.sightings() {
+                Some(sightings) => break sightings,
+                None => std::thread::sleep(PAUSE),
+            }
+        };
+        let part = self.part(sightings);
+        let lost = self.feed.lanes.finish(watermark);
+        ReaderEnd { source: self.source, part: ReaderPart { waiting: Tally::ZERO, lost, ..part } }
+    }
+}

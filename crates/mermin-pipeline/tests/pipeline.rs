@@ -1,0 +1,361 @@
+//! The whole pipeline between a source and an exporter made for the test: books, order, backpressure, snapshots.
+//!
+//! The source is synthetic because these tests want exact control over time and arrival; real sources have tests of
+//! their own, and the black-box tests run both together.
+
+use mermin_flow::{
+    Amount, Enricher, Exporter, Failure, FlowConfig, FlowEvent, FlowRecord, Observation, Polled, PortForm,
+    Receipt, Sightings, Sink, Source, Tally,
+};
+use mermin_pipeline::{Hold, Outcome, PipelineConfig, Stages, Statistics, start};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const T0: u64 = 1_700_000_000_000_000_000;
+
+/// `packets` packets over `flows` flows in turn, 1 ms apart; live, it goes on until it is closed.
+struct Synthetic<const LIVE: bool> {
+    packets: u64,
+    flows: u64,
+    sent: u64,
+    book: Sightings,
+    closed: bool,
+}
+
+impl<const LIVE: bool> Synthetic<LIVE> {
+    fn new(packets: u64, flows: u64) -> Self {
+        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false }
+    }
+
+    fn packet(&self) -> Observation {
+        let flow = self.sent % self.flows;
+        let mut o = Observation {
+            addresses: [u64::from((flow as u32).to_be()), 0, u64::from(0x0a00_0001_u32.to_be()), 0],
+            ports: [40_000_u16.to_be(), 53_u16.to_be()],
+            port_form: PortForm::Ports,
+            protocol: 17,
+            packets: 1,
+            bytes: 100,
+            frame_bytes: 114,
+            buffers: 1,
+            buffer_bytes: 114,
+            start: T0 + self.sent * 1_000_000,
+            ..Observation::EMPTY
+        };
+        o.end = o.start;
+        o
+    }
+}
+
+impl<const L: bool> Source for Synthetic<L> {
+    const LIVE: bool = L;
+
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        if self.closed || (!L && self.sent == self.packets) {
+            return Polled::Ended;
+        }
+        for _ in 0..budget {
+            if self.sent == self.packets {
+                return if L { Polled::Drained } else { Polled::Ended };
+            }
+            self.book.seen.buffers += 1;
+            self.book.seen.buffer_bytes += 114;
+            sink.observe(&self.packet());
+            self.sent += 1;
+        }
+        Polled::More
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        std::thread::sleep(at_most.min(Duration::from_millis(1)));
+    }
+
+    fn watermark(&self) -> u64 {
+        T0 + self.sent * 1_000_000
+    }
+
+    fn rejected(&self) -> u64 {
+        0
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn sightings(&mut self) -> Option<Sightings> {
+        Some(self.book.clone())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Collected {
+    records: Arc<Mutex<Vec<FlowRecord>>>,
+    stuck: Arc<AtomicBool>,
+}
+
+impl Exporter for Collected {
+    fn name(&self) -> &str {
+        "collected"
+    }
+
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        while self.stuck.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for record in records {
+            receipt.delivered += Amount::of(record);
+        }
+        self.records.lock().unwrap().extend_from_slice(records);
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+struct Names;
+
+impl Enricher for Names {
+    fn enrich(&self, record: &mut FlowRecord) {
+        record.source.identity.name = Some("named".into());
+    }
+}
+
+fn count(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+fn config(flow_workers: usize, enrichment_workers: usize) -> PipelineConfig {
+    PipelineConfig {
+        flow_workers: count(flow_workers),
+        enrichment_workers: count(enrichment_workers),
+        ..PipelineConfig::default()
+    }
+}
+
+fn stages<const LIVE: bool>(source: Synthetic<LIVE>, collected: &Collected) -> Stages<Synthetic<LIVE>> {
+    Stages {
+        source,
+        enricher: Some(Arc::new(Names)),
+        exporters: vec![Box::new(collected.clone())],
+        output_queue_capacity: 8_192,
+        agent_id: String::new(),
+        hold: Hold::default(),
+    }
+}
+
+fn replay(
+    config: &PipelineConfig,
+    flow: &FlowConfig,
+    packets: u64,
+    flows: u64,
+) -> (Vec<FlowRecord>, Statistics) {
+    let collected = Collected::default();
+    let running = start(config, flow, stages(Synthetic::<false>::new(packets, flows), &collected)).unwrap();
+    let outcome = running.wait(|| false);
+    assert_settled(&outcome);
+    let records = std::mem::take(&mut *collected.records.lock().unwrap());
+    (records, outcome.statistics)
+}
+
+fn assert_settled<S>(outcome: &Outcome<S>) {
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    let statistics = &outcome.statistics;
+    assert!(statistics.ledger.balances() && statistics.ledger.is_settled(), "{:#?}", statistics.ledger);
+    assert_eq!(statistics.flows_active, 0);
+    assert_eq!(statistics.flows_created, statistics.flows_released);
+    for (_, book) in &statistics.outputs {
+        assert_eq!(book.queued, Amount::default());
+        let dropped: u64 = book.dropped.values().map(|dropped| dropped.records).sum();
+        assert_eq!(book.handed.records, book.delivered.records + dropped);
+    }
+}
+
+#[test]
+fn every_packet_stands_in_a_record_and_in_the_books() {
+    let (records, statistics) = replay(&config(2, 1), &FlowConfig::default(), 100_000, 500);
+    let packets: u64 = records.iter().map(|r| r.forward.delta.packets + r.reverse.delta.packets).sum();
+    assert_eq!(packets, 100_000);
+    assert_eq!(statistics.ledger.released.packets, 100_000);
+    assert_eq!(statistics.outputs[0].1.delivered.packets, 100_000);
+    assert!(records.iter().all(|r| r.source.identity.name.as_deref() == Some("named")));
+    assert_eq!(statistics.ledger.processed(), 100_000);
+}
+
+#[test]
+fn records_of_one_flow_come_in_order_and_once() {
+    let (records, _) = replay(&config(3, 2), &FlowConfig::default(), 400_000, 50);
+    let mut next = HashMap::new();
+    for record in &records {
+        let expected = next.entry(record.id).or_insert(0);
+        assert_eq!(record.sequence, *expected);
+        *expected = if record.event == FlowEvent::End { u32::MAX } else { *expected + 1 };
+    }
+    assert!(next.values().all(|sequence| *sequence == u32::MAX));
+    assert!(records.len() > 300, "400 s give updates: {}", records.len());
+}
+
+#[test]
+fn neither_workers_nor_capacities_change_the_records() {
+    let flow = FlowConfig { table_capacity: count(256), ..FlowConfig::default() };
+    let sorted = |config: &PipelineConfig| {
+        let (mut records, _) = replay(config, &flow, 60_000, 700);
+        records.sort_by_key(|record| (record.id, record.sequence));
+        records
+    };
+    let reference = sorted(&config(1, 1));
+    assert!(reference.iter().any(|r| r.end_reason == Some(mermin_flow::FlowEndReason::LackOfResources)));
+    for other in [
+        config(2, 4),
+        config(8, 2),
+        PipelineConfig { packet_channel_capacity: count(1), ..config(2, 1) },
+        PipelineConfig {
+            packet_channel_capacity: count(37),
+            enrichment_channel_capacity: count(1),
+            ..config(3, 3)
+        },
+    ] {
+        assert!(sorted(&other) == reference, "{other:?}");
+    }
+}
+
+#[test]
+fn enrichment_can_be_bypassed() {
+    let collected = Collected::default();
+    let stages = Stages { enricher: None, ..stages(Synthetic::<false>::new(10_000, 10), &collected) };
+    let outcome = start(&config(2, 1), &FlowConfig::default(), stages).unwrap().wait(|| false);
+    assert_settled(&outcome);
+    let records = collected.records.lock().unwrap();
+    assert!(!records.is_empty() && records.iter().all(|r| r.source.identity.name.is_none()));
+}
+
+#[test]
+fn a_snapshot_of_a_running_pipeline_balances() {
+    let collected = Collected::default();
+    let running = start(
+        &config(2, 2),
+        &FlowConfig::default(),
+        stages(Synthetic::<true>::new(u64::MAX, 1_000), &collected),
+    )
+    .unwrap();
+    let observer = running.observer();
+    let done = Arc::new(AtomicBool::new(false));
+    let looker = {
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || {
+            let mut seen = 0;
+            for _ in 0..20 {
+                let statistics = observer.snapshot(Duration::from_secs(20)).expect("no stage is held up");
+                assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+                assert!(statistics.ledger.seen.buffers >= seen);
+                assert_eq!(statistics.flows_active, statistics.flows_created - statistics.flows_released);
+                seen = statistics.ledger.seen.buffers;
+            }
+            done.store(true, Ordering::Release);
+            seen
+        })
+    };
+    let outcome = running.wait(|| done.load(Ordering::Acquire) || looker.is_finished());
+    assert!(looker.join().unwrap() > 0);
+    assert_settled(&outcome);
+}
+
+#[test]
+fn live_a_stuck_output_loses_records_in_its_own_book_only() {
+    let collected = Collected::default();
+    collected.stuck.store(true, Ordering::Release);
+    let flow = FlowConfig { table_capacity: count(64), ..FlowConfig::default() };
+    let stages =
+        Stages { output_queue_capacity: 100, ..stages(Synthetic::<true>::new(50_000, 5_000), &collected) };
+    let running = start(&config(2, 1), &flow, stages).unwrap();
+    let (observer, stuck, began) = (running.observer(), Arc::clone(&collected.stuck), Instant::now());
+    let outcome = running.wait(move || {
+        let all = observer.packets() == 50_000;
+        if all {
+            stuck.store(false, Ordering::Release);
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "a stuck output holds up the reader");
+        all
+    });
+    assert_settled(&outcome);
+    let book = &outcome.statistics.outputs[0].1;
+    assert!(book.dropped["queue_full"].records > 1_000, "{book:?}");
+    assert_eq!(outcome.statistics.ledger.released.packets, 50_000);
+}
+
+#[test]
+fn an_output_that_never_returns_is_left_behind_with_its_records_in_the_books() {
+    let collected = Collected::default();
+    collected.stuck.store(true, Ordering::Release);
+    let config = PipelineConfig {
+        shutdown_timeout: mermin_flow::Interval(Duration::from_millis(200)),
+        ..config(1, 1)
+    };
+    let running =
+        start(&config, &FlowConfig::default(), stages(Synthetic::<true>::new(1_000, 10), &collected))
+            .unwrap();
+    let observer = running.observer();
+    let outcome = running.wait(move || observer.packets() == 1_000);
+    assert!(outcome.timed_out);
+    let book = &outcome.statistics.outputs[0].1;
+    assert_eq!((book.queued.packets, book.delivered.packets), (1_000, 0));
+    assert!(outcome.statistics.ledger.balances());
+}
+
+#[cfg(feature = "hold")]
+mod held {
+    use super::*;
+
+    #[test]
+    fn a_replay_with_backpressure_waits_for_held_workers() {
+        let collected = Collected::default();
+        let hold = Hold::default();
+        hold.set(true);
+        let stages =
+            Stages { hold: hold.clone(), ..stages(Synthetic::<false>::new(200_000, 100), &collected) };
+        let running = start(&config(2, 1), &FlowConfig::default(), stages).unwrap();
+        let observer = running.observer();
+        let mut rounds = 0;
+        let outcome = running.wait(move || {
+            rounds += 1;
+            if rounds == 50 {
+                assert!(observer.packets() < 20_000, "the channel holds 10 000");
+                hold.set(false);
+            }
+            false
+        });
+        assert_settled(&outcome);
+        assert_eq!(outcome.statistics.ledger.released.packets, 200_000);
+    }
+
+    #[test]
+    fn without_backpressure_held_workers_cost_an_exact_loss() {
+        let collected = Collected::default();
+        let hold = Hold::default();
+        hold.set(true);
+        let config = PipelineConfig { enable_backpressure: false, ..config(2, 1) };
+        let stages =
+            Stages { hold: hold.clone(), ..stages(Synthetic::<false>::new(200_000, 100), &collected) };
+        let running = start(&config, &FlowConfig::default(), stages).unwrap();
+        let observer = running.observer();
+        let outcome = running.wait(move || {
+            if observer.packets() == 200_000 {
+                hold.set(false);
+            }
+            false
+        });
+        assert_settled(&outcome);
+        let ledger = &outcome.statistics.ledger;
+        let lost = ledger.lost["packet_channel_full"];
+        assert!(lost.packets > 180_000);
+        assert_eq!(lost.packets + ledger.released.packets, 200_000);
+        assert_eq!(
+            lost + ledger.released,
+            Tally { packets: 200_000, bytes: 22_800_000, buffers: 200_000, buffer_bytes: 22_800_000 }
+        );
+    }
+}
