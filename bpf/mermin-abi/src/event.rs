@@ -2,8 +2,8 @@
 
 /// [`PacketEvent::flags`]: seen on the way out of the host.
 pub const EVENT_EGRESS: u8 = 1;
-/// [`PacketEvent::flags`]: the link has MAC addresses.
-pub const EVENT_HAS_MACS: u8 = 2;
+/// [`PacketEvent::flags`]: the TCP flags say something.
+pub const EVENT_HAS_TCP_FLAGS: u8 = 2;
 
 /// One buffer: one packet, or with segmentation offload several of one flow.
 #[repr(C)]
@@ -35,7 +35,7 @@ pub struct PacketEvent {
     pub ports: u32,
     /// Identification of a fragment.
     pub fragment_id: u32,
-    /// Destination and source MAC address, as on the wire.
+    /// Destination and source MAC address, as on the wire; zero where the link has none.
     pub macs: [u32; 3],
     /// VLAN id of the outermost tag, or `0xffff`.
     pub vlan: u16,
@@ -55,7 +55,7 @@ pub struct PacketEvent {
     pub port_form: u8,
     /// [`mermin_wire::Fragment`].
     pub fragment: u8,
-    /// [`EVENT_EGRESS`], [`EVENT_HAS_MACS`].
+    /// [`EVENT_EGRESS`], [`EVENT_HAS_TCP_FLAGS`].
     pub flags: u8,
 }
 

@@ -14,7 +14,7 @@ mod counters;
 mod event;
 
 pub use counters::{Control, Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, Verdict};
-pub use event::{EVENT_EGRESS, EVENT_HAS_MACS, PacketEvent};
+pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, PacketEvent};
 
 /// The version of everything in this crate.
 pub const ABI_VERSION: u32 = 1;

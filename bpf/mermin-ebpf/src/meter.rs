@@ -5,7 +5,7 @@ use crate::maps::{CONTROL, COUNTERS, CPUS, RING};
 use crate::parse::headers;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
-use mermin_abi::{Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EVENT_HAS_MACS, PacketEvent, Verdict};
+use mermin_abi::{Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EVENT_HAS_TCP_FLAGS, PacketEvent, Verdict};
 use mermin_wire::{Buffer, Counts, Headers, Link, count, macs};
 
 /// Everything about the buffer that is not in its bytes.
@@ -106,7 +106,7 @@ fn submit(context: &TcContext, counters: &mut Counters, link: Link, seen: &Seen,
         (*event).tcp_flags = h.tcp_flags;
         (*event).port_form = h.port_form as u8;
         (*event).fragment = h.fragment as u8;
-        (*event).flags = seen.egress | if macs.is_some() { EVENT_HAS_MACS } else { 0 };
+        (*event).flags = seen.egress | if h.has_tcp_flags { EVENT_HAS_TCP_FLAGS } else { 0 };
         let words = mac_words(macs);
         (*event).macs[0] = words[0];
         (*event).macs[1] = words[1];

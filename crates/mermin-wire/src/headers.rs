@@ -74,8 +74,10 @@ pub struct Headers {
     pub traffic_class: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// TCP flags; 0 where they are not in the captured bytes.
+    /// TCP flags.
     pub tcp_flags: u8,
+    /// Whether `tcp_flags` says something: TCP, with a header of a possible length that is captured that far.
+    pub has_tcp_flags: bool,
     /// What `ports` holds.
     pub port_form: PortForm,
     /// Where the packet stands within its datagram.
@@ -84,7 +86,9 @@ pub struct Headers {
     /// enum's range drops the bounds checks that the kernel's verifier wants to see.
     pub reason: u8,
     /// Zero.
-    pub pad: [u8; 4],
+    pub pad: u8,
+    /// Zero. Apart, because three bytes in a row are cleared by a call of `memset` on the BPF target.
+    pub pad_end: u16,
 }
 
 const _: () = assert!(size_of::<Headers>() == 80);
@@ -124,10 +128,12 @@ impl Headers {
             traffic_class: 0,
             ttl: 0,
             tcp_flags: 0,
+            has_tcp_flags: false,
             port_form: PortForm::Absent,
             fragment: Fragment::Whole,
             reason: Unmetered::LinkType as u8,
-            pad: [0; 4],
+            pad: 0,
+            pad_end: 0,
         }
     }
 

@@ -89,6 +89,7 @@ fn tcp_header(h: &mut Headers, header: &[u8; 14]) {
         h.offset += TCP_HEADER;
     } else {
         h.tcp_flags = header[13];
+        h.has_tcp_flags = true;
         h.offset += size;
     }
 }

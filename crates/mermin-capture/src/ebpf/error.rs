@@ -1,0 +1,69 @@
+//! What can keep the programs from running.
+
+use std::io;
+use std::sync::Arc;
+
+/// Why eBPF can't be used, as a whole or on one device.
+#[derive(Debug, thiserror::Error)]
+pub enum EbpfError {
+    /// The process lacks capabilities.
+    #[error("eBPF needs {}, which this process lacks", missing.join(", "))]
+    Permission {
+        /// Their names.
+        missing: Vec<&'static str>,
+    },
+    /// The capabilities are there, the kernel refuses all the same (lockdown, a container's seccomp filter, an LSM).
+    #[error(
+        "the kernel refuses eBPF although the capabilities are there: lockdown, seccomp or a security module"
+    )]
+    Forbidden,
+    /// The kernel has no eBPF, or lacks something that the programs need.
+    #[error("this kernel can't load the programs (Linux 5.15 or later with BTF is needed)")]
+    Load {
+        /// What aya says.
+        #[source]
+        source: Box<aya::EbpfError>,
+    },
+    /// The verifier refused a program.
+    #[error("this kernel refuses the program {program}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel says.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The embedded object lacks a part: a bug.
+    #[error("the kernel object has no {name}")]
+    Object {
+        /// Map or program.
+        name: &'static str,
+    },
+    /// A map can't be mapped into memory, or no grace period can be had.
+    #[error("{what} is not available")]
+    Kernel {
+        /// The operation.
+        what: &'static str,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// A device takes no program.
+    #[error("no program can be attached to {interface}")]
+    Attach {
+        /// The device.
+        interface: Arc<str>,
+        /// What the kernel says.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// All selected devices refused.
+    #[error("no program can be attached to any of the {count} selected interfaces")]
+    NoInterface {
+        /// How many.
+        count: usize,
+        /// The first device's answer.
+        #[source]
+        source: Option<Box<EbpfError>>,
+    },
+}

@@ -1,0 +1,57 @@
+//! The counters and the epoch's word, memory-mapped: reading them takes no system call.
+
+use super::error::EbpfError;
+use super::object::Object;
+use memmap2::{MmapOptions, MmapRaw};
+use mermin_abi::{Control, Counters};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The control word and both halves of the counters.
+pub(super) struct Mapped {
+    control: MmapRaw,
+    counters: MmapRaw,
+    cpus: usize,
+}
+
+impl Mapped {
+    pub(super) fn new(object: &Object) -> Result<Self, EbpfError> {
+        let cpus = object.cpus as usize;
+        Ok(Self {
+            control: map(object.map("CONTROL")?, size_of::<Control>())?,
+            counters: map(object.map("COUNTERS")?, 2 * cpus * size_of::<Counters>())?,
+            cpus,
+        })
+    }
+
+    /// Makes `epoch` the live one. Its half was cleared before, which program runs that read the new word see too.
+    pub(super) fn go_live(&self, epoch: u32) {
+        // SAFETY: the mapping begins with a `Control`, aligned to a page, whose first field is the word; programs only
+        // read it.
+        let word = unsafe { AtomicU32::from_ptr(self.control.as_mut_ptr().cast()) };
+        word.store(epoch, Ordering::Release);
+    }
+
+    /// Hands each CPU's counters of a half to `read` and clears them. Only after a grace period: nobody may add to them.
+    pub(super) fn take(&mut self, parity: u32, mut read: impl FnMut(&Counters)) {
+        let first = if parity & 1 == 0 { 0 } else { self.cpus };
+        for index in first..first + self.cpus {
+            // SAFETY: the mapping holds 2 · cpus elements, aligned to a page at its start and of a size that is a
+            // multiple of their alignment; every bit pattern is valid. `&mut self` is the only user here, and the
+            // caller sees to it that no program runs in this half.
+            let counters = unsafe { &mut *self.counters.as_mut_ptr().cast::<Counters>().add(index) };
+            read(counters);
+            // SAFETY: integers only, so zeros are valid.
+            unsafe { std::ptr::write_bytes(counters, 0, 1) };
+        }
+    }
+}
+
+fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<MmapRaw, EbpfError> {
+    let raw = fd.as_raw_fd();
+    MmapOptions::new()
+        .len(bytes)
+        .map_raw(raw)
+        .map_err(|source: io::Error| EbpfError::Kernel { what: "a memory map of the counters", source })
+}

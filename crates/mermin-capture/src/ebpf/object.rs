@@ -1,0 +1,103 @@
+//! The kernel object: embedded, checked against its version, loaded.
+
+use super::error::EbpfError;
+use super::privilege;
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader, util};
+use mermin_abi::ABI_VERSION;
+use mermin_flow::Hook;
+use mermin_wire::Link;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+/// Built by `cargo xtask ebpf` and committed; a test of this crate fails when its sources have moved on.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/prebuilt/mermin.bpf.o"));
+
+pub(super) struct Object {
+    pub(super) ebpf: Ebpf,
+    /// Possible CPUs: as many counters in each half.
+    pub(super) cpus: u32,
+    /// Size of the ring.
+    pub(super) ring_bytes: u64,
+}
+
+/// The kernel's own limit on 64-bit machines is larger; this one still fits its 32-bit number of bytes.
+const RING_BYTES_MAX: u64 = 1 << 30;
+
+/// A device without a link header has programs of its own.
+pub(super) const fn program(link: Link, hook: Hook) -> &'static str {
+    match (link, hook) {
+        (Link::Ip, Hook::Ingress) => "mermin_ingress_ip",
+        (Link::Ip, Hook::Egress) => "mermin_egress_ip",
+        (_, Hook::Ingress) => "mermin_ingress",
+        (_, Hook::Egress) => "mermin_egress",
+    }
+}
+
+impl Object {
+    /// Loads maps and programs with a ring of `ring_bytes`, rounded up to a power of two and at least a page.
+    pub(super) fn load(ring_bytes: u64) -> Result<Self, EbpfError> {
+        let missing = privilege::missing();
+        if !missing.is_empty() {
+            return Err(EbpfError::Permission { missing });
+        }
+        let cpus = util::nr_cpus().map_err(|(what, source)| EbpfError::Kernel { what, source })?;
+        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX / 2);
+        let ring =
+            u32::try_from(ring_bytes.clamp(page(), RING_BYTES_MAX).next_power_of_two()).unwrap_or(u32::MAX);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("CPUS", &cpus, true)
+            .override_global("ABI", &ABI_VERSION, true)
+            .map_max_entries("COUNTERS", 2 * cpus)
+            .map_max_entries("RING", ring)
+            .load(OBJECT)
+            .map_err(refused)?;
+        for link in [Link::Ethernet, Link::Ip] {
+            for hook in [Hook::Ingress, Hook::Egress] {
+                let name = program(link, hook);
+                classifier(&mut ebpf, name)?
+                    .load()
+                    .map_err(|source| EbpfError::Program { program: name, source: Box::new(source) })?;
+            }
+        }
+        Ok(Self { ebpf, cpus, ring_bytes: u64::from(ring) })
+    }
+
+    pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, EbpfError> {
+        classifier(&mut self.ebpf, name)
+    }
+
+    /// The descriptor of an array or the ring.
+    pub(super) fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, EbpfError> {
+        match self.ebpf.map(name) {
+            Some(aya::maps::Map::Array(data) | aya::maps::Map::RingBuf(data)) => Ok(data.fd().as_fd()),
+            _ => Err(EbpfError::Object { name }),
+        }
+    }
+}
+
+/// The smallest ring, in bytes.
+pub(super) fn page() -> u64 {
+    // SAFETY: no memory is passed.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+fn classifier<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassifier, EbpfError> {
+    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(EbpfError::Object { name })
+}
+
+/// The first thing that the kernel is asked to do is making a map.
+fn refused(error: aya::EbpfError) -> EbpfError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        {
+            return EbpfError::Forbidden;
+        }
+        source = cause.source();
+    }
+    EbpfError::Load { source: Box::new(error) }
+}

@@ -1,0 +1,131 @@
+//! The consumer's side of a BPF ring buffer (Linux Documentation/bpf/ringbuf.rst).
+//!
+//! Its own, because a reader has to tell an empty ring from a record that is still being written: only then is it
+//! known that everything before a position was read.
+
+use super::error::EbpfError;
+use super::object::page;
+use memmap2::{MmapOptions, MmapRaw};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+const BUSY: u32 = 1 << 31;
+const DISCARD: u32 = 1 << 30;
+const HEADER: usize = 8;
+/// Records between two reports of the position: each report takes the producers' cache line from them.
+const REPORT_EVERY: usize = 32;
+
+/// Why [`Ring::read`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// Everything was read that had been submitted.
+    Drained,
+    /// The next record is being written.
+    Busy,
+    /// As many records as were asked for.
+    Budget,
+}
+
+pub(super) struct Ring {
+    fd: OwnedFd,
+    consumer: MmapRaw,
+    producer: MmapRaw,
+    /// Offset of the data in the second mapping.
+    data: usize,
+    size: u64,
+    position: u64,
+}
+
+impl Ring {
+    /// Maps a ring of `size` bytes.
+    pub(super) fn new(fd: BorrowedFd<'_>, size: u64) -> Result<Self, EbpfError> {
+        let error = |source: io::Error| EbpfError::Kernel { what: "a memory map of the ring", source };
+        let too_large = |_| error(io::ErrorKind::OutOfMemory.into());
+        let page = usize::try_from(page()).map_err(too_large)?;
+        let bytes = usize::try_from(size).map_err(too_large)?;
+        let consumer = MmapOptions::new().len(page).map_raw(fd.as_raw_fd()).map_err(error)?;
+        // The data is mapped twice in a row, so that a record at the end runs on into the beginning.
+        let producer = MmapOptions::new()
+            .offset(page as u64)
+            .len(page + 2 * bytes)
+            .map_raw_read_only(fd.as_raw_fd())
+            .map_err(error)?;
+        let fd = fd.try_clone_to_owned().map_err(error)?;
+        let mut ring = Self { fd, consumer, producer, data: page, size, position: 0 };
+        ring.position = ring.consumer_word().load(Ordering::Acquire);
+        Ok(ring)
+    }
+
+    /// Until a record comes to the empty ring, `at_most` has passed or a signal comes.
+    pub(super) fn wait(&self, at_most: Duration) {
+        let mut ready = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one element, as said.
+        unsafe { libc::poll(&raw mut ready, 1, milliseconds) };
+    }
+
+    fn consumer_word(&self) -> &AtomicU64 {
+        // SAFETY: the first word of the consumer's page; the kernel only reads it.
+        unsafe { AtomicU64::from_ptr(self.consumer.as_mut_ptr().cast()) }
+    }
+
+    /// Up to where records were reserved.
+    fn produced(&self) -> u64 {
+        // SAFETY: the first word of the producer's page. Only loaded: the mapping is read-only.
+        let word = unsafe { AtomicU64::from_ptr(self.producer.as_mut_ptr().cast()) };
+        word.load(Ordering::Acquire)
+    }
+
+    /// Whether records were reserved that are not read yet.
+    pub(super) fn has_more(&self) -> bool {
+        self.position < self.produced()
+    }
+
+    /// Hands at most `budget` records to `take`, in order.
+    pub(super) fn read(&mut self, budget: usize, mut take: impl FnMut(&[u8])) -> Stopped {
+        let mut read = 0;
+        let mut reported = self.position;
+        let stopped = 'reading: {
+            // The position is asked for again at the end: meanwhile more may have come.
+            let mut produced = self.produced();
+            loop {
+                if read == budget {
+                    break 'reading Stopped::Budget;
+                }
+                if self.position == produced {
+                    produced = self.produced();
+                    if self.position == produced {
+                        break 'reading Stopped::Drained;
+                    }
+                }
+                let at = self.data + (self.position & (self.size - 1)) as usize;
+                // SAFETY: inside the mapping, records are aligned to 8 bytes. Only loaded.
+                let header = unsafe { AtomicU32::from_ptr(self.producer.as_mut_ptr().add(at).cast()) };
+                let header = header.load(Ordering::Acquire);
+                if header & BUSY != 0 {
+                    break 'reading Stopped::Busy;
+                }
+                let length = (header & !DISCARD) as usize;
+                if header & DISCARD == 0 {
+                    // SAFETY: a submitted record of `length` bytes; it stays until the position passes it, which the
+                    // kernel learns after `take` has returned. It fits: `at` is in the first copy of the data.
+                    take(unsafe {
+                        std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length)
+                    });
+                }
+                self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
+                read += 1;
+                if read % REPORT_EVERY == 0 {
+                    self.consumer_word().store(self.position, Ordering::Release);
+                    reported = self.position;
+                }
+            }
+        };
+        if reported != self.position {
+            self.consumer_word().store(self.position, Ordering::Release);
+        }
+        stopped
+    }
+}
