@@ -48,7 +48,7 @@ impl Index {
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: u32) {
         if let Some(slot) = self.slots.get(self.home(hash)) {
-            prefetch(slot);
+            prefetch(slot, 0);
         }
     }
 

@@ -7,15 +7,19 @@
     reason = "the intrinsic is unsafe only because of its target feature, which x86-64 always has"
 )]
 
-/// Starts loading the cache line that holds the beginning of `value`.
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Starts loading cache line `line` of `value`, counted from its beginning. Nothing of `value` is read.
 #[inline(always)]
-pub(crate) fn prefetch<T>(value: &T) {
+pub(crate) fn prefetch<T>(value: &T, line: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64; a prefetch does not fault and changes nothing but caches.
-    unsafe {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        let address = std::ptr::from_ref(value).cast::<i8>().wrapping_add(line * LINE);
+        // SAFETY: SSE is part of x86-64; a prefetch does not fault and changes nothing but caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = (value, line * LINE);
 }

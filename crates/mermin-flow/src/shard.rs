@@ -127,11 +127,12 @@ impl Shard {
     /// Loads the two lines of the flow that every packet touches.
     #[inline(always)]
     pub(crate) fn prefetch_entry(&self, hash: u32) {
+        // Not a look into the entry: whether the place holds a flow would itself be the miss that this is to hide.
         if let Some(place) = self.index.likely(hash)
-            && let Some(Some(entry)) = self.entries.get(place as usize)
+            && let Some(entry) = self.entries.get(place as usize)
         {
-            prefetch(&entry.key);
-            prefetch(&entry.delta);
+            prefetch(entry, 0);
+            prefetch(entry, 1);
         }
     }
 
