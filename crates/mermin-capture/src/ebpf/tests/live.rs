@@ -1,0 +1,316 @@
+//! Traffic between two namespaces: what comes out equals what was sent.
+
+use super::can_run;
+use super::net::{Pair, interface, run};
+use crate::ebpf::attach::Way;
+use crate::ebpf::{EbpfSource, RING_BYTES, hooks};
+use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Sightings, Sink, Source as _, Tally};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 7_777;
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Kept(Vec<Observation>);
+
+impl Sink for Kept {
+    fn observe(&mut self, observation: &Observation) {
+        self.0.push(*observation);
+    }
+}
+
+impl Kept {
+    fn tally(&self) -> Tally {
+        self.0.iter().map(Observation::tally).sum()
+    }
+
+    fn to(&self, protocol: u8, port: u16) -> impl Iterator<Item = &Observation> {
+        self.0.iter().filter(move |o| o.protocol == protocol && o.ports[1] == port.to_be())
+    }
+}
+
+fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
+    let points = ObservationPoints::default();
+    let opened = EbpfSource::open_by(&[interface(device)], &points, ring_bytes, way).unwrap();
+    assert!(opened.skipped.is_empty());
+    for (number, hook) in [(0, Hook::Ingress), (1, Hook::Egress)] {
+        let point = points.get(number).unwrap();
+        assert_eq!((point.interface.as_deref(), point.hook), (Some(device), Some(hook)));
+    }
+    opened.source
+}
+
+/// Closes the source and reads it to its end.
+fn finish(source: &mut EbpfSource, kept: &mut Kept) -> Sightings {
+    source.close();
+    while source.poll(kept, 1_000) != Polled::Ended {}
+    let sightings = source.sightings().unwrap();
+    assert_eq!(sightings.in_ring, Tally::ZERO);
+    assert_balanced(&sightings, kept);
+    sightings
+}
+
+fn assert_balanced(sightings: &Sightings, kept: &Kept) {
+    let verdicts: Tally = sightings.in_ring
+        + sightings.lost.values().copied().sum()
+        + sightings.unmetered.iter().copied().sum()
+        + kept.tally();
+    assert_eq!(
+        (sightings.seen.buffers, sightings.seen.buffer_bytes),
+        (verdicts.buffers, verdicts.buffer_bytes),
+        "{sightings:?}"
+    );
+    assert_eq!(sightings.anomalies.get("epochs_out_of_balance"), None);
+}
+
+fn sender() -> UdpSocket {
+    UdpSocket::bind("10.9.0.1:5555").unwrap()
+}
+
+fn send(socket: &UdpSocket, packets: usize, payload: usize) {
+    for _ in 0..packets {
+        socket.send_to(&vec![7; payload], ("10.9.0.2", PORT)).unwrap();
+    }
+}
+
+fn udp_counts(way: Way) {
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut source = open("vb", RING_BYTES, way);
+        let before = source.watermark();
+        Pair::inside(&pair.here, || send(&sender(), 100, 100));
+        for _ in 0..100 {
+            receiver.recv(&mut [0; 200]).unwrap();
+        }
+        receiver.send_to(&[1; 50], "10.9.0.1:5555").unwrap();
+        let mut kept = Kept::default();
+        let sightings = finish(&mut source, &mut kept);
+
+        let sent: Vec<&Observation> = kept.to(17, PORT).collect();
+        assert_eq!(sent.len(), 100);
+        for o in &sent {
+            assert_eq!((o.packets, o.bytes, o.frame_bytes, o.buffers, o.buffer_bytes), (1, 128, 142, 1, 142));
+            assert_eq!((o.addresses[0] as u32).to_ne_bytes(), [10, 9, 0, 1]);
+            assert_eq!((o.ports, o.point, o.ttl), ([5_555_u16.to_be(), PORT.to_be()], 0, 64));
+            assert!(o.start == o.end && o.start >= before && o.macs != [0; 12]);
+        }
+        let answer: Vec<&Observation> = kept.to(17, 5_555).filter(|o| o.point == 1).collect();
+        assert_eq!(answer.iter().map(|o| (o.bytes, o.frame_bytes)).collect::<Vec<_>>(), [(78, 92)]);
+        // The sender had to ask for the address.
+        assert!(sightings.ethertypes[&0x0806] >= 2);
+        assert!(source.watermark() >= before);
+    });
+}
+
+#[test]
+fn udp_counts_equal_the_senders() {
+    if can_run("udp_counts_equal_the_senders") {
+        udp_counts(Way::Tcx);
+    }
+}
+
+#[test]
+fn udp_counts_equal_the_senders_by_clsact() {
+    if can_run("udp_counts_equal_the_senders_by_clsact") {
+        udp_counts(Way::Clsact);
+    }
+}
+
+#[test]
+fn segmented_buffers_equal_the_receivers_wire_packets() {
+    const BYTES: usize = 20_000_000;
+    if !can_run("segmented_buffers_equal_the_receivers_wire_packets") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let listener = TcpListener::bind(("10.9.0.2", PORT)).unwrap();
+        let mut source = open("vb", RING_BYTES, Way::Tcx);
+        let segments = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                Pair::inside(&pair.here, || {
+                    let mut stream = TcpStream::connect(("10.9.0.2", PORT)).unwrap();
+                    stream.write_all(&vec![9; BYTES]).unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    // Until the other end has closed too, so that everything was acknowledged.
+                    stream.read_to_end(&mut Vec::new()).unwrap();
+                    run("nstat -asz TcpOutSegs TcpRetransSegs")
+                })
+            });
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap();
+            assert_eq!(received.len(), BYTES);
+            drop(stream);
+            sender.join().unwrap()
+        });
+        let witness = |name: &str| -> u64 {
+            let line = segments.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let mut kept = Kept::default();
+        finish(&mut source, &mut kept);
+        let data: Vec<&Observation> = kept.to(6, PORT).collect();
+        let packets: u64 = data.iter().map(|o| u64::from(o.packets)).sum();
+        assert!(packets > 2 * data.len() as u64, "offload was on: {packets} in {} buffers", data.len());
+        // The kernel leaves retransmissions out of the first number.
+        let repeated = witness("TcpRetransSegs");
+        assert_eq!(packets, witness("TcpOutSegs") + repeated);
+        let ip_bytes: u64 = data.iter().map(|o| o.bytes).sum();
+        let frame_bytes: u64 = data.iter().map(|o| o.frame_bytes).sum();
+        assert_eq!(frame_bytes - ip_bytes, 14 * packets);
+        // Each packet has its headers, 52 bytes of IP and TCP with timestamps; the SYN's options are 8 bytes longer.
+        // What was sent again carries up to 1 448 bytes each.
+        let payload = ip_bytes - 52 * packets - 8;
+        let bytes = BYTES as u64;
+        assert!(payload >= bytes && payload <= bytes + 1_448 * repeated, "{payload}, {repeated} sent again");
+    });
+}
+
+#[test]
+fn a_full_ring_is_counted_exactly() {
+    if !can_run("a_full_ring_is_counted_exactly") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let _receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
+        let mut source = open("vb", 4_096, Way::Tcx);
+        Pair::inside(&pair.here, || send(&sender(), 1_000, 100));
+        let mut kept = Kept::default();
+        let sightings = finish(&mut source, &mut kept);
+        let lost = sightings.lost[&Loss::RingFull];
+        let read = kept.to(17, PORT).count() as u64;
+        // 104 bytes each: 39 fit; neighbour discovery may have taken a few.
+        assert!((20..40).contains(&read), "{read}");
+        let others = kept.0.len() as u64 - read;
+        assert!(lost.packets >= 1_000 - read && lost.packets <= 1_000 - read + 20, "{lost:?} {others}");
+        assert_eq!((lost.buffers, lost.bytes), (lost.packets, lost.buffer_bytes));
+        assert!(lost.bytes >= 142 * (1_000 - read));
+    });
+}
+
+#[test]
+fn snapshots_balance_while_traffic_flows() {
+    if !can_run("snapshots_balance_while_traffic_flows") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let _receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
+        // Small, so that losses are among what must balance.
+        let mut source = open("vb", 65_536, Way::Tcx);
+        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut kept = Kept::default();
+        let mut snapshots = 0;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                Pair::inside(&pair.here, || {
+                    let socket = sender();
+                    while !stop.load(Ordering::Relaxed) {
+                        send(&socket, 100, 60);
+                        sent.fetch_add(100, Ordering::Relaxed);
+                    }
+                });
+            });
+            let began = Instant::now();
+            let mut last = 0;
+            while snapshots < 40 && began.elapsed() < Duration::from_secs(20) {
+                while source.poll(&mut kept, 256) == Polled::More {}
+                if let Some(sightings) = source.sightings() {
+                    assert_balanced(&sightings, &kept);
+                    assert!(sightings.seen.buffers >= last);
+                    last = sightings.seen.buffers;
+                    snapshots += 1;
+                }
+                source.wait(Duration::from_millis(5));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(snapshots, 40);
+        let sightings = finish(&mut source, &mut kept);
+        let metered = kept.to(17, PORT).count() as u64;
+        let lost = sightings.lost[&Loss::RingFull].packets;
+        let sent = sent.load(Ordering::Relaxed);
+        assert!(
+            sent > 1_000 && metered + lost >= sent && metered + lost <= sent + 50,
+            "{metered} + {lost}, {sent}"
+        );
+    });
+}
+
+#[test]
+fn programs_go_with_the_source_and_others_stay() {
+    if !can_run("programs_go_with_the_source_and_others_stay") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let other = open("vb", 4_096, Way::Tcx);
+        let before = hooks("vb").unwrap();
+        assert_eq!(before.iter().map(|a| a.hook).collect::<Vec<_>>(), [Hook::Ingress, Hook::Egress]);
+        assert!(before.iter().all(|attached| attached.name.starts_with("mermin_")));
+
+        let mut source = open("vb", 4_096, Way::Tcx);
+        let both = hooks("vb").unwrap();
+        // First at ingress, last at egress.
+        assert_eq!(both.len(), 4);
+        assert_eq!((both[1].id, both[2].id), (before[0].id, before[1].id));
+        source.close();
+        assert_eq!(hooks("vb").unwrap(), before, "closing takes programs off");
+        drop(source);
+
+        let third = open("vb", 4_096, Way::Tcx);
+        assert_eq!(hooks("vb").unwrap().len(), 4);
+        drop(third);
+        assert_eq!(hooks("vb").unwrap(), before, "dropping takes programs off");
+        drop(other);
+        assert_eq!(hooks("vb").unwrap(), []);
+    });
+}
+
+#[test]
+fn a_device_that_refuses_is_skipped_and_named() {
+    if !can_run("a_device_that_refuses_is_skipped_and_named") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let gone = crate::interfaces::Interface { name: "gone0".into(), index: 999, ..interface("vb") };
+        let points = ObservationPoints::default();
+        let opened = EbpfSource::open(&[gone.clone(), interface("vb")], &points, 4_096).unwrap();
+        assert_eq!(opened.skipped.len(), 1);
+        assert_eq!(&*opened.skipped[0].interface, "gone0");
+        assert_eq!(hooks("vb").unwrap().len(), 2);
+        let error = EbpfSource::open(&[gone], &points, 4_096).err().unwrap();
+        assert_eq!(error.to_string(), "no program can be attached to any of the 1 selected interfaces");
+    });
+}
+
+#[test]
+fn waiting_ends_with_the_first_packet() {
+    if !can_run("waiting_ends_with_the_first_packet") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let mut source = open("vb", RING_BYTES, Way::Tcx);
+        let mut kept = Kept::default();
+        thread::scope(|scope| {
+            scope.spawn(|| Pair::inside(&pair.here, || send(&sender(), 1, 10)));
+            let began = Instant::now();
+            while kept.to(17, PORT).count() == 0 {
+                source.wait(Duration::from_secs(30));
+                source.poll(&mut kept, 100);
+                assert!(began.elapsed() < Duration::from_secs(20), "the wait did not end");
+            }
+        });
+        finish(&mut source, &mut kept);
+    });
+}

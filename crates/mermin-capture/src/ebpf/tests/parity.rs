@@ -1,0 +1,181 @@
+//! The same outcome in the kernel and in user space: the programs through `BPF_PROG_TEST_RUN` against `parse`.
+
+use super::can_run;
+use super::frames::{Random, damaged, datagrams, ethernet};
+use crate::ebpf::mapped::Mapped;
+use crate::ebpf::object::{Object, page, program};
+use crate::ebpf::ring::Ring;
+use aya::TestRunOptions;
+use aya::programs::TestRun as _;
+use mermin_abi::{Counters, EVENT_HAS_TCP_FLAGS, PacketEvent};
+use mermin_flow::Hook;
+use mermin_wire::{Buffer, Headers, Link, Unmetered, count, macs, parse};
+use zerocopy::FromBytes as _;
+
+/// What a frame came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Metered(PacketEvent),
+    Unmetered(Unmetered, u64),
+}
+
+fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> PacketEvent {
+    let counts = count(headers, buffer);
+    let macs = macs(link, frame).unwrap_or_default();
+    PacketEvent {
+        source: headers.source,
+        destination: headers.destination,
+        time: 0,
+        epoch: 0,
+        packets: counts.packets,
+        ip_bytes: counts.ip_bytes as u32,
+        frame_bytes: counts.frame_bytes as u32,
+        buffer_bytes: buffer.length,
+        ifindex: 0,
+        ports: headers.ports,
+        fragment_id: headers.fragment_id,
+        macs: [0, 4, 8].map(|at| u32::from_ne_bytes(macs[at..at + 4].try_into().unwrap())),
+        vlan: headers.vlan,
+        inner_vlan: headers.inner_vlan,
+        protocol: headers.protocol,
+        version: headers.version,
+        traffic_class: headers.traffic_class,
+        ttl: headers.ttl,
+        tcp_flags: headers.tcp_flags,
+        port_form: headers.port_form as u8,
+        fragment: headers.fragment as u8,
+        flags: if headers.has_tcp_flags { EVENT_HAS_TCP_FLAGS } else { 0 },
+    }
+}
+
+fn in_user_space(link: Link, frame: &[u8], segment_size: u32) -> (Outcome, u64) {
+    let buffer = Buffer { segment_size, ..Buffer::packet(frame.len() as u32) };
+    let mut headers = Headers::new(buffer.length, None);
+    match parse(link, frame, &mut headers) {
+        Ok(()) => {
+            let over = count(&headers, &buffer).length_over_frame;
+            (Outcome::Metered(event(link, frame, &headers, &buffer)), u64::from(over))
+        }
+        Err(reason) => (Outcome::Unmetered(reason, u64::from(headers.ethertype)), 0),
+    }
+}
+
+struct Kernel {
+    object: Object,
+    ring: Ring,
+    mapped: Mapped,
+}
+
+impl Kernel {
+    fn new() -> Self {
+        let object = Object::load(page()).unwrap();
+        let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
+        let mapped = Mapped::new(&object).unwrap();
+        Self { object, ring, mapped }
+    }
+
+    /// `None`: the kernel makes no such buffer.
+    fn run(&mut self, link: Link, frame: &[u8], segment_size: u32) -> Option<(Outcome, u64)> {
+        // `gso_segs` and `gso_size` of `struct __sk_buff`.
+        let mut context = [0_u8; 192];
+        context[176..180].copy_from_slice(&segment_size.to_ne_bytes());
+        let program = self.object.program(program(link, Hook::Ingress)).unwrap();
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: (segment_size > 0).then_some(&context[..]),
+            ..TestRunOptions::new()
+        };
+        let result = program.test_run(options).ok()?;
+        assert_eq!(result.return_value, u32::MAX, "TC_ACT_UNSPEC");
+
+        let mut events = Vec::new();
+        self.ring.read(usize::MAX, |record| events.push(PacketEvent::read_from_bytes(record).unwrap()));
+        let mut outcomes = Vec::new();
+        let (mut seen, mut submitted, mut over) = (0, 0, 0);
+        let length = frame.len() as u64;
+        self.mapped.take(0, |counters: &Counters| {
+            seen += counters.seen_buffers;
+            submitted += counters.submitted.buffers;
+            over += counters.ip_length_over_frame;
+            for (number, verdict) in counters.unmetered.iter().enumerate().filter(|(_, v)| v.buffers > 0) {
+                assert_eq!(
+                    (verdict.packets, verdict.bytes, verdict.buffers, verdict.buffer_bytes),
+                    (1, length, 1, length)
+                );
+                let ethertypes: Vec<u64> = counters
+                    .ethertypes
+                    .iter()
+                    .filter(|slot| slot.packets == 1)
+                    .map(|slot| slot.ethertype)
+                    .collect();
+                assert_eq!(counters.ethertypes_other, 0);
+                let ethertype = ethertypes.first().copied().unwrap_or(0);
+                outcomes.push(Outcome::Unmetered(Unmetered::of_number(number as u8), ethertype));
+            }
+        });
+        assert_eq!((seen, submitted), (1, events.len() as u64));
+        outcomes.extend(events.into_iter().map(|event| {
+            assert!(event.time > 0);
+            Outcome::Metered(PacketEvent { time: 0, ifindex: 0, ..event })
+        }));
+        assert_eq!(outcomes.len(), 1, "one verdict: {outcomes:?}");
+        outcomes.pop().map(|outcome| (outcome, over))
+    }
+}
+
+/// Runs every frame both ways; how many the kernel took.
+fn compare(link: Link, frames: impl Iterator<Item = Vec<u8>>) -> usize {
+    let mut kernel = Kernel::new();
+    let mut compared = 0;
+    for frame in frames {
+        if let Some(outcome) = kernel.run(link, &frame, 0) {
+            assert_eq!(outcome, in_user_space(link, &frame, 0), "{link:?} {frame:02x?}");
+            compared += 1;
+        }
+    }
+    compared
+}
+
+#[test]
+fn kernel_and_user_space_agree_on_ethernet() {
+    if !can_run("kernel_and_user_space_agree_on_ethernet") {
+        return;
+    }
+    let whole = ethernet();
+    assert_eq!(compare(Link::Ethernet, whole.iter().cloned()), whole.len());
+    let mut random = Random(1);
+    let damaged = (0..40_000).map(|n| damaged(&whole[n % whole.len()], &mut random));
+    let compared = compare(Link::Ethernet, damaged);
+    assert!(compared > 30_000, "only {compared} compared");
+}
+
+#[test]
+fn kernel_and_user_space_agree_on_bare_ip() {
+    if !can_run("kernel_and_user_space_agree_on_bare_ip") {
+        return;
+    }
+    let whole: Vec<Vec<u8>> = datagrams().into_iter().map(|(_, datagram)| datagram).collect();
+    let mut random = Random(2);
+    let damaged = (0..20_000).map(|n| damaged(&whole[n % whole.len()], &mut random));
+    let compared = compare(Link::Ip, damaged);
+    assert!(compared > 15_000, "only {compared} compared");
+}
+
+#[test]
+fn segmented_buffers_count_as_on_the_wire() {
+    if !can_run("segmented_buffers_count_as_on_the_wire") {
+        return;
+    }
+    let mut kernel = Kernel::new();
+    let mut compared = 0;
+    for mut frame in ethernet() {
+        frame.resize(2_000, 7);
+        for size in [1, 100, 1_448, 1_940, 1_946, 1_947, 5_000] {
+            if let Some(outcome) = kernel.run(Link::Ethernet, &frame, size) {
+                assert_eq!(outcome, in_user_space(Link::Ethernet, &frame, size), "{size} {frame:02x?}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 300, "only {compared} compared");
+}
