@@ -1,1 +1,4 @@
 //! Network-flow observability: packets in, exact flow records out.
+#![forbid(unsafe_code)]
+
+pub mod config;
