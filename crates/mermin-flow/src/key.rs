@@ -58,8 +58,8 @@ const SHARD_CONSTANTS: [u64; 4] =
     [0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f];
 
 #[inline(always)]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = (a as u128) * (b as u128);
     (product as u64) ^ ((product >> 64) as u64)
 }
 
@@ -148,25 +148,30 @@ impl FlowKey {
         difference == 0
     }
 
-    #[inline(always)]
-    fn mix(&self, k: &[u64; 4]) -> u64 {
-        let a = fold(self.addresses[0] ^ k[0], self.addresses[2] ^ k[1]);
-        let b = fold(self.addresses[1] ^ k[2], self.addresses[3] ^ k[3]);
-        fold(a ^ k[1] ^ self.selector, b ^ k[0])
-    }
-
-    /// The shard: the same on every run.
+    /// The shard: the same on every run. A multiply-add whose upper bits depend on every bit below them; addresses are
+    /// taken in the order in which the parts that differ between neighbours are the low bits.
     #[inline(always)]
     #[must_use]
-    pub fn shard(&self) -> u8 {
-        (self.mix(&SHARD_CONSTANTS) >> 29) as u8 % SHARDS as u8
+    pub const fn shard(&self) -> u8 {
+        let k = &SHARD_CONSTANTS;
+        let mut sum = self.selector.wrapping_mul(k[0]);
+        sum = sum.wrapping_add(
+            u64::from_be(self.addresses[0] ^ self.addresses[1].rotate_left(17)).wrapping_mul(k[1]),
+        );
+        sum = sum.wrapping_add(
+            u64::from_be(self.addresses[2] ^ self.addresses[3].rotate_left(17)).wrapping_mul(k[2]),
+        );
+        (fold(sum, k[3]) >> 58) as u8
     }
 
     /// The index hash.
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, secret: &HashSecret) -> u32 {
-        (self.mix(&secret.0) >> 32) as u32
+        let k = &secret.0;
+        let a = fold(self.addresses[0] ^ k[0], self.addresses[2] ^ k[1]);
+        let b = fold(self.addresses[1] ^ k[2], self.addresses[3] ^ k[3]);
+        (fold(a ^ k[1] ^ self.selector, b ^ k[0]) >> 32) as u32
     }
 }
 
@@ -194,22 +199,26 @@ impl Observation {
     #[inline(always)]
     pub fn orient(&mut self, secret: &HashSecret) {
         let [a, b, c, d] = self.addresses;
-        let (from, to) = ((u64::from_be(a), u64::from_be(b)), (u64::from_be(c), u64::from_be(d)));
+        let wide = |high: u64, low: u64| u128::from(u64::from_be(high)) << 64 | u128::from(u64::from_be(low));
+        // Which end is the lesser is a coin's toss: neither the comparison nor the exchange may be a branch.
+        let greater = wide(a, b) > wide(c, d);
+        let equal = (a ^ c) | (b ^ d) == 0;
         self.reversed = match self.port_form {
-            PortForm::Absent => from > to,
-            PortForm::Ports => {
-                from > to || (from == to && u16::from_be(self.ports[0]) > u16::from_be(self.ports[1]))
-            }
+            PortForm::Ports if !equal => greater,
+            PortForm::Ports => u16::from_be(self.ports[0]) > u16::from_be(self.ports[1]),
+            PortForm::Absent => greater,
             PortForm::IcmpTypeCode => match icmp::counterpart(self.protocol, self.icmp_type()) {
-                Some(other) => from > to || (from == to && self.icmp_type() > other),
+                Some(other) => greater || (equal && self.icmp_type() > other),
                 None => false,
             },
         };
-        if self.reversed {
-            self.addresses = [c, d, a, b];
-            if self.port_form == PortForm::Ports {
-                self.ports.swap(0, 1);
-            }
+        let mask = u64::from(self.reversed).wrapping_neg();
+        let (high, low) = ((a ^ c) & mask, (b ^ d) & mask);
+        self.addresses = [a ^ high, b ^ low, c ^ high, d ^ low];
+        if self.port_form == PortForm::Ports {
+            let [from, to] = self.ports;
+            let exchange = (from ^ to) & mask as u16;
+            self.ports = [from ^ exchange, to ^ exchange];
         }
         let key = FlowKey::of(self);
         self.shard = key.shard();

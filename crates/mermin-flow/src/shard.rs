@@ -16,6 +16,9 @@ use crate::report::{self, Identification};
 use crate::tally::Tally;
 use crate::wheel::Wheel;
 
+/// Entries that a shard reserves address space for: 16 MiB.
+const RESERVED: usize = 1 << 16;
+
 /// Takes flow records as flows start, go on and end.
 pub trait RecordSink {
     /// One record. Records of one flow come in order.
@@ -32,6 +35,7 @@ pub trait RecordSink {
 pub(crate) struct Settings {
     active: u64,
     idle: [u64; IdleClass::COUNT],
+    shortest_idle: u64,
     capacity: usize,
     start_records: bool,
     pub(crate) identification: Identification,
@@ -40,15 +44,17 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn new(config: &FlowConfig, agent_id: &str) -> Self {
         let other = config.idle_timeout.nanos();
+        let idle = [
+            other,
+            config.udp_timeout.nanos(),
+            config.icmp_timeout.nanos(),
+            config.tcp_fin_timeout.nanos().min(other),
+            config.tcp_rst_timeout.nanos().min(other),
+        ];
         Self {
             active: config.active_timeout.nanos(),
-            idle: [
-                other,
-                config.udp_timeout.nanos(),
-                config.icmp_timeout.nanos(),
-                config.tcp_fin_timeout.nanos().min(other),
-                config.tcp_rst_timeout.nanos().min(other),
-            ],
+            idle,
+            shortest_idle: idle.into_iter().fold(other, u64::min),
             capacity: config.table_capacity.get().div_ceil(crate::key::SHARDS),
             start_records: config.start_records,
             identification: Identification::new(agent_id, config.community_id_seed),
@@ -201,11 +207,16 @@ impl Shard {
     /// Handles everything that is due up to `now`.
     pub(crate) fn advance(&mut self, now: u64, settings: &Settings, sink: &mut impl RecordSink) {
         while let Some(place) = self.wheel.due(now) {
-            if self.settle(place, now, settings, sink)
-                && let Some(Some(entry)) = self.entries.get(place as usize)
-            {
-                self.wheel.schedule(place, settings.deadline(entry));
-            }
+            self.look_at(place, now, settings, sink);
+        }
+    }
+
+    /// Handles a flow's deadlines up to `now` and puts it where the next one is.
+    fn look_at(&mut self, place: Place, now: u64, settings: &Settings, sink: &mut impl RecordSink) {
+        if self.settle(place, now, settings, sink)
+            && let Some(Some(entry)) = self.entries.get(place as usize)
+        {
+            self.wheel.schedule(place, settings.deadline(entry));
         }
     }
 
@@ -245,7 +256,7 @@ impl Shard {
         self.book.metered += o.tally();
         self.index.insert(o.hash, place);
         self.wheel.schedule(place, settings.deadline(&entry));
-        self.eviction.created(place, &entry);
+        self.eviction.created(place, &entry, &self.entries);
         self.entries[place as usize] = Some(entry);
         if settings.start_records {
             self.report(place, FlowEvent::Start, None, settings, sink);
@@ -256,7 +267,9 @@ impl Shard {
     fn room(&mut self, now: u64, settings: &Settings, sink: &mut impl RecordSink) -> Place {
         if self.free.is_empty() && self.entries.len() < settings.capacity {
             if self.entries.len() == self.entries.capacity() {
-                let more = (self.entries.len() / 2).max(16).min(settings.capacity - self.entries.len());
+                // Address space for all entries at once, as long as that is no great claim: memory is taken when they
+                // are written, and growing would copy them.
+                let more = self.entries.len().max(RESERVED).min(settings.capacity - self.entries.len());
                 self.entries.reserve_exact(more);
             }
             self.entries.push(None);
@@ -264,11 +277,26 @@ impl Shard {
         }
         if self.free.is_empty()
             && let Some(place) = self.eviction.least_recent(&self.entries)
-            && self.settle(place, now, settings, sink)
         {
-            self.end(place, FlowEndReason::LackOfResources, settings, sink);
+            self.make_room(place, now, settings, sink);
         }
         self.free.pop().expect("a full shard has a least recently seen flow, and ending it frees its place")
+    }
+
+    /// Ends the flows whose time is over, swept or not; if there are none, the least recently seen one.
+    fn make_room(&mut self, oldest: Place, now: u64, settings: &Settings, sink: &mut impl RecordSink) {
+        // Under a flood of new flows even the least recent one is young, so nothing is due and nothing is walked.
+        let due = |entry: &Entry| entry.last.saturating_add(settings.shortest_idle) <= now;
+        if matches!(&self.entries[oldest as usize], Some(entry) if due(entry)) {
+            let mut next = self.wheel.first_of_second();
+            while let Some(place) = next {
+                next = self.wheel.behind(place);
+                self.look_at(place, now, settings, sink);
+            }
+        }
+        if self.free.is_empty() && self.settle(oldest, now, settings, sink) {
+            self.end(oldest, FlowEndReason::LackOfResources, settings, sink);
+        }
     }
 
     fn end(&mut self, place: Place, reason: FlowEndReason, settings: &Settings, sink: &mut impl RecordSink) {

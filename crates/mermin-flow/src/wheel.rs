@@ -89,6 +89,18 @@ impl Wheel {
         }
         None
     }
+
+    /// A place of the second that the wheel stands at. All deadlines up to a moment of that second, and later ones,
+    /// are among its places.
+    pub(crate) fn first_of_second(&self) -> Option<Place> {
+        let head = self.heads[(self.tick % SLOTS) as usize];
+        (head != NONE).then_some(head)
+    }
+
+    /// The place behind `place` in its second.
+    pub(crate) fn behind(&self, place: Place) -> Option<Place> {
+        self.links.get(place as usize).map(|link| link.next).filter(|next| *next != NONE)
+    }
 }
 
 #[cfg(test)]
