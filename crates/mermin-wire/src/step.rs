@@ -149,7 +149,11 @@ pub fn straight<B: Bytes + ?Sized>(bytes: &B, link: Link, h: &mut Headers) -> Ne
         return version;
     }
     h.steps += 1;
-    if next == Next::Transport && transport::common(bytes, h) { Next::Done } else { next }
+    if next == Next::Transport && transport::common(bytes, h) {
+        h.steps += 1;
+        return Next::Done;
+    }
+    next
 }
 
 /// A step that changes nothing where a read went past the bytes at hand can be taken again: in the kernel only the

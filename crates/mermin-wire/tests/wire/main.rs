@@ -1,0 +1,9 @@
+//! The parser's rules, each by a frame made for it; its properties on any bytes; all captures at hand.
+
+mod build;
+mod captures;
+mod counts;
+mod ip;
+mod link;
+mod properties;
+mod transport;
