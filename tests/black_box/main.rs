@@ -1,1 +1,14 @@
 //! Black-box tests: they know the program by its command line, its output and the packets on the wire.
+
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+mod captures;
+mod community_id;
+mod contract;
+mod deterministic;
+mod founding_document;
+mod live;
+mod live_exits;
+mod robust;
+mod sources_agree;
+mod witness_tshark;

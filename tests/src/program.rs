@@ -238,6 +238,25 @@ impl Running {
         kill_process(id, signal).expect("it is there");
     }
 
+    /// Returns when it has taken the signals that were sent: further ones of a kind that waits would be lost.
+    ///
+    /// # Panics
+    /// When it has not after 5 s.
+    pub fn taken(&self) {
+        let asked = Instant::now();
+        let waits = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+            let pending = |line: &str| {
+                line.starts_with("ShdPnd:") && line.chars().any(|sign| ('1'..='9').contains(&sign))
+            };
+            status.lines().any(pending)
+        };
+        while waits() {
+            assert!(asked.elapsed() < Duration::from_secs(5), "a signal is not taken");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What it has written to standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {

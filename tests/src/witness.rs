@@ -6,26 +6,30 @@
 use crate::netns::Namespace;
 use std::collections::BTreeMap;
 
-/// Wire packets that a namespace's IPv4 receive path has counted: the sum over the four ECN codepoints.
-#[must_use]
-pub fn ipv4_packets_received(namespace: &Namespace) -> u64 {
-    let counters = kernel_counters(namespace, "/proc/net/netstat");
-    ["NoECT", "ECT0", "ECT1", "CE"].iter().map(|code| counters[&format!("IpExtIn{code}Pkts")]).sum()
+/// What a namespace's IPv4 receive path has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Wire packets: the sum over the four ECN codepoints.
+    pub packets: u64,
+    /// Socket buffers.
+    pub buffers: u64,
+    /// Bytes of the buffers: the headers of a merged buffer count once.
+    pub bytes: u64,
 }
 
-/// The same for IPv6.
+/// The IPv4 receive path's counters.
 #[must_use]
-pub fn ipv6_packets_received(namespace: &Namespace) -> u64 {
-    let text = namespace.run("cat /proc/net/snmp6");
-    let value = |line: &str| {
-        let mut words = line.split_whitespace();
-        let name = words.next()?;
-        let wanted = name.starts_with("Ip6In")
-            && name.ends_with("Pkts")
-            && (name.contains("ECT") || name.contains("CE"));
-        words.next().filter(|_| wanted)?.parse::<u64>().ok()
-    };
-    text.lines().filter_map(value).sum()
+pub fn ip_received(namespace: &Namespace) -> Received {
+    let extended = kernel_counters(namespace, "/proc/net/netstat");
+    let plain = kernel_counters(namespace, "/proc/net/snmp");
+    Received {
+        packets: ["NoECT", "ECT0", "ECT1", "CE"]
+            .iter()
+            .map(|code| extended[&format!("IpExtIn{code}Pkts")])
+            .sum(),
+        buffers: plain["IpInReceives"],
+        bytes: extended["IpExtInOctets"],
+    }
 }
 
 /// `/proc/net/netstat` and `/proc/net/snmp`: a line of names, a line of values, for each group.

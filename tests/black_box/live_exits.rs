@@ -1,0 +1,86 @@
+//! A live run ends in time, with nothing left inside and nothing left behind.
+
+use crate::live::{capture, traffic};
+use mermin_tests::need;
+use mermin_tests::need::{namespaces, tool};
+use mermin_tests::netns::{Net, RIGHT};
+use mermin_tests::program::Program;
+use rustix::process::Signal;
+use std::time::Duration;
+
+fn programs(net: &Net) -> String {
+    net.left.run("bpftool net show dev left").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn either_signal_ends_it_in_order() {
+    need!(namespaces(), tool("bpftool"), tool("ping"));
+    let net = Net::new("exit", false);
+    let before = programs(&net);
+    for signal in [Signal::INT, Signal::TERM] {
+        let running = capture(&net.left, "left", "ebpf");
+        assert_ne!(programs(&net), before, "bpftool does not see the programs: it witnesses nothing");
+        let _ = net.left.run(&format!("ping -q -c 5 -i 0.01 {RIGHT}"));
+        running.signal(signal);
+        let outcome = running.wait(Duration::from_secs(5)).kept(0);
+        assert!(outcome.number("/ledger/metered/packets") >= 10);
+        assert_eq!(programs(&net), before, "left behind after {signal:?}");
+    }
+}
+
+#[test]
+fn a_duration_ends_it() {
+    need!(namespaces());
+    let net = Net::new("time", false);
+    let running = Program::new("run").args(["-i", "left", "--duration", "1s"]).inside(&net.left.name).start();
+    let outcome = running.wait(Duration::from_secs(8)).kept(0);
+    assert!(outcome.took > Duration::from_millis(500));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    need!(namespaces(), tool("python3"));
+    let net = Net::new("twice", false);
+    // An output that nobody reads: the end can't be waited for in order.
+    let pipe = tempfile::tempdir().unwrap();
+    let fifo = pipe.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let running = Program::new("run")
+        .args(["-i", "left"])
+        .output(&format!("json:{}", fifo.display()))
+        .set("pipeline.shutdown_timeout=30s")
+        .inside(&net.left.name)
+        .start();
+    // 600 records are more than the pipe holds.
+    let _ = net.left.run(&traffic(&format!("ports {RIGHT} 10000 600")));
+    running.signal(Signal::INT);
+    running.taken();
+    running.signal(Signal::INT);
+    let outcome = running.wait(Duration::from_secs(2));
+    drop(reader);
+    assert_eq!(outcome.code, 130, "{}", outcome.stderr);
+}
+
+#[test]
+fn no_privilege_is_77_and_says_what_to_type() {
+    need!(namespaces(), tool("setpriv"));
+    let program = Program::new("run").args(["-i", "lo", "--duration", "1s"]);
+    let command = program.command();
+    let mut words: Vec<_> = vec!["--bounding-set=-all".into(), "--inh-caps=-all".into(), "--".into()];
+    words.push(command.get_program().to_owned());
+    words.extend(command.get_args().map(ToOwned::to_owned));
+    let output = std::process::Command::new("setpriv").args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(77), "{said}");
+    assert!(said.contains("help: ") && said.contains("error: ") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_glob_that_matches_nothing_is_64() {
+    need!(namespaces());
+    let net = Net::new("glob", false);
+    let outcome = Program::new("run").args(["-i", "nosuch*"]).inside(&net.left.name).run();
+    assert_eq!(outcome.code, 64, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("left"), "the interfaces that there are: {}", outcome.stderr);
+}

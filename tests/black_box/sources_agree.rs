@@ -1,0 +1,78 @@
+//! The same frames through eBPF, AF_PACKET and a replay of what tcpdump wrote give the same records.
+
+use crate::captures;
+use crate::live::{capture, dump, finish, traffic};
+use mermin_tests::capture_file::pcap;
+use mermin_tests::need;
+use mermin_tests::need::{namespaces, tool};
+use mermin_tests::netns::{Net, RIGHT, RIGHT6};
+use mermin_tests::program::{Outcome, Program};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Records without what may differ: times and what names the run or the point.
+fn comparable(outcome: &Outcome) -> Vec<String> {
+    let strip = |record: &mermin_tests::record::Record| {
+        let mut fields = record.0.clone();
+        fields.retain(|key, _| {
+            !["flow.id", "flow.start_time", "flow.end_time", "flow.end_reason"].contains(&key.as_str())
+                && !key.starts_with("network.interface.")
+        });
+        serde_json::to_string(&fields).unwrap()
+    };
+    let mut lines: Vec<String> = outcome.records().iter().map(strip).collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn same(name: &str, expected: &Outcome, got: &Outcome) {
+    let sets = [expected, got].map(|outcome| comparable(outcome).into_iter().collect::<BTreeSet<_>>());
+    let show =
+        |a: usize, b: usize| sets[a].difference(&sets[b]).take(3).cloned().collect::<Vec<_>>().join("\n  ");
+    assert!(
+        comparable(expected) == comparable(got),
+        "{name}\nonly expected:\n  {}\nonly got:\n  {}",
+        show(0, 1),
+        show(1, 0)
+    );
+}
+
+#[test]
+fn without_offloads_all_three() {
+    need!(namespaces(), tool("tcpdump"), tool("python3"), tool("ping"), tool("ethtool"));
+    let net = Net::new("agree", false);
+    let folder = tempfile::tempdir().unwrap();
+    let frames = folder.path().join("frames.pcap");
+    let odd: Vec<_> = captures::oddities().into_iter().filter(|(_, frame)| frame.len() <= 1514).collect();
+    std::fs::write(&frames, pcap(&odd)).unwrap();
+    // Sent at the left: tags are inline there; the right's kernel takes the outer one off before anybody sees it.
+    for (side, device) in [(&net.left, "left"), (&net.right, "right")] {
+        let file = folder.path().join(device);
+        let written = dump(side, device, &file);
+        let (ebpf, packet) = (capture(side, device, "ebpf"), capture(side, device, "af_packet"));
+        let _ = net.left.run(&traffic(&format!("frames left {}", frames.display())));
+        let _ = net.left.run(&traffic(&format!("datagrams {RIGHT} 9999 20")));
+        let _ = net.left.run(&format!("ping -q -c 5 -i 0.01 {RIGHT6}"));
+        std::thread::sleep(Duration::from_millis(100));
+        let (ebpf, packet) = (ebpf.interrupt().kept(0), packet.interrupt().kept(0));
+        finish(written);
+        let mut replay = Program::replay(&[&file]);
+        for key in ["idle", "udp", "icmp", "tcp_fin", "tcp_rst", "active"] {
+            replay = replay.set(&format!("flow.{key}_timeout=10m"));
+        }
+        let replay = replay.run().kept(0);
+        same(&format!("{device}: af_packet against ebpf"), &ebpf, &packet);
+        same(&format!("{device}: replay against ebpf"), &ebpf, &replay);
+    }
+}
+
+#[test]
+fn with_offloads_ebpf_and_af_packet() {
+    need!(namespaces(), tool("iperf3"), tool("ethtool"));
+    let net = Net::new("both", true);
+    let _iperf = net.right.serve("iperf3 -s -p 8078", 8078);
+    let (ebpf, packet) = (capture(&net.left, "left", "ebpf"), capture(&net.left, "left", "af_packet"));
+    let _ = net.left.run(&format!("iperf3 -c {RIGHT} -p 8078 -n 50M"));
+    let (ebpf, packet) = (ebpf.interrupt().kept(0), packet.interrupt().kept(0));
+    same("af_packet against ebpf", &ebpf, &packet);
+}
