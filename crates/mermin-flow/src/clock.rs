@@ -43,6 +43,10 @@ impl Watermark {
         let (low, high) = self.behind.map_or((time, time), |(low, high)| (low.min(time), high.max(time)));
         if high - low < STEP {
             self.behind = Some((low, high));
+        } else if self.stamp - high < high - low {
+            // Nearer to the watermark than to where it was set back to: it has come back by itself (a packet or two
+            // with a senseless time).
+            self.behind = Some((time, time));
         } else {
             self.offset = self.offset.saturating_add(self.stamp - low);
             self.stamp = self.stamp.saturating_add(high - low);
@@ -76,6 +80,27 @@ mod tests {
     #[test]
     fn goes_on_after_the_clock_was_set_back() {
         assert_eq!(stamps(&[1000, 100, 104, 105, 106, 200]), [1000, 1000, 1000, 1005, 1006, 1100]);
+    }
+
+    #[test]
+    fn one_senseless_time_does_not_hurry_it() {
+        let zero = |watermark: &mut Watermark| watermark.stamp(0);
+        for senseless_first in [true, false] {
+            let mut watermark = Watermark::default();
+            watermark.stamp(T0 + 100 * SECOND);
+            if senseless_first {
+                zero(&mut watermark);
+            }
+            watermark.stamp(T0 + 98 * SECOND);
+            zero(&mut watermark);
+            assert_eq!(watermark.stamp(T0 + 98 * SECOND), T0 + 100 * SECOND);
+            assert_eq!(watermark.stamp(T0 + 101 * SECOND), T0 + 101 * SECOND);
+        }
+    }
+
+    #[test]
+    fn a_small_step_back_is_waited_for() {
+        assert_eq!(stamps(&[100, 92, 94, 96, 98, 99, 100, 101]), [100, 100, 100, 100, 100, 100, 100, 101]);
     }
 
     #[test]

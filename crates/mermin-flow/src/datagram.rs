@@ -103,6 +103,8 @@ impl Datagrams {
 pub struct Orientation {
     secret: HashSecret,
     watermark: crate::Watermark,
+    /// Greatest time so far on the packets' own clock.
+    latest: u64,
     datagrams: Datagrams,
 }
 
@@ -110,19 +112,25 @@ impl Orientation {
     /// With the secret that the index hash is keyed with.
     #[must_use]
     pub fn new(secret: HashSecret) -> Self {
-        Self { secret, watermark: crate::Watermark::default(), datagrams: Datagrams::default() }
+        Self { secret, watermark: crate::Watermark::default(), latest: 0, datagrams: Datagrams::default() }
     }
 
     /// Sets everything that the source left to the reader.
     #[inline(always)]
     pub fn prepare(&mut self, o: &mut Observation) {
         o.watermark = self.watermark.stamp(o.end);
+        self.latest = self.latest.max(o.end);
         self.datagrams.resolve(o);
         o.orient(&self.secret);
     }
 
-    /// The source says that everything up to `time` has been read.
+    /// The source says that everything up to `time` has been read. What a source says never goes back, so after its
+    /// clock was set back it repeats an old time, which says nothing about now.
     pub fn advance(&mut self, time: u64) -> u64 {
+        if time <= self.latest {
+            return self.watermark.now();
+        }
+        self.latest = time;
         self.watermark.stamp(time)
     }
 
@@ -189,6 +197,21 @@ mod tests {
         ] {
             assert!(!resolved(&mut datagrams, other));
         }
+    }
+
+    #[test]
+    fn a_source_that_repeats_its_greatest_time_does_not_hurry_the_watermark() {
+        let mut orientation = Orientation::new(HashSecret::new(1));
+        let at = |orientation: &mut Orientation, seconds: u64| {
+            let mut o = udp("10.0.0.1:53", "10.0.0.2:9");
+            o.end = T0 + seconds * SECOND;
+            orientation.prepare(&mut o);
+            (o.watermark - T0) / SECOND
+        };
+        let stamps = [1_000, 100, 105, 106].map(|seconds| at(&mut orientation, seconds));
+        assert_eq!(stamps, [1_000, 1_000, 1_005, 1_006]);
+        assert_eq!(orientation.advance(T0 + 1_000 * SECOND), T0 + 1_006 * SECOND);
+        assert_eq!(orientation.advance(T0 + 1_001 * SECOND), T0 + 1_901 * SECOND, "the clock went on");
     }
 
     #[test]

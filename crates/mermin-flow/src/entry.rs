@@ -237,7 +237,8 @@ impl Entry {
 
     /// Handshake and close: the initiator may become certain and the idle timeout shorter.
     fn turn(&mut self, side: usize, flags: u8) -> Counted {
-        let certain = matches!(self.initiator, Initiator::Syn | Initiator::SynAck);
+        // A group can't have opened a connection, whatever was sent in its name.
+        let certain = matches!(self.initiator, Initiator::Syn | Initiator::SynAck | Initiator::Multicast);
         if flags & (SYN | ACK) == SYN && !certain && self.sequence == 0 {
             self.initiator = Initiator::Syn;
             self.sides = self.sides & !(3 * INITIATED) | INITIATED << side;

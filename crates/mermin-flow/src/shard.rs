@@ -545,6 +545,55 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_whose_time_is_over_makes_room_before_one_that_lives() {
+        // All within one second of the wheel: no sweep comes between.
+        for ticked in [false, true] {
+            let mut table = Table::new(|config| {
+                config.table_capacity = NonZeroUsize::new(2 * 64).unwrap();
+                config.udp_timeout = "200ms".parse().unwrap();
+            });
+            let at = |ms: u64, o: Observation| Observation { watermark: T0 + ms * 1_000_000, ..o };
+            let packet = |table: &mut Table, mut o: Observation| {
+                (o.start, o.end) = (o.watermark, o.watermark);
+                o.orient(&HashSecret::new(1));
+                table.shard.observe(&o, &table.settings, &mut table.records);
+            };
+            packet(&mut table, at(0, up(ACK)));
+            packet(&mut table, at(10, udp("10.0.0.1:1", "10.0.0.2:53")));
+            if ticked {
+                table.shard.advance(T0 + 210_000_000, &table.settings, &mut table.records);
+            }
+            packet(&mut table, at(209, udp("10.0.0.1:2", "10.0.0.2:53")));
+            assert_eq!(table.told(), [(End, Some(LackOfResources), 1, 0)]);
+            packet(&mut table, at(210, up(ACK)));
+            assert_eq!(table.told(), [(End, Some(IdleTimeout), 1, 0)]);
+        }
+    }
+
+    #[test]
+    fn flows_that_come_and_go_after_the_table_was_full_leave_nothing_behind() {
+        let mut table = Table::new(|config| config.table_capacity = NonZeroUsize::new(4 * 64).unwrap());
+        for n in 0..5 {
+            table.packet(0, udp(&format!("10.0.0.1:{n}"), "10.0.0.2:53"));
+        }
+        for n in 0..1_000_u16 {
+            table.packet(u64::from(n) * 40 + 40, udp(&format!("10.0.0.1:{n}"), "10.0.0.2:53"));
+            assert!(table.shard.eviction.held() <= 8);
+        }
+    }
+
+    #[test]
+    fn a_syn_never_makes_a_group_the_source() {
+        let mut table = Table::new(|_| ());
+        let group = tcp("239.1.2.3:5000", "10.0.0.1:443");
+        table.packet(0, Observation { tcp_flags: ACK, has_tcp_flags: true, ..group });
+        table.packet(0, Observation { tcp_flags: SYN, has_tcp_flags: true, ..group });
+        table.finish(1);
+        assert_eq!(table.records.0[0].source.address.to_string(), "10.0.0.1");
+        assert_eq!(table.records.0[0].initiator, crate::Initiator::Multicast);
+    }
+
+    #[test]
     fn another_observation_point_of_the_same_direction_is_secondary() {
         let mut table = Table::new(|_| ());
         table.packet(0, up(SYN));

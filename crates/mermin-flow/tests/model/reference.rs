@@ -10,10 +10,10 @@ use mermin_flow::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub const FIN: u8 = 1;
-pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
-pub const ACK: u8 = 16;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
 
 const FRAGMENT_LIFETIME: u64 = 30_000_000_000;
 
@@ -198,18 +198,18 @@ struct FirstFragment {
     protocol: u8,
 }
 
-pub struct Reference {
+pub(crate) struct Reference {
     config: FlowConfig,
     watermark: Watermark,
     fragments: Vec<FirstFragment>,
     flows: Vec<Flow>,
     ordinals: [u64; 64],
-    pub records: Vec<FlowRecord>,
-    pub secondary: Tally,
+    pub(crate) records: Vec<FlowRecord>,
+    pub(crate) secondary: Tally,
 }
 
 impl Reference {
-    pub fn new(config: &FlowConfig) -> Self {
+    pub(crate) fn new(config: &FlowConfig) -> Self {
         Self {
             config: config.clone(),
             watermark: Watermark::default(),
@@ -221,7 +221,7 @@ impl Reference {
         }
     }
 
-    pub fn observe(&mut self, raw: &Observation) {
+    pub(crate) fn observe(&mut self, raw: &Observation) {
         let now = self.watermark.stamp(raw.end);
         let mut o = *raw;
         self.resolve(&mut o, now);
@@ -379,7 +379,7 @@ impl Reference {
         self.flows.remove(at);
     }
 
-    pub fn finish(&mut self, now: u64) {
+    pub(crate) fn finish(&mut self, now: u64) {
         self.pass(now, |_| true);
         while !self.flows.is_empty() {
             self.end(0, FlowEndReason::ForcedEnd);
