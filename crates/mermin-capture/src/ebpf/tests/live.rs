@@ -15,7 +15,7 @@ const PORT: u16 = 7_777;
 
 /// Keeps what it is told.
 #[derive(Default)]
-struct Kept(Vec<Observation>);
+pub(super) struct Kept(pub(super) Vec<Observation>);
 
 impl Sink for Kept {
     fn observe(&mut self, observation: &Observation) {
@@ -33,7 +33,7 @@ impl Kept {
     }
 }
 
-fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
+pub(super) fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
     let points = ObservationPoints::default();
     let opened = EbpfSource::open_by(&[interface(device)], &points, ring_bytes, way).unwrap();
     assert!(opened.skipped.is_empty());
@@ -45,7 +45,7 @@ fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
 }
 
 /// Closes the source and reads it to its end.
-fn finish(source: &mut EbpfSource, kept: &mut Kept) -> Sightings {
+pub(super) fn finish(source: &mut EbpfSource, kept: &mut Kept) -> Sightings {
     source.close();
     while source.poll(kept, 1_000) != Polled::Ended {}
     let sightings = source.sightings().unwrap();

@@ -3,6 +3,7 @@
 mod frames;
 mod live;
 mod net;
+mod nonlinear;
 mod parity;
 mod prebuilt;
 
