@@ -1,1 +1,14 @@
 //! Names for the ends of a flow.
+//!
+//! A [`Chain`] of enrichers runs over each record, on several threads at once, without locks. Today it has one link:
+//! [`NamesByNetwork`].
+
+#![forbid(unsafe_code)]
+
+mod chain;
+mod config;
+mod names;
+
+pub use chain::Chain;
+pub use config::{EnrichConfig, Names, Network, NetworkError};
+pub use names::NamesByNetwork;

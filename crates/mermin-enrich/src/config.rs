@@ -1,0 +1,158 @@
+//! The `enrich` section of the configuration.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// What is added to flow records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnrichConfig {
+    /// `false` leaves records as they are, at no cost.
+    pub enabled: bool,
+    /// Names of networks, for `source.name` and `destination.name`. Of several networks that hold an address the
+    /// smallest counts; the order here doesn't matter.
+    pub names: Names,
+}
+
+impl Default for EnrichConfig {
+    fn default() -> Self {
+        Self { enabled: true, names: Names::default() }
+    }
+}
+
+/// A network in prefix notation, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network(pub IpNet);
+
+/// A text that is not a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// Neither form.
+    #[error(
+        "`{given}` is not a network; write an address and a prefix length, for example 10.0.0.0/8 or 2001:db8::/32"
+    )]
+    Form {
+        /// What was written.
+        given: String,
+    },
+    /// The address goes on behind the prefix.
+    #[error("`{given}` has bits set behind its prefix; the network is {network}")]
+    HostBits {
+        /// What was written.
+        given: String,
+        /// The network that holds it.
+        network: IpNet,
+    },
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+    fn from_str(given: &str) -> Result<Self, NetworkError> {
+        let network: IpNet = given
+            .parse()
+            .or_else(|_| given.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| NetworkError::Form { given: given.to_owned() })?;
+        if network.trunc() != network {
+            return Err(NetworkError::HostBits { given: given.to_owned(), network: network.trunc() });
+        }
+        Ok(Self(network))
+    }
+}
+
+/// Names by network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(pub BTreeMap<Network, String>);
+
+/// Longer names are refused.
+const NAME_MAX: usize = 255;
+
+impl Serialize for Names {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(network, name)| (network.0.to_string(), name)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Names;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("networks with their names, for example 10.0.0.0/8: office")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut names = BTreeMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    let network: Network = key.parse().map_err(de::Error::custom)?;
+                    let name: String = map.next_value()?;
+                    if name.is_empty() || name.len() > NAME_MAX {
+                        let what =
+                            format!("the name of `{key}` has {} bytes, not 1 to {NAME_MAX}", name.len());
+                        return Err(de::Error::custom(what));
+                    }
+                    if names.insert(network, name).is_some() {
+                        return Err(de::Error::custom(format!("`{key}` is named twice")));
+                    }
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+impl JsonSchema for Names {
+    fn schema_name() -> Cow<'static, str> {
+        "Names".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$" },
+            "additionalProperties": { "type": "string", "minLength": 1, "maxLength": NAME_MAX },
+            "examples": [{ "10.0.0.0/8": "office" }]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_and_print() {
+        let text =
+            r#"{"enabled":true,"names":{"10.0.0.0/8":"office","192.0.2.1/32":"door","2001:db8::/32":"lab"}}"#;
+        let config: EnrichConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config.names.0.len(), 3);
+        assert_eq!(serde_json::to_string(&config).unwrap(), text);
+        let single: Names = serde_json::from_str(r#"{"192.0.2.1":"door","::1":"me"}"#).unwrap();
+        assert_eq!(serde_json::to_string(&single).unwrap(), r#"{"192.0.2.1/32":"door","::1/128":"me"}"#);
+        assert_eq!(serde_json::from_str::<EnrichConfig>("{}").unwrap(), EnrichConfig::default());
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, expected) in [
+            (
+                r#"{"10.0.0.1/8":"a"}"#,
+                "`10.0.0.1/8` has bits set behind its prefix; the network is 10.0.0.0/8",
+            ),
+            (r#"{"2001:db8::1/32":"a"}"#, "the network is 2001:db8::/32"),
+            (r#"{"10.0.0.0/33":"a"}"#, "`10.0.0.0/33` is not a network"),
+            (r#"{"office":"10.0.0.0/8"}"#, "`office` is not a network"),
+            (r#"{"10.0.0.0/8":""}"#, "the name of `10.0.0.0/8` has 0 bytes"),
+            (r#"{"2001:db8::/32":"a","2001:0db8::/32":"b"}"#, "`2001:0db8::/32` is named twice"),
+        ] {
+            let error = serde_json::from_str::<Names>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
