@@ -5,6 +5,7 @@
 //! stands in the [`Ledger`].
 #![forbid(unsafe_code)]
 
+mod assembly;
 mod cells;
 mod config;
 mod created_log;
@@ -12,19 +13,23 @@ mod enrichment;
 mod flow_worker;
 mod hold;
 mod ledger;
+mod observer;
 mod output;
 mod packet_channel;
 mod progress;
 mod reader;
 mod record_queue;
-mod run;
+mod running;
 mod snapshot;
+mod stages;
 mod statistics;
 
+pub use assembly::{Stages, StartError, start};
 pub use config::PipelineConfig;
 pub use hold::Hold;
 pub use ledger::Ledger;
+pub use observer::Observer;
 pub use output::OutputFailure;
-pub use run::{Observer, Outcome, Running, Stages, StartError, Stopper, start};
+pub use running::{Outcome, Running, Stopper};
 pub use snapshot::OutputBook;
 pub use statistics::{Figures, Statistics};

@@ -163,7 +163,7 @@ impl OutputThread {
                     }
                 }
                 Some(Item::Marker(_, marker)) if arrivals.is_last(&marker, self.producers) => {
-                    self.mark(&marker)
+                    self.mark(&marker);
                 }
                 Some(Item::Marker(..)) => {}
                 Some(Item::End) => ended += 1,

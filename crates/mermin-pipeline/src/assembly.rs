@@ -1,0 +1,161 @@
+//! Puts the stages together: channels, queues, and a thread for each worker, output, the reader and the statistics.
+
+use crate::Hold;
+use crate::cells::{MeterCells, TallyCell};
+use crate::config::PipelineConfig;
+use crate::created_log::CreatedLog;
+use crate::enrichment::{EnrichmentCells, EnrichmentWorker};
+use crate::flow_worker::{Downstream, FlowWorker, Outlet};
+use crate::observer::Shared;
+use crate::output::{FanOut, Output};
+use crate::packet_channel::{WhenFull, packet_channel, worker_of};
+use crate::reader::{Reader, ReaderControl};
+use crate::record_queue::{Consumer, RecordQueue};
+use crate::running::Running;
+use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+use tracing::info;
+
+/// Flow records that a batch between two stages holds at most.
+const RECORD_BATCH_MAX: usize = 256;
+
+/// What a run is made of.
+pub struct Stages<S> {
+    /// Where observations come from.
+    pub source: S,
+    /// Adds names; `None` bypasses the enrichment workers.
+    pub enricher: Option<Arc<dyn Enricher>>,
+    /// Where records go.
+    pub exporters: Vec<Box<dyn Exporter>>,
+    /// Records that may wait for one exporter.
+    pub output_queue_capacity: usize,
+    /// Goes into flow ids; empty in a replay.
+    pub agent_id: String,
+    /// Lets tests hold the flow workers.
+    pub hold: Hold,
+}
+
+/// A pipeline could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system gave no thread.
+    #[error("no thread for the {stage}")]
+    Thread {
+        /// Which stage.
+        stage: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+fn spawn<T: Send + 'static>(
+    stage: &'static str,
+    name: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
+    thread::Builder::new().name(name).spawn(work).map_err(|source| StartError::Thread { stage, source })
+}
+
+/// Starts all stages.
+///
+/// # Errors
+/// [`StartError`], when the system gives no threads.
+pub fn start<S: Source + 'static>(
+    config: &PipelineConfig,
+    flow: &FlowConfig,
+    stages: Stages<S>,
+) -> Result<Running<S>, StartError> {
+    let (flow_workers, enrichment_workers) = (config.flow_workers.get(), config.enrichment_workers.get());
+    let when_full = match (config.enable_backpressure, S::LIVE) {
+        (false, _) => WhenFull::Drop,
+        (true, true) => WhenFull::Leave,
+        (true, false) => WhenFull::Wait,
+    };
+    let enriches = stages.enricher.is_some();
+    let producers = if enriches { enrichment_workers } else { flow_workers };
+    let mut threads = Vec::new();
+
+    let mut outputs = Vec::new();
+    for exporter in stages.exporters {
+        let (output, work) = Output::new(exporter, stages.output_queue_capacity, producers);
+        threads.push(spawn("output", format!("out-{}", output.name), work)?);
+        outputs.push(output);
+    }
+    let fan_out = Arc::new(FanOut::new(outputs, when_full == WhenFull::Wait));
+
+    let capacity = config.enrichment_channel_capacity.get();
+    let mut enrichment = Vec::new();
+    if let Some(enricher) = stages.enricher {
+        for number in 0..enrichment_workers {
+            let queue = RecordQueue::new((capacity / enrichment_workers).max(1));
+            let cells = Arc::new(EnrichmentCells::default());
+            let worker = EnrichmentWorker {
+                number,
+                intake: Consumer(Arc::clone(&queue)),
+                enricher: Arc::clone(&enricher),
+                fan_out: Arc::clone(&fan_out),
+                producers: flow_workers,
+                cells: Arc::clone(&cells),
+            };
+            threads.push(spawn("enrichment worker", format!("enrich-{number}"), move || worker.run())?);
+            enrichment.push((queue, cells));
+        }
+    }
+
+    let (lanes, intakes) = packet_channel(config.packet_channel_capacity.get(), flow_workers, when_full);
+    let created = Arc::new(CreatedLog::new());
+    let record_batch = (capacity / (4 * flow_workers)).clamp(1, RECORD_BATCH_MAX);
+    let (mut meters, mut released) = (Vec::new(), Vec::new());
+    for (number, intake) in intakes.into_iter().enumerate() {
+        let downstream = if enriches {
+            Downstream::Enrichment(enrichment.iter().map(|(queue, _)| Arc::clone(queue)).collect())
+        } else {
+            let cell = Arc::new(TallyCell::default());
+            released.push(Arc::clone(&cell));
+            Downstream::FanOut { fan_out: Arc::clone(&fan_out), released: cell }
+        };
+        let cells = Arc::new(MeterCells::default());
+        let worker = FlowWorker {
+            intake,
+            meter: Meter::new(flow, &stages.agent_id, |shard| worker_of(shard, flow_workers) == number),
+            outlet: Outlet::new(number, downstream, record_batch, Arc::clone(&created)),
+            cells: Arc::clone(&cells),
+            may_postpone: when_full != WhenFull::Wait,
+            hold: stages.hold.clone(),
+        };
+        threads.push(spawn("flow worker", format!("flow-{number}"), move || worker.run())?);
+        meters.push(cells);
+    }
+
+    let control = Arc::new(ReaderControl::default());
+    let shared = Arc::new(Shared {
+        started: Instant::now(),
+        enable_metrics: config.enable_metrics,
+        control: Arc::clone(&control),
+        credits: lanes.credits(),
+        meters,
+        enrichment,
+        released,
+        fan_out,
+        created,
+        ended: Mutex::new(false),
+        end: Condvar::new(),
+    });
+    info!("Flow processing pipeline initialized");
+    let orientation = Orientation::new(HashSecret::new(random()));
+    let interval = config.stats_interval.0;
+    let reader = Reader::new(stages.source, orientation, lanes, control, interval);
+    let reader = spawn("packet reader", "reader".to_owned(), move || reader.run())?;
+    let task = Arc::clone(&shared);
+    let statistics =
+        spawn("statistics task", "statistics".to_owned(), move || task.log_statistics(interval))?;
+    Ok(Running { shared, reader, threads, statistics, shutdown_timeout: config.shutdown_timeout.0 })
+}
+
+/// 64 bits that nobody outside the process knows: the seed that the standard library gives its hash maps.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
+}

@@ -1,0 +1,137 @@
+//! Looks at the stages while they run and when they have come to rest; the statistics task.
+
+use crate::cells::{MeterCells, TallyCell};
+use crate::created_log::CreatedLog;
+use crate::enrichment::EnrichmentCells;
+use crate::output::FanOut;
+use crate::packet_channel::Credits;
+use crate::reader::ReaderControl;
+use crate::record_queue::RecordQueue;
+use crate::snapshot::{Collector, Parts, ReaderPart};
+use crate::statistics::Statistics;
+use mermin_flow::{FlowRecord, MeterBook, Tally};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::info;
+
+/// An enrichment worker's queue, and what it publishes.
+pub(crate) type EnrichmentLane = (Arc<RecordQueue<Vec<FlowRecord>>>, Arc<EnrichmentCells>);
+
+/// What the statistics task and the end of a run look at.
+pub(crate) struct Shared {
+    pub(crate) started: Instant,
+    pub(crate) enable_metrics: bool,
+    pub(crate) control: Arc<ReaderControl>,
+    pub(crate) credits: Arc<Credits>,
+    pub(crate) meters: Vec<Arc<MeterCells>>,
+    pub(crate) enrichment: Vec<EnrichmentLane>,
+    /// What flow workers have released themselves, when enrichment is off.
+    pub(crate) released: Vec<Arc<TallyCell>>,
+    pub(crate) fan_out: Arc<FanOut>,
+    pub(crate) created: Arc<CreatedLog>,
+    pub(crate) ended: Mutex<bool>,
+    pub(crate) end: Condvar,
+}
+
+/// Looks at a pipeline while it runs.
+#[derive(Clone)]
+pub struct Observer(pub(crate) Arc<Shared>);
+
+impl Observer {
+    /// A consistent snapshot; `None` when a stage doesn't answer in time.
+    #[must_use]
+    pub fn snapshot(&self, at_most: Duration) -> Option<Statistics> {
+        let shared = &self.0;
+        let marker = Collector::new(shared.parts_expected());
+        shared.control.snapshot(Arc::clone(&marker));
+        let parts = marker.wait(at_most)?;
+        Some(Statistics::of(parts, shared.started.elapsed(), shared.stages()))
+    }
+
+    /// Packets seen so far: handed over by the source or rejected by it.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        let control = &self.0.control;
+        control.observed.get().packets + control.rejected.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn parts_expected(&self) -> usize {
+        let workers = self.meters.len();
+        let releases = if self.enrichment.is_empty() { workers } else { workers * self.enrichment.len() };
+        1 + workers + releases + self.fan_out.outputs.len()
+    }
+
+    /// The statistics task.
+    pub(crate) fn log_statistics(self: Arc<Self>, interval: Duration) {
+        let observer = Observer(Arc::clone(&self));
+        let mut next = Instant::now() + interval;
+        loop {
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = next.saturating_duration_since(Instant::now());
+            let (ended, _) = self
+                .end
+                .wait_timeout_while(ended, left, |ended| !*ended)
+                .unwrap_or_else(PoisonError::into_inner);
+            if *ended {
+                return;
+            }
+            drop(ended);
+            if Instant::now() < next {
+                continue;
+            }
+            next += interval;
+            // A stage that is held up doesn't hold up the statistics: then the counts are read where they are.
+            let patience = Duration::from_secs(1).min(interval / 2);
+            let statistics = observer.snapshot(patience).unwrap_or_else(|| self.statistics_in_passing());
+            self.created.say_suppressed();
+            info!("{}", statistics.line());
+            if self.enable_metrics {
+                for (name, figures) in &statistics.stages {
+                    let figures: Vec<_> =
+                        figures.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                    info!("Stage {name}: {}", figures.join(" "));
+                }
+            }
+        }
+    }
+
+    fn statistics_in_passing(&self) -> Statistics {
+        let part = ReaderPart {
+            observed: self.control.observed.get(),
+            lost: self.control.lost.get(),
+            ..ReaderPart::default()
+        };
+        Statistics::of(self.parts_at_rest(Some(part), true), self.started.elapsed(), self.stages())
+    }
+
+    /// The parts as the threads have left them. While threads run (`incomplete`), what is between two stages is what
+    /// the one has handed over and the other not yet accounted for.
+    pub(crate) fn parts_at_rest(&self, reader: Option<ReaderPart>, incomplete: bool) -> Parts {
+        let mut meter = MeterBook::default();
+        for cells in &self.meters {
+            meter += cells.get();
+        }
+        let mut released: Tally = self.released.iter().map(|cell| cell.get()).sum();
+        for (_, cells) in &self.enrichment {
+            released += cells.released.get();
+        }
+        let mut reader = reader.unwrap_or_else(|| ReaderPart {
+            observed: self.control.observed.get(),
+            lost: self.control.lost.get(),
+            ..ReaderPart::default()
+        });
+        let mut parts = Parts { released, meter, active: meter.created - meter.released, ..Parts::default() };
+        if incomplete {
+            reader.waiting = reader.observed - reader.lost - meter.metered - meter.secondary;
+            parts.resident = meter.metered - meter.reported;
+            parts.in_enrichment = meter.reported - released;
+        }
+        parts.reader = reader;
+        parts.outputs =
+            self.fan_out.outputs.iter().map(|output| (output.name.clone(), output.book())).collect();
+        parts
+    }
+}

@@ -1,0 +1,121 @@
+//! A running pipeline and its end: when the source has ended, when it was told to, when nobody reads any more.
+
+use crate::observer::{Observer, Shared};
+use crate::output::{Output, OutputFailure};
+use crate::reader::{ReaderControl, ReaderEnd};
+use crate::statistics::Statistics;
+use mermin_flow::Source;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tracing::info;
+
+/// How a run ended.
+pub struct Outcome<S> {
+    /// The last statistics.
+    pub statistics: Statistics,
+    /// The source, unless it could not be brought to its end in time.
+    pub source: Option<S>,
+    /// The first failure of each output that had one.
+    pub failures: Vec<OutputFailure>,
+    /// `shutdown_timeout` passed before everything was delivered.
+    pub timed_out: bool,
+    /// Nobody reads the outputs any more: the run ended because of that.
+    pub nobody_reads: bool,
+    /// Threads that panicked: a bug.
+    pub panicked: Vec<String>,
+}
+
+/// A running pipeline.
+pub struct Running<S> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reader: JoinHandle<ReaderEnd<S>>,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    pub(crate) statistics: JoinHandle<()>,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl<S: Source + 'static> Running<S> {
+    /// A handle that can ask for the end from another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.shared.control))
+    }
+
+    /// A view of the running pipeline.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer(Arc::clone(&self.shared))
+    }
+
+    /// Waits until the source has ended or `stopping` says that it was told to, then brings everything to its end
+    /// within the configured time. `stopping` is asked several times a second.
+    pub fn wait(self, mut stopping: impl FnMut() -> bool) -> Outcome<S> {
+        let mut deadline = None;
+        let mut nobody_reads = false;
+        loop {
+            let workers_done = self.threads.iter().all(JoinHandle::is_finished);
+            if self.reader.is_finished() && workers_done {
+                break;
+            }
+            if deadline.is_none() {
+                nobody_reads = self.shared.fan_out.nobody_reads();
+                if stopping() || nobody_reads {
+                    self.shared.control.stop();
+                    self.shared.fan_out.wait_from_now();
+                    deadline = Some(Instant::now() + self.shutdown_timeout);
+                } else if self.reader.is_finished() {
+                    self.shared.fan_out.wait_from_now();
+                }
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.finish(nobody_reads)
+    }
+
+    fn finish(self, nobody_reads: bool) -> Outcome<S> {
+        let shared = self.shared;
+        *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        shared.end.notify_all();
+        let timed_out = !self.reader.is_finished() || self.threads.iter().any(|thread| !thread.is_finished());
+        let mut panicked = Vec::new();
+        let mut reader = None;
+        if self.reader.is_finished() {
+            match self.reader.join() {
+                Ok(end) => reader = Some(end),
+                Err(_) => panicked.push("reader".to_owned()),
+            }
+        }
+        for thread in self.threads.into_iter().filter(JoinHandle::is_finished) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                panicked.push(name);
+            }
+        }
+        drop(self.statistics);
+        let (source, part) = match reader {
+            Some(end) => (Some(end.source), Some(end.part)),
+            None => (None, None),
+        };
+        let parts = shared.parts_at_rest(part, timed_out);
+        let statistics = Statistics::of(parts, shared.started.elapsed(), shared.stages());
+        shared.created.say_suppressed();
+        info!("{}", statistics.line());
+        let failures = shared.fan_out.outputs.iter().filter_map(Output::failure).collect();
+        Outcome { statistics, source, failures, timed_out, nobody_reads, panicked }
+    }
+}
+
+/// Asks a pipeline to end.
+#[derive(Clone)]
+pub struct Stopper(Arc<ReaderControl>);
+
+impl Stopper {
+    /// The reader takes what has arrived and ends.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
