@@ -1,0 +1,79 @@
+//! Opens a capture and takes off its compression, recognised by magic and not by name.
+
+use super::damage::OpenError;
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufReader, Chain, Cursor, Read, stdin};
+use std::path::{Path, PathBuf};
+
+/// The name that stands for standard input.
+const STANDARD_INPUT: &str = "-";
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A zstd file may begin with a skippable frame: `0x184d2a50` to `…5f`, little-endian.
+const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
+
+/// An opened FILE of which nothing was read.
+pub(super) struct Opened {
+    pub(super) name: String,
+    pub(super) input: Box<dyn Read + Send>,
+}
+
+/// Opens all, in order, or none.
+pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<Opened>, OpenError> {
+    let standard_inputs = paths.iter().filter(|path| path.as_os_str() == STANDARD_INPUT).count();
+    if standard_inputs > 1 {
+        return Err(OpenError::StandardInputTwice);
+    }
+    paths.iter().map(|path| open(path)).collect()
+}
+
+fn open(path: &Path) -> Result<Opened, OpenError> {
+    if path.as_os_str() == STANDARD_INPUT {
+        return Ok(Opened { name: "standard input".to_owned(), input: Box::new(stdin()) });
+    }
+    let failed = |source| OpenError::Open { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(OpenError::Directory { path: path.to_owned() });
+    }
+    Ok(Opened { name: path.display().to_string(), input: Box::new(file) })
+}
+
+/// A stream of the capture's own bytes.
+pub(super) struct Plain {
+    pub(super) input: Box<dyn Read + Send>,
+    pub(super) compressed: bool,
+}
+
+type Whole = BufReader<Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>>;
+
+/// Looks at the first bytes and puts the right decompressor before the rest: gzip of any number of members, zstd of
+/// any number of frames, or none.
+pub(super) fn decompress(mut input: Box<dyn Read + Send>) -> io::Result<Plain> {
+    let mut magic = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut magic)?;
+    let gzip = magic.starts_with(&GZIP);
+    let zstd = magic.starts_with(&ZSTD) || magic.get(1..) == Some(&ZSTD_SKIPPABLE) && magic[0] & 0xf0 == 0x50;
+    let whole = Cursor::new(magic).chain(input);
+    let buffered = |whole| -> Whole { BufReader::with_capacity(64 << 10, whole) };
+    let input: Box<dyn Read + Send> = if gzip {
+        Box::new(Pieces(MultiGzDecoder::new(buffered(whole))))
+    } else if zstd {
+        Box::new(Pieces(zstd::Decoder::with_buffer(buffered(whole))?))
+    } else {
+        Box::new(whole)
+    };
+    Ok(Plain { input, compressed: gzip || zstd })
+}
+
+/// Decompresses in pieces: what a decompressor wrote in the call that met damage is lost, so a call is small.
+struct Pieces<R>(R);
+
+impl<R: Read> Read for Pieces<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const PIECE: usize = 16 << 10;
+        let piece = into.len().min(PIECE);
+        self.0.read(into.get_mut(..piece).unwrap_or_default())
+    }
+}

@@ -1,0 +1,226 @@
+//! Capture files: pcap and pcapng, either gzipped or compressed by zstd, recognised by magic and not by name.
+//!
+//! All FILEs are opened before anything is read, then read in order as one stream with one watermark. Damage ends the
+//! file that has it, after all before it was delivered, and is kept ([`ReplaySource::damages`]); the next file goes on.
+//! One buffer is reused over all files; nothing is allocated per packet.
+
+mod classic;
+mod clock;
+mod damage;
+mod input;
+mod pcapng;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use damage::{Damage, Fault, OpenError, Part};
+
+use crate::frame::{Frame, Frames};
+use classic::Classic;
+use input::Opened;
+use mermin_flow::{ObservationPoint, ObservationPoints, Polled, Sightings, Sink, Source};
+use mermin_wire::{Buffer, Link, Unmetered};
+use pcapng::Pcapng;
+use std::collections::VecDeque;
+use std::io::Read;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use window::Window;
+
+/// One packet of a capture.
+struct Captured<'a> {
+    /// `None`: a link type without a parser.
+    link: Option<Link>,
+    point: u16,
+    /// `None`: does not fit nanoseconds in 64 bits.
+    time: Option<u64>,
+    wire_length: u32,
+    bytes: &'a [u8],
+}
+
+/// Why a format stopped reading.
+enum Step {
+    /// The budget is used up.
+    Budget,
+    /// The file is read to its end.
+    End,
+}
+
+/// The longest captured length that is believed, by an interface's snap length: what tools write by default at most,
+/// or more where the capture announces more within reason.
+fn captured_max(snap: u32) -> u32 {
+    const TOOLS: u32 = 262_144;
+    const REASON: u32 = 16 << 20;
+    if snap <= REASON { snap.max(TOOLS) } else { TOOLS }
+}
+
+enum Format {
+    Classic(Classic),
+    Pcapng(Pcapng),
+}
+
+struct Reading {
+    name: String,
+    compressed: bool,
+    window: Window,
+    format: Format,
+}
+
+/// The packets of capture files, in order.
+pub struct ReplaySource {
+    waiting: VecDeque<Opened>,
+    reading: Option<Reading>,
+    buffer: Vec<u8>,
+    points: Arc<ObservationPoints>,
+    frames: Frames,
+    /// Of the last packet that has one.
+    time: u64,
+    /// The highest so far.
+    watermark: u64,
+    damages: Vec<Damage>,
+}
+
+impl ReplaySource {
+    /// Opens all of `paths`, `-` being standard input, and reads nothing yet.
+    ///
+    /// # Errors
+    /// The first that can't be opened.
+    pub fn open(paths: &[PathBuf], points: Arc<ObservationPoints>) -> Result<Self, OpenError> {
+        Ok(Self::of(input::open_all(paths)?.into(), points))
+    }
+
+    /// One capture from any reader; `name` stands for it in a [`Damage`].
+    #[must_use]
+    pub fn from_reader(name: &str, input: Box<dyn Read + Send>, points: Arc<ObservationPoints>) -> Self {
+        Self::of(VecDeque::from([Opened { name: name.to_owned(), input }]), points)
+    }
+
+    fn of(waiting: VecDeque<Opened>, points: Arc<ObservationPoints>) -> Self {
+        Self {
+            waiting,
+            reading: None,
+            buffer: Vec::new(),
+            points,
+            frames: Frames::default(),
+            time: 0,
+            watermark: 0,
+            damages: Vec::new(),
+        }
+    }
+
+    /// What was wrong with files read so far, in their order; at most one per file.
+    #[must_use]
+    pub fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    /// Begins the next file.
+    fn start(&mut self, opened: Opened) -> Result<Reading, Damage> {
+        let Opened { name, input } = opened;
+        let damage = |name, compressed, fault| Damage { file: name, offset: 0, compressed, fault };
+        let plain = match input::decompress(input) {
+            Ok(plain) => plain,
+            Err(error) => return Err(damage(name, false, error.into())),
+        };
+        let mut window = Window::new(plain.input, mem::take(&mut self.buffer));
+        match self.recognise(&mut window) {
+            Ok(format) => Ok(Reading { name, compressed: plain.compressed, window, format }),
+            Err(fault) => {
+                self.buffer = window.into_buffer();
+                Err(damage(name, plain.compressed, fault))
+            }
+        }
+    }
+
+    fn recognise(&self, window: &mut Window) -> Result<Format, Fault> {
+        let front = window.at_least(4)?;
+        let magic = front.get(..4).unwrap_or(front);
+        if magic.is_empty() {
+            return Err(Fault::Empty);
+        }
+        if pcapng::recognise(magic) {
+            return Ok(Format::Pcapng(Pcapng::new(Arc::clone(&self.points), self.time)));
+        }
+        if magic.len() < 4 || !classic::recognise(magic) {
+            return Err(Fault::Magic { magic: magic.to_vec() });
+        }
+        let unnamed = self.points.number(ObservationPoint::default());
+        Ok(Format::Classic(Classic::open(window, unnamed)?))
+    }
+
+    /// Ends the file being read, with what was wrong with it.
+    fn finish(&mut self, fault: Option<Fault>) {
+        let Some(Reading { name, compressed, window, .. }) = self.reading.take() else { return };
+        if let Some(fault) = fault {
+            self.damages.push(Damage { file: name, offset: window.offset(), compressed, fault });
+        }
+        self.buffer = window.into_buffer();
+    }
+}
+
+impl Source for ReplaySource {
+    const LIVE: bool = false;
+
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        let Some(reading) = &mut self.reading else {
+            let Some(next) = self.waiting.pop_front() else { return Polled::Ended };
+            match self.start(next) {
+                Ok(reading) => self.reading = Some(reading),
+                Err(damage) => self.damages.push(damage),
+            }
+            return Polled::More;
+        };
+        let (frames, time, watermark) = (&mut self.frames, &mut self.time, &mut self.watermark);
+        let each = |captured: Captured<'_>| {
+            let buffer = Buffer::packet(captured.wire_length);
+            frames.saw(&buffer);
+            let Some(at) = captured.time else { return frames.reject(Unmetered::BadTimestamp, &buffer) };
+            *time = at;
+            *watermark = at.max(*watermark);
+            let Some(link) = captured.link else { return frames.reject(Unmetered::LinkType, &buffer) };
+            let frame = Frame {
+                link,
+                bytes: captured.bytes,
+                buffer,
+                outer_tag: None,
+                time: at,
+                point: captured.point,
+            };
+            frames.deliver(&frame, sink);
+        };
+        let step = match &mut reading.format {
+            Format::Classic(classic) => classic.read(&mut reading.window, budget, each),
+            Format::Pcapng(pcapng) => pcapng.read(&mut reading.window, budget, each),
+        };
+        match step {
+            Ok(Step::Budget) => {}
+            Ok(Step::End) => self.finish(None),
+            Err(fault) => self.finish(Some(fault)),
+        }
+        Polled::More
+    }
+
+    /// A replay never has to wait.
+    fn wait(&mut self, _at_most: Duration) {}
+
+    fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    fn rejected(&self) -> u64 {
+        self.frames.rejected()
+    }
+
+    /// Drops what was not read.
+    fn close(&mut self) {
+        self.finish(None);
+        self.waiting.clear();
+    }
+
+    fn sightings(&mut self) -> Option<Sightings> {
+        Some(self.frames.sightings())
+    }
+}

@@ -1,0 +1,117 @@
+//! From a frame to an observation, or to a reason against one: the one place for all user-space sources.
+//!
+//! What a frame says is `mermin-wire`'s to tell; here its answer takes the form of the domain, and what is not metered
+//! is counted. Ethertypes are counted in a map, which only frames that aren't IP touch.
+
+use mermin_flow::{FragmentPosition, Observation, PortForm, Sightings, Sink, Tally};
+use mermin_wire::{Buffer, Fragment, Headers, Link, Unmetered};
+
+/// A frame as a source holds it.
+pub(crate) struct Frame<'a> {
+    pub(crate) link: Link,
+    /// From the link header on, as far as captured.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) buffer: Buffer,
+    /// Control information of a VLAN tag that the source holds beside the frame.
+    pub(crate) outer_tag: Option<u16>,
+    /// Nanoseconds since 1970.
+    pub(crate) time: u64,
+    pub(crate) point: u16,
+}
+
+/// Verdicts on the frames of one source.
+#[derive(Default)]
+pub(crate) struct Frames {
+    sightings: Sightings,
+    length_over_frame: u64,
+    rejected: u64,
+}
+
+impl Frames {
+    /// Counts a frame at the source's entry, where the source itself is the first to know of it.
+    #[inline]
+    pub(crate) fn saw(&mut self, buffer: &Buffer) {
+        self.sightings.seen += Tally { buffers: 1, buffer_bytes: u64::from(buffer.length), ..Tally::ZERO };
+    }
+
+    /// Counts a frame that gives no observation.
+    #[cold]
+    pub(crate) fn reject(&mut self, reason: Unmetered, buffer: &Buffer) {
+        let (packets, bytes) = buffer.unmetered();
+        let tally =
+            Tally { packets: u64::from(packets), bytes, buffers: 1, buffer_bytes: u64::from(buffer.length) };
+        self.sightings.reject(reason, tally);
+        self.rejected += tally.packets;
+    }
+
+    /// Gives the frame's verdict: an observation to `sink`, or a reason.
+    #[inline]
+    pub(crate) fn deliver(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) {
+        let mut headers = Headers::new(frame.buffer.length, frame.outer_tag);
+        match mermin_wire::parse(frame.link, frame.bytes, &mut headers) {
+            Ok(()) => {
+                let counts = mermin_wire::count(&headers, &frame.buffer);
+                self.length_over_frame += u64::from(counts.length_over_frame);
+                sink.observe(&observation(frame, &headers, &counts));
+            }
+            Err(reason) => {
+                if headers.ethertype != 0 {
+                    *self.sightings.ethertypes.entry(headers.ethertype).or_default() += 1;
+                }
+                self.reject(reason, &frame.buffer);
+            }
+        }
+    }
+
+    /// Packets that got a reason so far.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// What was counted so far.
+    pub(crate) fn sightings(&self) -> Sightings {
+        let mut sightings = self.sightings.clone();
+        if self.length_over_frame > 0 {
+            sightings.anomalies.insert("ip_length_over_frame", self.length_over_frame);
+        }
+        sightings
+    }
+}
+
+#[inline]
+fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Counts) -> Observation {
+    let macs = mermin_wire::macs(frame.link, frame.bytes);
+    Observation {
+        addresses: [headers.source[0], headers.source[1], headers.destination[0], headers.destination[1]],
+        end: frame.time,
+        bytes: counts.ip_bytes,
+        frame_bytes: counts.frame_bytes,
+        ports: headers.port_pair(),
+        packets: counts.packets,
+        start: frame.time,
+        buffer_bytes: u64::from(frame.buffer.length),
+        buffers: 1,
+        fragment_id: headers.fragment_id,
+        macs: macs.unwrap_or_default(),
+        vlan: headers.vlan,
+        inner_vlan: headers.inner_vlan,
+        point: frame.point,
+        protocol: headers.protocol,
+        ip_version: headers.version,
+        port_form: match headers.port_form {
+            mermin_wire::PortForm::Absent => PortForm::Absent,
+            mermin_wire::PortForm::Ports => PortForm::Ports,
+            mermin_wire::PortForm::IcmpTypeCode => PortForm::IcmpTypeCode,
+        },
+        has_tcp_flags: headers.has_tcp_flags,
+        tcp_flags: headers.tcp_flags,
+        traffic_class: headers.traffic_class,
+        ttl: headers.ttl,
+        fragment: match headers.fragment {
+            Fragment::Whole => FragmentPosition::Whole,
+            Fragment::First => FragmentPosition::First,
+            Fragment::Later => FragmentPosition::Later,
+        },
+        ..Observation::EMPTY
+    }
+}
