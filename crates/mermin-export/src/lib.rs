@@ -1,1 +1,34 @@
-//! Outputs: text, JSON lines, log events; the attribute table.
+//! Outputs: text for people, JSON lines, log events; the attribute table.
+//!
+//! An output is a [`mermin_flow::Exporter`]. [`ExportConfig`] or [`OutputSpec::parse`] say which there are,
+//! [`build_all`] opens them.
+
+#![recursion_limit = "512"]
+#![forbid(unsafe_code)]
+
+pub mod attributes;
+mod build;
+mod config;
+mod destination;
+mod error;
+mod form;
+mod format;
+mod json;
+mod lines;
+mod log;
+mod none;
+mod protocols;
+#[cfg(test)]
+mod sample;
+mod spec;
+mod text;
+
+pub use build::{Color, build, build_all};
+pub use config::{ExportConfig, FileConfig, LineFormat, LogConfig, StdoutConfig};
+pub use error::ExportError;
+pub use format::Format;
+pub use json::JsonLines;
+pub use log::LogEvents;
+pub use protocols::keyword;
+pub use spec::{OutputKind, OutputSpec, Target};
+pub use text::{Style, TextLines};

@@ -1,0 +1,3 @@
+//! The cost of one record.
+
+fn main() {}

@@ -1,0 +1,209 @@
+//! The attribute table: every name that a flow record can have, in record order.
+//!
+//! One table, so that names, order, units and meaning are written once: the record reference is generated from it, and
+//! the JSON writer is tested against it. Names are OpenTelemetry's, else the Elastic Common Schema's, else our own; the
+//! information element of RFC 7012 with the same meaning stands beside each.
+
+mod reference;
+
+pub use reference::record_reference;
+
+/// The type of an attribute's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text; where the values are a closed set, they are listed.
+    Text(&'static [&'static str]),
+    /// A whole number ≥ 0.
+    Count,
+    /// A list of texts out of a closed set.
+    List(&'static [&'static str]),
+}
+
+/// Where an attribute's name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// OpenTelemetry semantic conventions.
+    OpenTelemetry,
+    /// Elastic Common Schema.
+    ElasticCommonSchema,
+    /// No convention has one.
+    Own,
+}
+
+/// When an attribute is in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// In each.
+    Always,
+    /// In records that the sentence describes.
+    When(&'static str),
+}
+
+/// An information element of RFC 7012's registry: number and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InformationElement(pub u16, pub &'static str);
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its key.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// What is counted, in the notation of UCUM where that has one; empty for names and codes.
+    pub unit: &'static str,
+    /// When it is there.
+    pub presence: Presence,
+    /// What it says.
+    pub description: &'static str,
+    /// Where the name comes from.
+    pub origin: Origin,
+    /// Elements of the same meaning; two where IPv4 and IPv6 have their own. In the reverse direction RFC 5103's
+    /// reverse element.
+    pub elements: &'static [InformationElement],
+}
+
+use InformationElement as Ie;
+use Kind::{Count, List, Text};
+use Origin::{ElasticCommonSchema, OpenTelemetry, Own};
+use Presence::{Always, When};
+
+const TCP_FLAGS: &[&str] = &["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+const TCP_STATES: &[&str] = &[
+    "syn_sent",
+    "syn_received",
+    "established",
+    "fin_wait_1",
+    "fin_wait_2",
+    "closing",
+    "time_wait",
+    "closed",
+];
+const END_REASONS: &[&str] =
+    &["idle timeout", "active timeout", "end of flow detected", "forced end", "lack of resources"];
+const INITIATORS: &[&str] = &["syn", "syn_ack", "service port", "multicast", "icmp request", "first seen"];
+
+const PORTS: Presence = When("the protocol has ports and the packet that began the flow showed them");
+const NAMED: Presence = When("`enrich.names` has a network with this address");
+const ETHERNET: Presence = When("the link has MAC addresses and the source of packets tells them");
+const ICMP: Presence = When("the flow is ICMP or ICMPv6 and the type was captured");
+const FORWARD: Presence = When("a packet ran this way");
+const TCP: Presence = When("the flow is TCP and a TCP header was captured this way");
+
+const fn attribute(
+    name: &'static str,
+    kind: Kind,
+    presence: Presence,
+    origin: Origin,
+    elements: &'static [Ie],
+    description: &'static str,
+) -> Attribute {
+    Attribute { name, kind, unit: "", presence, description, origin, elements }
+}
+
+const fn counter(
+    name: &'static str,
+    unit: &'static str,
+    elements: &'static [Ie],
+    description: &'static str,
+) -> Attribute {
+    Attribute { name, kind: Count, unit, presence: Always, description, origin: Own, elements }
+}
+
+/// All attributes, in the order in which a record has them.
+#[rustfmt::skip]
+pub const ATTRIBUTES: &[Attribute] = &[
+    attribute("flow.id", Text(&[]), Always, Own, &[], "32 hexadecimal digits, the same in all records of one flow: a hash of the agent's id, the flow key, the start time and a count."),
+    attribute("flow.sequence", Count, Always, Own, &[], "0 in the flow's first record, then one more in each."),
+    attribute("flow.community_id", Text(&[]), Always, Own, &[], "Community ID version 1 of the flow key: other tools compute the same."),
+    attribute("flow.event", Text(&["start", "update", "end"]), Always, Own, &[], "Why the record was written: `start` of a flow (with `flow.start_records`), periodic `update` of a long one, its `end`."),
+    attribute("flow.end_reason", Text(END_REASONS), When("the event is not `start`"), Own, &[Ie(136, "flowEndReason")], "What ended the flow, or the interval that the record reports."),
+    attribute("flow.start_time", Text(&[]), Always, Own, &[Ie(156, "flowStartNanoseconds")], "Time of the flow's first packet: RFC 3339, UTC, nine digits of the second."),
+    attribute("flow.end_time", Text(&[]), Always, Own, &[Ie(157, "flowEndNanoseconds")], "Time of the last packet so far, in the same form."),
+
+    attribute("network.type", Text(&["ipv4", "ipv6"]), Always, OpenTelemetry, &[Ie(60, "ipVersion")], "The network layer."),
+    attribute("network.transport", Text(&[]), When("IANA has a keyword for the protocol"), OpenTelemetry, &[], "The keyword in lower case: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `gre`, `esp`, `ospfigp` …"),
+    attribute("network.transport.number", Count, Always, Own, &[Ie(4, "protocolIdentifier")], "IANA's number of the protocol."),
+
+    attribute("source.address", Text(&[]), Always, OpenTelemetry, &[Ie(8, "sourceIPv4Address"), Ie(27, "sourceIPv6Address")], "Address of the initiator. IPv6 in the form of RFC 5952."),
+    attribute("source.port", Count, PORTS, OpenTelemetry, &[Ie(7, "sourceTransportPort")], "Its port."),
+    attribute("source.mac", Text(&[]), ETHERNET, ElasticCommonSchema, &[Ie(56, "sourceMacAddress")], "Its MAC address on the link of the observation point, as in `AC-DE-48-23-45-67`: often a router's."),
+    attribute("source.name", Text(&[]), NAMED, Own, &[], "The name that the configuration gives to its network."),
+    attribute("destination.address", Text(&[]), Always, OpenTelemetry, &[Ie(12, "destinationIPv4Address"), Ie(28, "destinationIPv6Address")], "Address of the other end."),
+    attribute("destination.port", Count, PORTS, OpenTelemetry, &[Ie(11, "destinationTransportPort")], "Its port."),
+    attribute("destination.mac", Text(&[]), ETHERNET, ElasticCommonSchema, &[Ie(80, "destinationMacAddress")], "Its MAC address on that link."),
+    attribute("destination.name", Text(&[]), NAMED, Own, &[], "The name that the configuration gives to its network."),
+    attribute("icmp.type", Count, ICMP, Own, &[Ie(176, "icmpTypeIPv4"), Ie(178, "icmpTypeIPv6")], "Type of the flow's first packet."),
+    attribute("icmp.code", Count, ICMP, Own, &[Ie(177, "icmpCodeIPv4"), Ie(179, "icmpCodeIPv6")], "Code of the flow's first packet."),
+    attribute("flow.initiator", Text(INITIATORS), Always, Own, &[Ie(239, "biflowDirection")], "How the initiator was inferred."),
+
+    counter("flow.packets.delta", "{packet}", &[Ie(2, "packetDeltaCount")], "Packets from source to destination since the flow's previous record, as on the wire: a segmented buffer counts as its segments."),
+    counter("flow.packets.total", "{packet}", &[Ie(86, "packetTotalCount")], "The same since the flow's start."),
+    counter("flow.bytes.delta", "By", &[Ie(1, "octetDeltaCount")], "IP bytes, headers included, from source to destination since the previous record."),
+    counter("flow.bytes.total", "By", &[Ie(85, "octetTotalCount")], "The same since the flow's start."),
+    counter("flow.frame_bytes.delta", "By", &[Ie(352, "layer2OctetDeltaCount")], "Bytes on the link, as captured, from source to destination since the previous record."),
+    counter("flow.frame_bytes.total", "By", &[Ie(353, "layer2OctetTotalCount")], "The same since the flow's start."),
+    attribute("flow.dscp", Count, FORWARD, Own, &[Ie(195, "ipDiffServCodePoint")], "Differentiated services code point of the first packet from source to destination."),
+    attribute("flow.ecn", Count, FORWARD, Own, &[], "Explicit congestion notification bits of that packet (RFC 3168): 0 not capable, 1 and 2 capable, 3 congestion met."),
+    attribute("flow.ttl.min", Count, FORWARD, Own, &[Ie(52, "minimumTTL")], "Least TTL or hop limit of the packets from source to destination so far."),
+    attribute("flow.ttl.max", Count, FORWARD, Own, &[Ie(53, "maximumTTL")], "Greatest TTL or hop limit of them."),
+
+    counter("flow.reverse.packets.delta", "{packet}", &[Ie(2, "packetDeltaCount")], "Packets from destination to source since the previous record."),
+    counter("flow.reverse.packets.total", "{packet}", &[Ie(86, "packetTotalCount")], "The same since the flow's start."),
+    counter("flow.reverse.bytes.delta", "By", &[Ie(1, "octetDeltaCount")], "IP bytes from destination to source since the previous record."),
+    counter("flow.reverse.bytes.total", "By", &[Ie(85, "octetTotalCount")], "The same since the flow's start."),
+    counter("flow.reverse.frame_bytes.delta", "By", &[Ie(352, "layer2OctetDeltaCount")], "Bytes on the link from destination to source since the previous record."),
+    counter("flow.reverse.frame_bytes.total", "By", &[Ie(353, "layer2OctetTotalCount")], "The same since the flow's start."),
+    attribute("flow.reverse.dscp", Count, FORWARD, Own, &[Ie(195, "ipDiffServCodePoint")], "Differentiated services code point of the first packet from destination to source."),
+    attribute("flow.reverse.ecn", Count, FORWARD, Own, &[], "Explicit congestion notification bits of that packet."),
+    attribute("flow.reverse.ttl.min", Count, FORWARD, Own, &[Ie(52, "minimumTTL")], "Least TTL or hop limit of the packets from destination to source so far."),
+    attribute("flow.reverse.ttl.max", Count, FORWARD, Own, &[Ie(53, "maximumTTL")], "Greatest TTL or hop limit of them."),
+
+    attribute("flow.tcp.flags", List(TCP_FLAGS), TCP, Own, &[Ie(6, "tcpControlBits")], "Union of the flags from source to destination so far."),
+    attribute("flow.reverse.tcp.flags", List(TCP_FLAGS), TCP, Own, &[Ie(6, "tcpControlBits")], "Union of the flags from destination to source so far."),
+    attribute("flow.tcp.state", Text(TCP_STATES), When("the flow is TCP and its flags were captured"), Own, &[], "State of the connection in RFC 9293's words, as far as the packets tell."),
+
+    attribute("network.vlan.id", Count, When("the first packet had a VLAN tag"), ElasticCommonSchema, &[Ie(243, "dot1qVlanId")], "VLAN id of the first packet's outer tag."),
+    attribute("network.inner.vlan.id", Count, When("the first packet had two VLAN tags"), ElasticCommonSchema, &[Ie(245, "dot1qCustomerVlanId")], "VLAN id of the second tag."),
+    attribute("network.interface.name", Text(&[]), When("live, and in captures that say it"), OpenTelemetry, &[Ie(82, "interfaceName")], "Interface where the first packet was seen."),
+    attribute("network.interface.index", Count, When("live"), Own, &[Ie(10, "ingressInterface"), Ie(14, "egressInterface")], "The kernel's number of that interface."),
+    attribute("network.interface.hook", Text(&["ingress", "egress"]), When("live"), Own, &[Ie(61, "flowDirection")], "Whether the first packet came in by that interface or went out."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let mut seen = HashSet::new();
+        for attribute in ATTRIBUTES {
+            assert!(seen.insert(attribute.name), "{} twice", attribute.name);
+            let well_formed = |c: char| c.is_ascii_lowercase() || c == '.' || c == '_';
+            assert!(attribute.name.chars().all(well_formed), "{}", attribute.name);
+            assert!(attribute.description.ends_with(['.', '…']), "{}", attribute.name);
+        }
+    }
+
+    #[test]
+    fn both_directions_have_the_same_attributes() {
+        let names: HashSet<_> = ATTRIBUTES.iter().map(|attribute| attribute.name).collect();
+        let of = |part: &str| names.contains(format!("flow.{part}").as_str());
+        for reverse in names.iter().filter_map(|name| name.strip_prefix("flow.reverse.")) {
+            assert!(of(reverse), "flow.{reverse}");
+        }
+        for name in [
+            "packets.delta",
+            "bytes.total",
+            "frame_bytes.delta",
+            "dscp",
+            "ecn",
+            "ttl.min",
+            "ttl.max",
+            "tcp.flags",
+        ] {
+            assert!(of(name) && names.contains(format!("flow.reverse.{name}").as_str()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! From what users name to outputs that run.
+
+use crate::destination::FileDestination;
+use crate::error::ExportError;
+use crate::format::Format;
+use crate::json::JsonLines;
+use crate::lines::Lines;
+use crate::log::LogEvents;
+use crate::none::Uncollected;
+use crate::spec::{OutputKind, OutputSpec, Target};
+use crate::text::{Style, TextLines};
+use mermin_flow::{Exporter, ObservationPoints};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Whether text for people is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set or the terminal is `dumb`.
+    #[default]
+    Auto,
+    /// Also into files and pipes.
+    Always,
+    /// Not even on a terminal.
+    Never,
+}
+
+impl Color {
+    /// Whether to colour what goes to a terminal, or not to one.
+    #[must_use]
+    pub fn wanted(self, terminal: bool) -> bool {
+        let asked_not_to = || {
+            std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+                || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+        };
+        match self {
+            Self::Auto => terminal && !asked_not_to(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// Opens all outputs, or none.
+///
+/// # Errors
+/// [`ExportError`]: two that are the same or share a file, or one that can't be opened. Files are opened in order, so
+/// those before the failing one are there afterwards.
+pub fn build_all(
+    specs: &[OutputSpec],
+    points: &Arc<ObservationPoints>,
+    color: Color,
+) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
+    for spec in specs {
+        if !names.insert(spec.name()) {
+            return Err(ExportError::Twice { name: spec.name() });
+        }
+        if let Target::File { path, .. } = &spec.target
+            && !paths.insert(path)
+        {
+            return Err(ExportError::SharedFile { path: path.clone() });
+        }
+    }
+    specs.iter().map(|spec| build(spec, points, color)).collect()
+}
+
+/// Opens one output.
+///
+/// # Errors
+/// [`ExportError::Open`] and [`ExportError::Stdout`].
+pub fn build(
+    spec: &OutputSpec,
+    points: &Arc<ObservationPoints>,
+    color: Color,
+) -> Result<Box<dyn Exporter>, ExportError> {
+    let name = spec.name();
+    match spec.kind {
+        OutputKind::Log => Ok(Box::new(LogEvents::new(name, Arc::clone(points)))),
+        OutputKind::None => Ok(Box::new(Uncollected::new(name))),
+        OutputKind::Json => Ok(lines(name, JsonLines::new(Arc::clone(points)), open(&spec.target)?)),
+        OutputKind::Text => {
+            let destination = open(&spec.target)?;
+            let terminal = destination.is_terminal();
+            let columns = if terminal { destination.columns() } else { None };
+            let style = Style { color: color.wanted(terminal), header: terminal, columns };
+            Ok(lines(name, TextLines::new(style), destination))
+        }
+    }
+}
+
+fn lines(name: String, format: impl Format + 'static, destination: FileDestination) -> Box<dyn Exporter> {
+    Box::new(Lines::new(name, format, destination))
+}
+
+fn open(target: &Target) -> Result<FileDestination, ExportError> {
+    match target {
+        Target::File { path, append } => FileDestination::open(path, *append)
+            .map_err(|source| ExportError::Open { path: path.clone(), source }),
+        Target::Stdout | Target::Nowhere => {
+            FileDestination::stdout().map_err(|source| ExportError::Stdout { source })
+        }
+    }
+}

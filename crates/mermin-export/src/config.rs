@@ -1,0 +1,191 @@
+//! The `export` section of the configuration.
+
+use crate::spec::{OutputKind, OutputSpec, Target};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Where flow records go. Without any output here they go to standard output as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// Records that wait for one output, each output having a queue of its own. A replay with backpressure waits when
+    /// one is full; live, what has no room is dropped and counted (`queue_full`).
+    pub queue_capacity: NonZeroUsize,
+    /// Records to standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<StdoutConfig>,
+    /// Records to files, one output each.
+    pub files: Vec<FileConfig>,
+    /// Records as structured events in the log: level INFO, target `mermin::flow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogConfig>,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self {
+            queue_capacity: NonZeroUsize::new(8_192).expect("the default is not zero"),
+            stdout: None,
+            files: Vec::new(),
+            log: None,
+        }
+    }
+}
+
+/// Records to standard output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdoutConfig {
+    /// `false` switches this output off.
+    pub enabled: bool,
+    /// The form of the lines.
+    pub format: LineFormat,
+}
+
+impl Default for StdoutConfig {
+    fn default() -> Self {
+        Self { enabled: true, format: LineFormat::Text }
+    }
+}
+
+/// Records to a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    /// `false` switches this output off.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The file; made if it isn't there. Its folder must be there.
+    pub path: PathBuf,
+    /// The form of the lines.
+    #[serde(default = "json")]
+    pub format: LineFormat,
+    /// Whether records are added to what the file holds (so that a restart loses none); `false` empties it at start, as
+    /// `-o KIND:PATH` does.
+    #[serde(default = "yes")]
+    pub append: bool,
+}
+
+/// Records as structured log events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `false` switches this output off.
+    pub enabled: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn json() -> LineFormat {
+    LineFormat::Json
+}
+
+/// The form of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LineFormat {
+    /// One line in columns for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LineFormat {
+    const fn kind(self) -> OutputKind {
+        match self {
+            Self::Text => OutputKind::Text,
+            Self::Json => OutputKind::Json,
+        }
+    }
+}
+
+impl ExportConfig {
+    /// The outputs that are switched on. An output that is there but switched off is not replaced by the default.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<OutputSpec> {
+        if self.stdout.is_none() && self.files.is_empty() && self.log.is_none() {
+            return vec![OutputSpec { kind: OutputKind::Text, target: Target::Stdout }];
+        }
+        let stdout =
+            self.stdout.iter().filter(|stdout| stdout.enabled).map(|stdout| (stdout.format, Target::Stdout));
+        let files = self
+            .files
+            .iter()
+            .filter(|file| file.enabled)
+            .map(|file| (file.format, Target::File { path: file.path.clone(), append: file.append }));
+        let lines = stdout.chain(files).map(|(format, target)| OutputSpec { kind: format.kind(), target });
+        let log = self.log.iter().filter(|log| log.enabled);
+        lines.chain(log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(config: &str) -> Vec<String> {
+        let config: ExportConfig = serde_json::from_str(config).unwrap();
+        config.outputs().iter().map(OutputSpec::name).collect()
+    }
+
+    #[test]
+    fn presence_switches_on_and_enabled_switches_off() {
+        for (config, expected) in [
+            ("{}", vec!["text"]),
+            (r#"{"queue_capacity": 5}"#, vec!["text"]),
+            (r#"{"stdout": {}}"#, vec!["text"]),
+            (r#"{"stdout": {"format": "json"}}"#, vec!["json"]),
+            (r#"{"stdout": {"enabled": false}}"#, vec![]),
+            (r#"{"files": [{"path": "a.jsonl"}]}"#, vec!["json:a.jsonl"]),
+            (r#"{"files": [{"path": "a", "enabled": false}]}"#, vec![]),
+            (
+                r#"{"stdout": {}, "files": [{"path": "a", "format": "text"}, {"path": "b"}], "log": {}}"#,
+                vec!["text", "text:a", "json:b", "log"],
+            ),
+            (r#"{"log": {"enabled": false}}"#, vec![]),
+        ] {
+            assert_eq!(outputs(config), expected, "{config}");
+        }
+    }
+
+    #[test]
+    fn files_are_appended_to_unless_told_otherwise() {
+        let config: ExportConfig =
+            serde_json::from_str(r#"{"files": [{"path": "a"}, {"path": "b", "append": false}]}"#).unwrap();
+        let appended: Vec<_> = config
+            .outputs()
+            .into_iter()
+            .map(|spec| matches!(spec.target, Target::File { append: true, .. }))
+            .collect();
+        assert_eq!(appended, [true, false]);
+    }
+
+    #[test]
+    fn what_is_unknown_or_zero_is_an_error() {
+        for bad in [
+            r#"{"queue_capacity": 0}"#,
+            r#"{"std_out": {}}"#,
+            r#"{"stdout": {"format": "xml"}}"#,
+            r#"{"files": [{"format": "json"}]}"#,
+            r#"{"files": [{"path": "a", "mode": "append"}]}"#,
+        ] {
+            assert!(serde_json::from_str::<ExportConfig>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_read_back() {
+        let text = serde_json::to_string(&ExportConfig::default()).unwrap();
+        assert_eq!(serde_json::from_str::<ExportConfig>(&text).unwrap(), ExportConfig::default());
+    }
+}

@@ -1,0 +1,71 @@
+//! What can be wrong with an output before records flow.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An output that can't be.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// No such kind.
+    #[error("`{given}` is not a kind of output")]
+    UnknownKind {
+        /// What was typed.
+        given: String,
+        /// What to type instead.
+        help: String,
+    },
+    /// A kind that goes nowhere else was given a path, or a path is empty.
+    #[error("`{given}`: {what}")]
+    Path {
+        /// What was typed.
+        given: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Two outputs would have the same name in the statistics, and write the same twice.
+    #[error("the output `{name}` is there twice")]
+    Twice {
+        /// Its name.
+        name: String,
+    },
+    /// Two outputs write to one file.
+    #[error("two outputs write to {}", path.display())]
+    SharedFile {
+        /// That file.
+        path: PathBuf,
+    },
+    /// The file can't be opened for writing.
+    #[error("can't write records to {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output can't be used (it is closed).
+    #[error("can't write records to standard output")]
+    Stdout {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ExportError {
+    /// What the user could do.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::UnknownKind { help, .. } => Some(help.clone()),
+            Self::Path { .. } => Some("write KIND or KIND:PATH, for example `json:flows.jsonl`".to_owned()),
+            Self::Twice { .. } => Some("give it once".to_owned()),
+            Self::SharedFile { .. } => Some("give each output a file of its own".to_owned()),
+            Self::Open { path, source } => match source.kind() {
+                io::ErrorKind::NotFound => path
+                    .parent()
+                    .map(|folder| format!("make the folder first: mkdir -p {}", folder.display())),
+                _ => None,
+            },
+            Self::Stdout { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Parts of a record that have few values, made once.
+
+use crate::form::{Dialect, push_foreign, push_number};
+use crate::protocols::keyword;
+use mermin_flow::{ObservationPoint, ObservationPoints};
+use std::fmt;
+use std::sync::Arc;
+
+/// In the order of the bits of the TCP header's flags, least first.
+pub(crate) const FLAG_NAMES: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+
+pub(super) struct Fragments {
+    /// `,"network.transport":"tcp","network.transport.number":6` by protocol number.
+    protocols: Box<[Box<[u8]>]>,
+    /// `["SYN","ACK"]` by flags.
+    flags: Box<[Box<[u8]>]>,
+    /// `,"network.interface.name":"eth0",…` by point; filled as points come up, which a host has a few of.
+    points: Vec<Option<Box<[u8]>>>,
+    names: Arc<ObservationPoints>,
+}
+
+impl fmt::Debug for Fragments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fragments").finish_non_exhaustive()
+    }
+}
+
+impl Fragments {
+    pub(super) fn new(names: Arc<ObservationPoints>) -> Self {
+        Self {
+            protocols: (0..=u8::MAX).map(protocol).collect(),
+            flags: (0..=u8::MAX).map(flags).collect(),
+            points: Vec::new(),
+            names,
+        }
+    }
+
+    #[inline]
+    pub(super) fn protocol(&self, number: u8) -> &[u8] {
+        &self.protocols[usize::from(number)]
+    }
+
+    #[inline]
+    pub(super) fn flags(&self, flags: u8) -> &[u8] {
+        &self.flags[usize::from(flags)]
+    }
+
+    /// A point that isn't known (yet) says nothing.
+    #[inline]
+    pub(super) fn point(&mut self, number: u16) -> &[u8] {
+        let place = usize::from(number);
+        if self.points.get(place).is_none_or(Option::is_none) {
+            self.learn(number);
+        }
+        self.points.get(place).and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    #[cold]
+    fn learn(&mut self, number: u16) {
+        let Some(known) = self.names.get(number) else { return };
+        let place = usize::from(number);
+        if self.points.len() <= place {
+            self.points.resize(place + 1, None);
+        }
+        self.points[place] = Some(point(&known));
+    }
+}
+
+fn protocol(number: u8) -> Box<[u8]> {
+    let number_only = format!(",\"network.transport.number\":{number}");
+    match keyword(number) {
+        Some(keyword) => format!(",\"network.transport\":\"{keyword}\"{number_only}"),
+        None => number_only,
+    }
+    .into_bytes()
+    .into()
+}
+
+fn flags(flags: u8) -> Box<[u8]> {
+    let names: Vec<String> =
+        (0..8).filter(|bit| flags >> bit & 1 == 1).map(|bit| format!("\"{}\"", FLAG_NAMES[bit])).collect();
+    format!("[{}]", names.join(",")).into_bytes().into()
+}
+
+fn point(point: &ObservationPoint) -> Box<[u8]> {
+    let mut out = Vec::new();
+    if let Some(interface) = &point.interface {
+        out.extend_from_slice(b",\"network.interface.name\":\"");
+        push_foreign(&mut out, interface, Dialect::Json);
+        out.push(b'"');
+    }
+    if let Some(index) = point.index {
+        out.extend_from_slice(b",\"network.interface.index\":");
+        push_number(&mut out, u64::from(index));
+    }
+    if let Some(hook) = point.hook {
+        out.extend_from_slice(b",\"network.interface.hook\":\"");
+        out.extend_from_slice(hook.name().as_bytes());
+        out.push(b'"');
+    }
+    out.into()
+}

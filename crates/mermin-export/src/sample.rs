@@ -1,0 +1,147 @@
+//! Records for tests: one of each kind, between them with every attribute.
+
+use mermin_flow::{
+    CommunityId, Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook, Identity,
+    Initiator, ObservationPoint, ObservationPoints, Tally, TcpState,
+};
+use std::sync::Arc;
+
+pub(crate) const START: u64 = 1_767_225_599_987_654_321; // 2025-12-31T23:59:59.987654321Z
+
+/// Two points: a live one (0) and one of a capture that names nothing (1).
+pub(crate) fn points() -> Arc<ObservationPoints> {
+    let points = ObservationPoints::default();
+    let eth0 = ObservationPoint { interface: Some("eth0".into()), index: Some(2), hook: Some(Hook::Ingress) };
+    points.number(eth0);
+    points.number(ObservationPoint::default());
+    Arc::new(points)
+}
+
+fn end(address: &str, port: Option<u16>) -> End {
+    End { address: address.parse().unwrap(), port, mac: None, identity: Identity::default() }
+}
+
+const fn counts(packets: u64, bytes: u64) -> Counts {
+    Counts { packets, bytes, frame_bytes: bytes + 14 * packets }
+}
+
+const SILENT: Direction =
+    Direction { delta: counts(0, 0), total: counts(0, 0), tcp_flags: None, ttl: None, traffic_class: None };
+
+/// A record without anything optional: a protocol that has no keyword, one direction, nothing captured of its header.
+pub(crate) fn bare() -> FlowRecord {
+    FlowRecord {
+        id: FlowId(7),
+        sequence: 0,
+        community_id: CommunityId([1; 20]),
+        event: FlowEvent::Start,
+        end_reason: None,
+        start_time: START,
+        end_time: START,
+        protocol: 253,
+        source: end("192.0.2.1", None),
+        destination: end("198.51.100.254", None),
+        initiator: Initiator::FirstSeen,
+        icmp: None,
+        forward: SILENT,
+        reverse: SILENT,
+        tcp_state: TcpState::Unknown,
+        vlan: None,
+        inner_vlan: None,
+        point: 1,
+        shard: 0,
+        tally: Tally::ZERO,
+    }
+}
+
+/// A TCP connection, with all that a TCP record can have.
+pub(crate) fn tcp() -> FlowRecord {
+    let mut record = bare();
+    record.id = FlowId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+    record.sequence = 3;
+    record.event = FlowEvent::End;
+    record.end_reason = Some(FlowEndReason::EndOfFlowDetected);
+    record.end_time = START + 83_012_345_679;
+    record.protocol = 6;
+    record.source = end("10.1.2.3", Some(43_210));
+    record.source.mac = Some([0xac, 0xde, 0x48, 0, 0, 1]);
+    record.source.identity.name = Some("office".into());
+    record.destination = end("203.0.113.80", Some(443));
+    record.destination.mac = Some([2, 0, 0, 0, 0, 0xff]);
+    record.destination.identity.name = Some("the \"dmz\"".into());
+    record.initiator = Initiator::Syn;
+    record.forward = Direction {
+        delta: counts(2, 104),
+        total: counts(1_234, 65_432),
+        tcp_flags: Some(0b0001_1011),
+        ttl: Some((63, 64)),
+        traffic_class: Some(0b1011_1010),
+    };
+    record.reverse = Direction {
+        delta: counts(1, 52),
+        total: counts(123_456, 187_654_321),
+        tcp_flags: Some(0b0001_0010),
+        ttl: Some((57, 57)),
+        traffic_class: Some(0),
+    };
+    record.tcp_state = TcpState::TimeWait;
+    record.vlan = Some(100);
+    record.inner_vlan = Some(4_094);
+    record.point = 0;
+    record.tally = Tally { packets: 3, bytes: 198, buffers: 3, buffer_bytes: 198 };
+    record
+}
+
+/// A ping over IPv6.
+pub(crate) fn icmpv6() -> FlowRecord {
+    let mut record = bare();
+    record.event = FlowEvent::Update;
+    record.end_reason = Some(FlowEndReason::ActiveTimeout);
+    record.end_time = START + 60_000_000_000;
+    record.protocol = 58;
+    record.source = end("2001:db8:0:0:1:0:0:1", None);
+    record.destination = end("::ffff:192.0.2.1", None);
+    record.initiator = Initiator::IcmpRequest;
+    record.icmp = Some((128, 0));
+    record.forward = Direction {
+        delta: counts(60, 6_240),
+        total: counts(60, 6_240),
+        ttl: Some((64, 64)),
+        traffic_class: Some(1),
+        ..SILENT
+    };
+    record.reverse = Direction { ttl: Some((60, 64)), traffic_class: Some(0), ..record.forward };
+    record.tally = Tally { packets: 120, bytes: 14_160, buffers: 120, buffer_bytes: 14_160 };
+    record
+}
+
+/// A name lookup.
+pub(crate) fn udp() -> FlowRecord {
+    let mut record = bare();
+    record.event = FlowEvent::End;
+    record.end_reason = Some(FlowEndReason::IdleTimeout);
+    record.end_time = START + 1_500_000;
+    record.protocol = 17;
+    record.source = end("2001:db8::5", Some(53_124));
+    record.destination = end("2001:db8::53", Some(53));
+    record.initiator = Initiator::ServicePort;
+    record.forward = Direction { delta: counts(1, 71), total: counts(1, 71), ..SILENT };
+    record.reverse = Direction { delta: counts(1, 140), total: counts(1, 140), ..SILENT };
+    record.tally = Tally { packets: 2, bytes: 239, buffers: 2, buffer_bytes: 239 };
+    record
+}
+
+pub(crate) fn all() -> [FlowRecord; 4] {
+    [bare(), tcp(), icmpv6(), udp()]
+}
+
+/// Compares with a committed file; `UPDATE=1` writes it.
+pub(crate) fn assert_golden(name: &str, actual: &[u8]) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, actual).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(String::from_utf8_lossy(actual), golden, "{}: UPDATE=1 blesses", path.display());
+}
