@@ -102,3 +102,38 @@ fn open(target: &Target) -> Result<FileDestination, ExportError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(specs: &[&str]) -> ExportError {
+        let specs: Vec<_> = specs.iter().map(|spec| OutputSpec::parse(spec).unwrap()).collect();
+        let points = Arc::new(ObservationPoints::default());
+        build_all(&specs, &points, Color::Never).err().unwrap()
+    }
+
+    #[test]
+    fn outputs_that_collide_or_cant_be_opened_are_errors() {
+        assert!(matches!(error(&["json", "json:-"]), ExportError::Twice { name } if name == "json"));
+        assert!(matches!(error(&["json:/nowhere/x", "text:/nowhere/x"]), ExportError::SharedFile { .. }));
+        let error = error(&["none", "json:/nowhere/x"]);
+        assert_eq!(error.to_string(), "can't write records to /nowhere/x");
+        assert_eq!(error.help().unwrap(), "make the folder first: mkdir -p /nowhere");
+    }
+
+    #[test]
+    fn several_outputs_are_named_as_given() {
+        let specs = ["text", "json", "log", "none"].map(|spec| OutputSpec::parse(spec).unwrap());
+        let outputs = build_all(&specs, &Arc::new(ObservationPoints::default()), Color::Auto).unwrap();
+        assert_eq!(
+            outputs.iter().map(|output| output.name()).collect::<Vec<_>>(),
+            ["text", "json", "log", "none"]
+        );
+    }
+
+    #[test]
+    fn colour_by_policy() {
+        assert!(!Color::Auto.wanted(false) && Color::Always.wanted(false) && !Color::Never.wanted(true));
+    }
+}

@@ -5,6 +5,9 @@
 //! delivered, all others that are held are dropped, and the beginning of a line that got out is taken back; where that
 //! can't be done (a pipe), the next write begins with a line feed, so that it stays the only broken line.
 
+#[cfg(test)]
+mod tests;
+
 use crate::destination::Destination;
 use crate::format::Format;
 use mermin_flow::{Amount, Exporter, Failure, FlowRecord, Receipt};
