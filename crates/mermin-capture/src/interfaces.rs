@@ -1,7 +1,20 @@
-//! Network interfaces as sources see them.
+//! Network interfaces as sources see them: which there are, and which a run captures on.
+//!
+//! Asked by ioctl on a socket, so they are those of the calling thread's network namespace; /sys would show those of
+//! the namespace that it was mounted in.
 
+use glob::Pattern;
 use mermin_wire::Link;
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+
+/// `ARPHRD_RAWIP` (Linux 4.14): mobile data links.
+const ARPHRD_RAWIP: u16 = 519;
+/// `ARPHRD_IP6GRE` (Linux 3.7).
+const ARPHRD_IP6GRE: u16 = 823;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,4 +27,251 @@ pub struct Interface {
     pub link: Link,
     /// Whether it is up.
     pub up: bool,
+}
+
+/// A network interface of the host, whether or not its frames can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The kernel's index.
+    pub index: u32,
+    /// What its frames start with; `None`: something that has no parser (802.11 monitor, InfiniBand, CAN …).
+    pub link: Option<Link>,
+    /// Whether it is up.
+    pub up: bool,
+}
+
+/// Why no interfaces can be chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// The system does not tell its interfaces.
+    #[error("the network interfaces can't be listed")]
+    List(#[from] io::Error),
+    /// A pattern that isn't one.
+    #[error("`{pattern}` is not a pattern of interface names: {reason}")]
+    Pattern {
+        /// As given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A pattern that fits none.
+    #[error("no interface fits `{pattern}`; {}", there_are(.available, .other))]
+    NoMatch {
+        /// As given.
+        pattern: String,
+        /// Names of interfaces that could be captured on.
+        available: Vec<Arc<str>>,
+        /// Names of others: down, or of a kind that can't be read.
+        other: Vec<Arc<str>>,
+    },
+    /// All that fit are excluded, or there are none.
+    #[error("no interface is left to capture on; {}", there_are(.available, .other))]
+    NoneLeft {
+        /// Names of interfaces that could be captured on.
+        available: Vec<Arc<str>>,
+        /// Names of others: down, or of a kind that can't be read.
+        other: Vec<Arc<str>>,
+    },
+}
+
+fn there_are(available: &[Arc<str>], other: &[Arc<str>]) -> String {
+    let mut text = if available.is_empty() {
+        "there are none that are up".to_owned()
+    } else {
+        format!("there are {}", available.join(", "))
+    };
+    if !other.is_empty() {
+        text += &format!(" (down or of a kind that can't be read: {})", other.join(", "));
+    }
+    text
+}
+
+/// The interfaces of this network namespace, by index.
+///
+/// # Errors
+/// The system's.
+pub fn discover() -> io::Result<Vec<Device>> {
+    // SAFETY: no memory is passed; the result is checked before it is taken for a descriptor.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just opened and that nobody else has.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let mut devices: Vec<_> =
+        names()?.into_iter().filter_map(|(index, name)| device(&socket, index, &name)).collect();
+    devices.sort_by_key(|device| device.index);
+    Ok(devices)
+}
+
+fn names() -> io::Result<Vec<(u32, String)>> {
+    // SAFETY: takes nothing; null means an error.
+    let list = unsafe { libc::if_nameindex() };
+    if list.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let mut names = Vec::new();
+    let mut at = list;
+    // SAFETY: the list ends with an entry of index 0, and each entry before it has a name that ends with NUL.
+    unsafe {
+        while (*at).if_index != 0 {
+            names.push(((*at).if_index, CStr::from_ptr((*at).if_name).to_string_lossy().into_owned()));
+            at = at.add(1);
+        }
+        libc::if_freenameindex(list);
+    }
+    Ok(names)
+}
+
+/// `None` for an interface that has gone since it was listed.
+fn device(socket: &OwnedFd, index: u32, name: &str) -> Option<Device> {
+    // SAFETY: integers and byte arrays, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return None;
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let mut ask = |what| {
+        // SAFETY: both requests take an `ifreq` whose name ends with NUL, and write within it.
+        unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut request) >= 0 }.then_some(request)
+    };
+    // SAFETY: the kernel has filled this member of the union.
+    let flags = unsafe { ask(libc::SIOCGIFFLAGS as _)?.ifr_ifru.ifru_flags };
+    // SAFETY: the kernel has filled this member of the union.
+    let kind = unsafe { ask(libc::SIOCGIFHWADDR as _)?.ifr_ifru.ifru_hwaddr.sa_family };
+    Some(Device { name: name.into(), index, link: link(kind), up: i32::from(flags) & libc::IFF_UP != 0 })
+}
+
+/// What frames of a device type start with.
+fn link(kind: u16) -> Option<Link> {
+    match kind {
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Some(Link::Ethernet),
+        libc::ARPHRD_NONE
+        | libc::ARPHRD_PPP
+        | libc::ARPHRD_TUNNEL
+        | libc::ARPHRD_TUNNEL6
+        | libc::ARPHRD_SIT
+        | libc::ARPHRD_IPGRE
+        | ARPHRD_IP6GRE
+        | ARPHRD_RAWIP => Some(Link::Ip),
+        _ => None,
+    }
+}
+
+/// Those of `devices` to capture on: up, readable, fitting a pattern of `include` and none of `exclude`.
+///
+/// # Errors
+/// A pattern of `include` fits none that is up and readable, none is left, or a pattern is wrong.
+pub fn select(
+    devices: &[Device],
+    include: &[String],
+    exclude: &[String],
+) -> Result<Vec<Interface>, SelectError> {
+    let include = patterns(include)?;
+    let exclude = patterns(exclude)?;
+    let (usable, unusable): (Vec<_>, Vec<_>) =
+        devices.iter().partition(|device| device.up && device.link.is_some());
+    let names =
+        |devices: &[&Device]| devices.iter().map(|device| Arc::clone(&device.name)).collect::<Vec<_>>();
+    let fits =
+        |patterns: &[Pattern], device: &Device| patterns.iter().any(|pattern| pattern.matches(&device.name));
+    if let Some(pattern) =
+        include.iter().find(|pattern| !usable.iter().any(|device| pattern.matches(&device.name)))
+    {
+        let pattern = pattern.as_str().to_owned();
+        return Err(SelectError::NoMatch { pattern, available: names(&usable), other: names(&unusable) });
+    }
+    let selected: Vec<_> = usable
+        .iter()
+        .filter(|device| fits(&include, device) && !fits(&exclude, device))
+        .filter_map(|device| {
+            Some(Interface {
+                name: Arc::clone(&device.name),
+                index: device.index,
+                link: device.link?,
+                up: device.up,
+            })
+        })
+        .collect();
+    if selected.is_empty() {
+        return Err(SelectError::NoneLeft { available: names(&usable), other: names(&unusable) });
+    }
+    Ok(selected)
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>, SelectError> {
+    let pattern = |text: &String| {
+        Pattern::new(text).map_err(|error| SelectError::Pattern { pattern: text.clone(), reason: error.msg })
+    };
+    texts.iter().map(pattern).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices() -> Vec<Device> {
+        [("lo", 772, true), ("eth0", 1, true), ("eth1", 1, false), ("wg0", 0xfffe, true), ("can0", 280, true)]
+            .into_iter()
+            .zip(1..)
+            .map(|((name, kind, up), index)| Device { name: name.into(), index, link: link(kind), up })
+            .collect()
+    }
+
+    fn chosen(include: &[&str], exclude: &[&str]) -> Result<Vec<String>, String> {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        select(&devices(), &owned(include), &owned(exclude))
+            .map(|selected| selected.iter().map(|interface| interface.name.to_string()).collect())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn patterns_choose_what_is_up_and_readable() {
+        for (include, exclude, names) in [
+            (&["*"][..], &["lo"][..], &["eth0", "wg0"][..]),
+            (&["lo"], &[], &["lo"]),
+            (&["eth?"], &[], &["eth0"]),
+            (&["[ew]*0"], &["wg*", "none"], &["eth0"]),
+            (&["wg0", "eth0", "eth0"], &[], &["eth0", "wg0"]),
+        ] {
+            assert_eq!(chosen(include, exclude).unwrap(), names, "{include:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_fits_none_lists_the_names() {
+        let there = "there are lo, eth0, wg0 (down or of a kind that can't be read: eth1, can0)";
+        assert_eq!(chosen(&["*", "br*"], &[]).unwrap_err(), format!("no interface fits `br*`; {there}"));
+        assert_eq!(chosen(&["eth1"], &[]).unwrap_err(), format!("no interface fits `eth1`; {there}"));
+        assert_eq!(
+            chosen(&["lo"], &["l*"]).unwrap_err(),
+            format!("no interface is left to capture on; {there}")
+        );
+        assert_eq!(chosen(&[], &[]).unwrap_err(), format!("no interface is left to capture on; {there}"));
+        assert!(chosen(&["[e"], &[]).unwrap_err().starts_with("`[e` is not a pattern of interface names: "));
+        assert_eq!(
+            select(&[], &["*".to_owned()], &[]).unwrap_err().to_string(),
+            "no interface fits `*`; there are none that are up"
+        );
+    }
+
+    #[test]
+    fn what_frames_start_with() {
+        let found: Vec<_> = devices().iter().map(|device| device.link).collect();
+        assert_eq!(
+            found,
+            [Some(Link::Ethernet), Some(Link::Ethernet), Some(Link::Ethernet), Some(Link::Ip), None]
+        );
+    }
+
+    #[test]
+    fn loopback_is_discovered() {
+        let devices = discover().unwrap();
+        let loopback = devices.iter().find(|device| &*device.name == "lo").expect("every namespace has lo");
+        assert_eq!((loopback.index, loopback.link), (1, Some(Link::Ethernet)));
+    }
 }

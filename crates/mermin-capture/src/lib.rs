@@ -1,6 +1,9 @@
 //! Sources of observations: eBPF, AF_PACKET, capture files.
 
+mod config;
 pub mod ebpf;
 pub mod file;
 mod frame;
 pub mod interfaces;
+
+pub use config::{CaptureConfig, CaptureMode, InterfacesConfig, OnExit, SourceKind};
