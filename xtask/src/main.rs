@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 
+mod bench;
 mod ebpf;
 mod examples;
 mod run;
@@ -17,6 +18,8 @@ enum Task {
     Ebpf(ebpf::Ebpf),
     /// Runs all tests and counts those that could not run.
     Test(test::Test),
+    /// Makes captures and measures replay beside a peer.
+    Bench(bench::Bench),
     /// Writes the captures in `examples/` anew; the same bytes each time.
     ExampleCapture(examples::ExampleCapture),
 }
@@ -25,6 +28,7 @@ fn main() -> Result<()> {
     match Task::parse() {
         Task::Ebpf(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Bench(task) => task.run(),
         Task::ExampleCapture(task) => task.run(),
     }
 }

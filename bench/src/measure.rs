@@ -1,0 +1,71 @@
+//! Runs a program and tells what it cost: CPU time of all its threads, wall time, peak anonymous memory.
+
+use anyhow::{Context, Result, bail};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a run cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// User and system time, seconds.
+    pub(crate) cpu: f64,
+    /// Seconds.
+    pub(crate) wall: f64,
+    /// Greatest `RssAnon` seen, bytes; looked at every 10 ms.
+    pub(crate) anonymous: u64,
+}
+
+/// Runs to the end, output thrown away.
+pub(crate) fn run(command: &mut Command) -> Result<Cost> {
+    let started = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("can't run {command:?}"))?;
+    let id = child.id();
+    let (mut anonymous, mut cpu) = (0, 0.0_f64);
+    loop {
+        // A process that has ended and was not waited for still tells its times.
+        if let Some(times) = cpu_seconds(id) {
+            cpu = times;
+        }
+        anonymous = anonymous.max(anonymous_bytes(id));
+        if ended(id) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let wall = started.elapsed().as_secs_f64();
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(Cost { cpu, wall, anonymous })
+}
+
+fn stat(id: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name stands in brackets and may have spaces.
+    Some(text.rsplit_once(") ")?.1.to_owned())
+}
+
+fn ended(id: u32) -> bool {
+    stat(id).is_none_or(|fields| fields.starts_with('Z'))
+}
+
+/// User and system time, at the kernel's clock tick of 100 Hz.
+fn cpu_seconds(id: u32) -> Option<f64> {
+    let fields = stat(id)?;
+    let mut fields = fields.split(' ').skip(11);
+    let (user, system): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(f64::from(user + system) / 100.0)
+}
+
+fn anonymous_bytes(id: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    value.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default()
+        * 1024
+}
