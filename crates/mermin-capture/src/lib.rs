@@ -1,5 +1,6 @@
 //! Sources of observations: eBPF, AF_PACKET, capture files.
 
+pub mod af_packet;
 mod config;
 pub mod ebpf;
 pub mod file;

@@ -2,7 +2,7 @@
 
 mod frames;
 mod live;
-mod net;
+pub(crate) mod net;
 mod nonlinear;
 mod parity;
 mod prebuilt;

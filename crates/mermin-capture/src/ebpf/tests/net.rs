@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-pub(super) fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -16,13 +16,13 @@ pub(super) fn run(command: &str) -> String {
 }
 
 /// `here` has `va` with 10.9.0.1 and fd09::1, `there` has `vb` with 10.9.0.2 and fd09::2.
-pub(super) struct Pair {
-    pub(super) here: String,
-    pub(super) there: String,
+pub(crate) struct Pair {
+    pub(crate) here: String,
+    pub(crate) there: String,
 }
 
 impl Pair {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = |end| format!("mk{}-{number}{end}", std::process::id());
@@ -43,7 +43,7 @@ impl Pair {
     }
 
     /// Runs `act` on a thread inside a namespace.
-    pub(super) fn inside<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -67,7 +67,7 @@ impl Drop for Pair {
 }
 
 /// A device of the current thread's namespace.
-pub(super) fn interface(name: &str) -> Interface {
+pub(crate) fn interface(name: &str) -> Interface {
     let text = std::ffi::CString::new(name).unwrap();
     // SAFETY: a C string.
     let index = unsafe { libc::if_nametoindex(text.as_ptr()) };
