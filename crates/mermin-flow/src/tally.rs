@@ -26,6 +26,17 @@ impl Tally {
     pub const fn frame(bytes: u64) -> Self {
         Self { packets: 1, bytes, buffers: 1, buffer_bytes: bytes }
     }
+
+    /// Each count, but not less than that of `least`.
+    #[must_use]
+    pub fn at_least(self, least: Self) -> Self {
+        Self {
+            packets: self.packets.max(least.packets),
+            bytes: self.bytes.max(least.bytes),
+            buffers: self.buffers.max(least.buffers),
+            buffer_bytes: self.buffer_bytes.max(least.buffer_bytes),
+        }
+    }
 }
 
 impl AddAssign for Tally {

@@ -13,6 +13,7 @@ use crate::reader::{Reader, ReaderControl};
 use crate::record_queue::{Consumer, RecordQueue};
 use crate::running::Running;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -50,12 +51,36 @@ pub enum StartError {
     },
 }
 
-fn spawn<T: Send + 'static>(
-    stage: &'static str,
-    name: String,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, StartError> {
-    thread::Builder::new().name(name).spawn(work).map_err(|source| StartError::Thread { stage, source })
+/// Raised when a thread panics.
+pub(crate) type Panicked = Arc<AtomicBool>;
+
+struct Alarm(Panicked);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Gives each stage its threads.
+struct Threads(Panicked);
+
+impl Threads {
+    fn spawn<T: Send + 'static>(
+        &self,
+        stage: &'static str,
+        name: String,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, StartError> {
+        let alarm = Alarm(Arc::clone(&self.0));
+        let work = move || {
+            let _alarm = alarm;
+            work()
+        };
+        thread::Builder::new().name(name).spawn(work).map_err(|source| StartError::Thread { stage, source })
+    }
 }
 
 /// Starts all stages.
@@ -75,12 +100,12 @@ pub fn start<S: Source + 'static>(
     };
     let enriches = stages.enricher.is_some();
     let producers = if enriches { enrichment_workers } else { flow_workers };
-    let mut threads = Vec::new();
+    let (spawner, mut threads) = (Threads(Panicked::default()), Vec::new());
 
     let mut outputs = Vec::new();
     for exporter in stages.exporters {
         let (output, work) = Output::new(exporter, stages.output_queue_capacity, producers);
-        threads.push(spawn("output", format!("out-{}", output.name), work)?);
+        threads.push(spawner.spawn("output", format!("out-{}", output.name), work)?);
         outputs.push(output);
     }
     let fan_out = Arc::new(FanOut::new(outputs, when_full == WhenFull::Wait));
@@ -99,7 +124,8 @@ pub fn start<S: Source + 'static>(
                 producers: flow_workers,
                 cells: Arc::clone(&cells),
             };
-            threads.push(spawn("enrichment worker", format!("enrich-{number}"), move || worker.run())?);
+            threads
+                .push(spawner.spawn("enrichment worker", format!("enrich-{number}"), move || worker.run())?);
             enrichment.push((queue, cells));
         }
     }
@@ -125,7 +151,7 @@ pub fn start<S: Source + 'static>(
             may_postpone: when_full != WhenFull::Wait,
             hold: stages.hold.clone(),
         };
-        threads.push(spawn("flow worker", format!("flow-{number}"), move || worker.run())?);
+        threads.push(spawner.spawn("flow worker", format!("flow-{number}"), move || worker.run())?);
         meters.push(cells);
     }
 
@@ -140,6 +166,7 @@ pub fn start<S: Source + 'static>(
         released,
         fan_out,
         created,
+        panicked: spawner.0.clone(),
         ended: Mutex::new(false),
         end: Condvar::new(),
     });
@@ -147,10 +174,10 @@ pub fn start<S: Source + 'static>(
     let orientation = Orientation::new(HashSecret::new(random()));
     let interval = config.stats_interval.0;
     let reader = Reader::new(stages.source, orientation, lanes, control, interval);
-    let reader = spawn("packet reader", "reader".to_owned(), move || reader.run())?;
+    let reader = spawner.spawn("packet reader", "reader".to_owned(), move || reader.run())?;
     let task = Arc::clone(&shared);
     let statistics =
-        spawn("statistics task", "statistics".to_owned(), move || task.log_statistics(interval))?;
+        spawner.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics(interval))?;
     Ok(Running { shared, reader, threads, statistics, shutdown_timeout: config.shutdown_timeout.0 })
 }
 

@@ -7,13 +7,14 @@ use tracing::{Level, debug, enabled, info};
 
 const PER_SECOND: u64 = 10;
 
+/// Once a second has had this many flows too much, the clock is read for one flow in as many only.
+const FLOOD: u64 = 256;
+
 /// Shared by all flow workers.
 pub(crate) struct CreatedLog {
     start: Instant,
     level: Level,
-    /// The second since `start` in the upper half, lines of that second in the lower.
-    window: AtomicU64,
-    suppressed: AtomicU64,
+    limit: Limit,
 }
 
 impl CreatedLog {
@@ -25,7 +26,7 @@ impl CreatedLog {
         } else {
             Level::ERROR
         };
-        Self { start: Instant::now(), level, window: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+        Self { start: Instant::now(), level, limit: Limit::default() }
     }
 
     /// A flow was created.
@@ -39,36 +40,110 @@ impl CreatedLog {
     }
 
     fn limited(&self, community_id: impl FnOnce() -> CommunityId) {
-        // While the second's lines are used up, the clock is read for one flow in 256 only.
-        let window = self.window.load(Ordering::Relaxed);
-        if window & 0xffff_ffff >= PER_SECOND {
-            let before = self.suppressed.fetch_add(1, Ordering::Relaxed);
-            if before & 0xff != 0 || !self.next_second(window) {
-                return;
-            }
-            self.say_suppressed();
-            return;
+        let admitted = self.limit.admits(|| self.start.elapsed().as_secs());
+        if let Some(suppressed) = admitted {
+            say(suppressed);
+            info!("New flow created: {}", community_id());
         }
-        self.next_second(window);
-        self.window.fetch_add(1, Ordering::Relaxed);
-        info!("New flow created: {}", community_id());
-    }
-
-    /// Opens the current second if it is later than the window's.
-    fn next_second(&self, window: u64) -> bool {
-        let second = self.start.elapsed().as_secs() + 1;
-        second > window >> 32
-            && self
-                .window
-                .compare_exchange(window, second << 32, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
     }
 
     /// One line for all flows since the last one that had none.
     pub(crate) fn say_suppressed(&self) {
-        let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
-        if suppressed > 0 {
-            info!("{suppressed} more flows created (log_level: debug names each)");
+        say(self.limit.suppressed.swap(0, Ordering::Relaxed));
+    }
+}
+
+fn say(suppressed: u64) {
+    if suppressed > 0 {
+        info!("{suppressed} more flows created (log_level: debug names each)");
+    }
+}
+
+/// Counts the lines of a second and the flows that had none.
+#[derive(Default)]
+struct Limit {
+    /// The second in the upper half, its lines in the lower.
+    window: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl Limit {
+    /// Whether a flow may have a line, and how many since the last admitted one had none.
+    fn admits(&self, second: impl FnOnce() -> u64) -> Option<u64> {
+        let window = self.window.load(Ordering::Relaxed);
+        if lines(window) >= PER_SECOND {
+            let suppressed = self.suppressed.load(Ordering::Relaxed);
+            let looks = suppressed < FLOOD || suppressed.is_multiple_of(FLOOD);
+            if !looks || !self.opens(window, second()) {
+                self.suppressed.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+        } else {
+            self.opens(window, second());
         }
+        // Another worker may have taken the last line in between.
+        if lines(self.window.fetch_add(1, Ordering::Relaxed)) >= PER_SECOND {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.suppressed.swap(0, Ordering::Relaxed))
+    }
+
+    /// Opens the second if it is later than the window's.
+    fn opens(&self, window: u64, second: u64) -> bool {
+        let opened = (second + 1) << 32;
+        second + 1 > window >> 32
+            && self.window.compare_exchange(window, opened, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+const fn lines(window: u64) -> u64 {
+    window & 0xffff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_a_second_and_the_rest_is_told_with_the_next_one() {
+        let limit = Limit::default();
+        for second in 0..5 {
+            let told: Vec<_> = (0..15).map(|_| limit.admits(|| second)).collect();
+            assert_eq!(told[0], Some(if second == 0 { 0 } else { 5 }), "second {second}");
+            assert!(told[1..10].iter().all(|admitted| *admitted == Some(0)), "{told:?}");
+            assert!(told[10..].iter().all(Option::is_none), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_reads_the_clock_now_and_then_and_loses_no_count() {
+        let limit = Limit::default();
+        let (mut looks, mut admitted, mut told) = (0, 0, 0);
+        for flow in 0..100_000_u64 {
+            let verdict = limit.admits(|| {
+                looks += 1;
+                flow / 50_000
+            });
+            if let Some(suppressed) = verdict {
+                admitted += 1;
+                told += suppressed;
+            }
+        }
+        assert_eq!(admitted, 20);
+        assert!(looks < 1_000, "{looks}");
+        assert_eq!(admitted + told + limit.suppressed.into_inner(), 100_000);
+    }
+
+    #[test]
+    fn several_workers_share_the_ten_lines() {
+        let limit = Limit::default();
+        let admitted: usize = std::thread::scope(|scope| {
+            let work = || (0..1_000).filter(|_| limit.admits(|| 0).is_some()).count();
+            let workers: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        });
+        assert_eq!(admitted, 10);
+        assert_eq!(limit.suppressed.into_inner(), 8_000 - 10);
     }
 }

@@ -27,10 +27,20 @@ pub(crate) struct EnrichmentCells {
     pub(crate) records: AtomicU64,
 }
 
+/// Tells the outputs that this producer has ended, also by a panic: they must not wait for it.
+struct End(Arc<FanOut>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl EnrichmentWorker {
     pub(crate) fn run(self) {
         let (mut released, mut ended) = (vec![Tally::ZERO; self.producers], 0);
         let mut arrivals = Arrivals::default();
+        let _end = End(Arc::clone(&self.fan_out));
         while ended < self.producers {
             match self.intake.next(Duration::from_secs(1)) {
                 Some(Item::Records(batch)) => self.release(batch, &mut released),
@@ -46,7 +56,6 @@ impl EnrichmentWorker {
                 None => {}
             }
         }
-        self.fan_out.end();
     }
 
     fn release(&self, mut batch: Vec<FlowRecord>, released: &mut [Tally]) {

@@ -81,9 +81,11 @@ impl Outlet {
             }
         }
     }
+}
 
-    fn end(&mut self) {
-        self.flush();
+/// Tells the next stage that this producer has ended, also by a panic: it must not wait for it.
+impl Drop for Outlet {
+    fn drop(&mut self) {
         match &self.downstream {
             Downstream::Enrichment(queues) => queues.iter().for_each(|queue| queue.end()),
             Downstream::FanOut { fan_out, .. } => fan_out.end(),
@@ -119,7 +121,9 @@ pub(crate) struct FlowWorker {
 impl FlowWorker {
     pub(crate) fn run(mut self) {
         let mut postponing = false;
-        while let Some(message) = self.intake.next() {
+        loop {
+            // Without a reader (it has panicked) time stands still, and what it has handed over is reported.
+            let message = self.intake.next().unwrap_or(Message::Finish(0));
             self.hold.wait();
             if self.may_postpone && self.outlet.is_full() != postponing {
                 postponing = !postponing;
@@ -146,7 +150,7 @@ impl FlowWorker {
                 self.outlet.flush();
             }
         }
-        self.outlet.end();
+        self.outlet.flush();
         self.cells.set(&self.meter.book());
     }
 

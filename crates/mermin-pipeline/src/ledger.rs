@@ -4,6 +4,7 @@
 //! `metered = resident + released`. `seen` is counted in buffers before anything is parsed and by nobody who counts
 //! the right side; its packets and bytes, known only after parsing, are the sum of the right side.
 
+use crate::observer::SEEN_UNKNOWN;
 use crate::snapshot::Parts;
 use mermin_flow::{Loss, Tally};
 use mermin_wire::Unmetered;
@@ -98,11 +99,13 @@ impl Ledger {
             .packets
     }
 
-    /// Whether both books balance.
+    /// Whether both books balance. Without the source's own count (the reader has panicked) the first proves nothing.
     #[must_use]
     pub fn balances(&self) -> bool {
         let sightings = self.sightings();
+        let counted = !self.inexact.contains(&SEEN_UNKNOWN[0]);
         (sightings.buffers, sightings.buffer_bytes) == (self.seen.buffers, self.seen.buffer_bytes)
+            && counted
             && self.metered == sum(&self.resident) + self.released
     }
 

@@ -1,5 +1,6 @@
 //! Looks at the stages while they run and when they have come to rest; the statistics task.
 
+use crate::assembly::Panicked;
 use crate::cells::{MeterCells, TallyCell};
 use crate::created_log::CreatedLog;
 use crate::enrichment::EnrichmentCells;
@@ -9,11 +10,14 @@ use crate::reader::ReaderControl;
 use crate::record_queue::RecordQueue;
 use crate::snapshot::{Collector, Parts, ReaderPart};
 use crate::statistics::Statistics;
-use mermin_flow::{FlowRecord, MeterBook, Tally};
+use mermin_flow::{FlowRecord, MeterBook, Sightings, Tally};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::info;
+
+/// Counts of the ledger that only the source's book has.
+pub(crate) const SEEN_UNKNOWN: [&str; 2] = ["seen.buffers", "seen.buffer_bytes"];
 
 /// An enrichment worker's queue, and what it publishes.
 pub(crate) type EnrichmentLane = (Arc<RecordQueue<Vec<FlowRecord>>>, Arc<EnrichmentCells>);
@@ -30,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) released: Vec<Arc<TallyCell>>,
     pub(crate) fan_out: Arc<FanOut>,
     pub(crate) created: Arc<CreatedLog>,
+    pub(crate) panicked: Panicked,
     pub(crate) ended: Mutex<bool>,
     pub(crate) end: Condvar,
 }
@@ -42,11 +47,18 @@ impl Observer {
     /// A consistent snapshot; `None` when a stage doesn't answer in time.
     #[must_use]
     pub fn snapshot(&self, at_most: Duration) -> Option<Statistics> {
+        self.look(at_most).ok()
+    }
+
+    /// A snapshot, or the reader's part if only that has come.
+    fn look(&self, at_most: Duration) -> Result<Statistics, Box<Option<ReaderPart>>> {
         let shared = &self.0;
         let marker = Collector::new(shared.parts_expected());
-        shared.control.snapshot(Arc::clone(&marker));
-        let parts = marker.wait(at_most)?;
-        Some(Statistics::of(parts, shared.started.elapsed(), shared.stages()))
+        if !shared.control.snapshot(&marker) {
+            return Err(Box::new(None));
+        }
+        let parts = marker.wait(at_most).ok_or_else(|| Box::new(marker.reader()))?;
+        Ok(Statistics::of(parts, shared.started.elapsed(), shared.stages()))
     }
 
     /// Packets seen so far: handed over by the source or rejected by it.
@@ -82,10 +94,14 @@ impl Shared {
             if Instant::now() < next {
                 continue;
             }
-            next += interval;
+            next = Instant::now().max(next + interval);
             // A stage that is held up doesn't hold up the statistics: then the counts are read where they are.
             let patience = Duration::from_secs(1).min(interval / 2);
-            let statistics = observer.snapshot(patience).unwrap_or_else(|| self.statistics_in_passing());
+            let statistics =
+                observer.look(patience).unwrap_or_else(|reader| self.statistics_in_passing(*reader));
+            if *self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
+                return;
+            }
             self.created.say_suppressed();
             info!("{}", statistics.line());
             if self.enable_metrics {
@@ -98,17 +114,20 @@ impl Shared {
         }
     }
 
-    fn statistics_in_passing(&self) -> Statistics {
-        let part = ReaderPart {
-            observed: self.control.observed.get(),
-            lost: self.control.lost.get(),
-            ..ReaderPart::default()
-        };
-        Statistics::of(self.parts_at_rest(Some(part), true), self.started.elapsed(), self.stages())
+    fn statistics_in_passing(&self, reader: Option<ReaderPart>) -> Statistics {
+        Statistics::of(self.parts_at_rest(reader, true), self.started.elapsed(), self.stages())
     }
 
-    /// The parts as the threads have left them. While threads run (`incomplete`), what is between two stages is what
-    /// the one has handed over and the other not yet accounted for.
+    /// What the reader has published; how much its source has seen is then not known.
+    fn published_by_reader(&self) -> ReaderPart {
+        let (observed, lost) = (self.control.observed.get(), self.control.lost.get());
+        let sightings = Sightings { inexact: SEEN_UNKNOWN.to_vec(), ..Sightings::default() };
+        ReaderPart { observed, lost, sightings, ..ReaderPart::default() }
+    }
+
+    /// The parts as the threads have left them. While threads run, or when one has panicked (`incomplete`), what is
+    /// between two stages is what the one has handed over and the other not yet accounted for; a stage that has not
+    /// published its latest counts has done at least what the one behind it has.
     pub(crate) fn parts_at_rest(&self, reader: Option<ReaderPart>, incomplete: bool) -> Parts {
         let mut meter = MeterBook::default();
         for cells in &self.meters {
@@ -118,18 +137,18 @@ impl Shared {
         for (_, cells) in &self.enrichment {
             released += cells.released.get();
         }
-        let mut reader = reader.unwrap_or_else(|| ReaderPart {
-            observed: self.control.observed.get(),
-            lost: self.control.lost.get(),
-            ..ReaderPart::default()
-        });
-        let mut parts = Parts { released, meter, active: meter.created - meter.released, ..Parts::default() };
+        let mut reader = reader.unwrap_or_else(|| self.published_by_reader());
+        let mut parts = Parts { released, active: meter.created - meter.released, ..Parts::default() };
         if incomplete {
-            reader.waiting = reader.observed - reader.lost - meter.metered - meter.secondary;
+            meter.reported = meter.reported.at_least(released);
+            meter.metered = meter.metered.at_least(meter.reported);
+            let handled = reader.lost + meter.metered + meter.secondary;
+            reader.observed = reader.observed.at_least(handled);
+            reader.waiting = reader.observed - handled;
             parts.resident = meter.metered - meter.reported;
             parts.in_enrichment = meter.reported - released;
         }
-        parts.reader = reader;
+        (parts.meter, parts.reader) = (meter, reader);
         parts.outputs =
             self.fan_out.outputs.iter().map(|output| (output.name.clone(), output.book())).collect();
         parts

@@ -47,8 +47,24 @@ struct Books {
     handed: Amount,
     /// Taken from the queue by the thread.
     taken: Amount,
+    /// No room.
     queue_full: Amount,
+    /// No room in time, at the end of the run.
+    too_late: Amount,
     receipt: Receipt,
+    /// The thread has panicked: nothing that has no receipt will get one.
+    crashed: bool,
+}
+
+/// Notes a panic of the output's thread in its book.
+struct Crash(Arc<OutputState>);
+
+impl Drop for Crash {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.books).crashed = true;
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,8 +115,18 @@ impl Output {
         let refused =
             if wait { self.queue.push(Arc::clone(batch)) } else { self.queue.try_push(Arc::clone(batch)) };
         if refused.is_err() {
-            lock(&self.shared.books).queue_full += carried;
+            let mut books = lock(&self.shared.books);
+            match (books.crashed, wait) {
+                (true, _) => {}
+                (false, true) => books.too_late += carried,
+                (false, false) => books.queue_full += carried,
+            }
         }
+    }
+
+    /// Whether records were dropped because the end of the run could not wait for room.
+    fn was_too_late(&self) -> bool {
+        lock(&self.shared.books).too_late.records > 0
     }
 
     /// Whether nobody reads its records any more.
@@ -123,13 +149,18 @@ impl Output {
 
 impl Books {
     fn book(&self) -> OutputBook {
+        // Handed and not refused: in the queue, or in the exporter without receipt yet.
+        let mut queued = minus(minus(self.handed, self.queue_full), self.too_late);
+        queued = minus(queued, self.settled());
+        let crashed = if self.crashed { std::mem::take(&mut queued) } else { Amount::default() };
         let mut dropped = self.receipt.dropped.clone();
-        if self.queue_full != Amount::default() {
-            *dropped.entry("queue_full").or_default() += self.queue_full;
+        let reasons =
+            [("queue_full", self.queue_full), ("shutdown_timeout", self.too_late), ("crash", crashed)];
+        for (reason, amount) in reasons {
+            if amount != Amount::default() {
+                *dropped.entry(reason).or_default() += amount;
+            }
         }
-        // In the queue: handed, neither refused nor taken. In the exporter: taken, and no receipt yet.
-        let mut queued = minus(minus(self.handed, self.queue_full), self.taken);
-        queued += minus(self.taken, self.settled());
         OutputBook { handed: self.handed, delivered: self.receipt.delivered, queued, dropped }
     }
 
@@ -153,6 +184,7 @@ struct OutputThread {
 
 impl OutputThread {
     fn run(mut self, consumer: &Consumer<Shared>) {
+        let _crash = Crash(Arc::clone(&self.shared));
         let (mut ended, mut arrivals) = (0, Arrivals::default());
         while ended < self.producers {
             match consumer.next(Duration::from_millis(500)) {
@@ -246,6 +278,26 @@ impl FanOut {
     /// From now on every output is waited for: the end has begun, and what is left is to be delivered.
     pub(crate) fn wait_from_now(&self) {
         self.waits.store(true, Ordering::Release);
+    }
+
+    /// How much each output has taken from its queue.
+    pub(crate) fn taken(&self) -> Vec<u64> {
+        self.outputs.iter().map(|output| output.queue.taken()).collect()
+    }
+
+    /// From now on outputs that have records to take and have taken none since `before` are not waited for: a stuck
+    /// one must not keep the others from getting theirs.
+    pub(crate) fn give_up_stuck(&self, before: &[u64]) {
+        for (output, before) in self.outputs.iter().zip(before) {
+            if output.queue.taken() == *before && !output.queue.is_empty() {
+                output.queue.give_up();
+            }
+        }
+    }
+
+    /// Whether giving up cost records.
+    pub(crate) fn gave_up_records(&self) -> bool {
+        self.outputs.iter().any(Output::was_too_late)
     }
 
     pub(crate) fn release(&self, records: Vec<FlowRecord>) {

@@ -107,6 +107,27 @@ struct Lane {
     ticking: Arc<AtomicBool>,
 }
 
+impl Lane {
+    /// Whether its worker has ended: that drops the worker's half of the lane.
+    fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.outstanding) == 1
+    }
+
+    /// The first `n` open observations, in memory for `batch`.
+    fn take(&mut self, n: usize, batch: usize) -> Vec<Observation> {
+        let mut other = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(batch));
+        if n == self.open.len() && self.open.capacity() <= batch {
+            return std::mem::replace(&mut self.open, other);
+        }
+        other.extend(self.open.drain(..n));
+        if self.open.is_empty() {
+            // It has grown while the channel was full; only the reader's own memory may.
+            self.open.shrink_to(batch);
+        }
+        other
+    }
+}
+
 /// The reader's end.
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
@@ -187,39 +208,41 @@ impl Lanes {
         }
     }
 
-    /// Hands over a batch that is complete.
+    /// Hands over what is open, a batch at a time: while the channel was full more than a batch, even more than the
+    /// channel holds, can have come together.
     fn send(&mut self, worker: usize) {
         let lane = &mut self.lanes[worker];
-        let n = lane.open.len();
-        if n == 0 {
-            return;
-        }
-        if !self.credits.take(n) {
-            match self.when_full {
-                WhenFull::Leave => {
-                    self.blocked = true;
+        while !lane.open.is_empty() {
+            let n = lane.open.len().min(self.batch);
+            if !self.credits.take(n) {
+                if lane.is_abandoned() {
+                    self.worker_gone = true;
                     return;
                 }
-                WhenFull::Drop => {
-                    self.lost += lane.open.iter().map(Observation::tally).sum();
-                    lane.open.clear();
-                    return;
-                }
-                WhenFull::Wait => {
-                    // A worker that ended drops its half of the lane.
-                    if !self.credits.wait(n, || Arc::strong_count(&lane.outstanding) == 1) {
-                        self.worker_gone = true;
+                match self.when_full {
+                    WhenFull::Leave => {
+                        self.blocked = true;
+                        return;
+                    }
+                    WhenFull::Drop => {
+                        self.lost += lane.open.iter().map(Observation::tally).sum();
                         lane.open.clear();
                         return;
                     }
+                    WhenFull::Wait => {
+                        if !self.credits.wait(n, || lane.is_abandoned()) {
+                            self.worker_gone = true;
+                            return;
+                        }
+                    }
                 }
             }
-        }
-        let empty = lane.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(self.batch));
-        let full = std::mem::replace(&mut lane.open, empty);
-        lane.outstanding.fetch_add(1, Ordering::AcqRel);
-        if lane.messages.send(Message::Batch(full)).is_err() {
-            self.worker_gone = true;
+            let batch = lane.take(n, self.batch);
+            lane.outstanding.fetch_add(1, Ordering::AcqRel);
+            if lane.messages.send(Message::Batch(batch)).is_err() {
+                self.worker_gone = true;
+                return;
+            }
         }
     }
 
@@ -367,6 +390,43 @@ mod tests {
             assert_eq!(batches(&intakes[0]), [2, 2, 2, 2]);
             assert!(lanes.has_room());
             assert_eq!(lanes.open().packets, 0);
+        }
+    }
+
+    #[test]
+    fn what_came_together_while_the_channel_was_full_passes_however_small_it_is() {
+        for capacity in [1, 3, 8, 100] {
+            let (mut lanes, intakes) = packet_channel(capacity, 1, WhenFull::Leave);
+            for _ in 0..1_000 {
+                lanes.push(&observation(0));
+            }
+            let (mut passed, mut rounds) = (0, 0);
+            while passed < 1_000 && rounds < 2_000 {
+                let sizes = batches(&intakes[0]);
+                assert!(sizes.iter().all(|size| *size <= lanes.batch), "{sizes:?}");
+                assert!(sizes.iter().sum::<usize>() <= capacity);
+                passed += sizes.iter().sum::<usize>();
+                lanes.has_room();
+                lanes.flush();
+                rounds += 1;
+            }
+            assert_eq!((passed, lanes.open().packets, lanes.credits.used()), (1_000, 0, 0));
+            assert!(lanes.lanes[0].open.capacity() <= lanes.batch, "the memory of the burst is given back");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_died_with_a_full_channel_is_noticed() {
+        for when_full in [WhenFull::Leave, WhenFull::Drop, WhenFull::Wait] {
+            let (mut lanes, mut intakes) = packet_channel(2, 1, WhenFull::Leave);
+            lanes.push(&observation(0));
+            lanes.push(&observation(0));
+            assert!(!lanes.worker_gone());
+            intakes.clear();
+            lanes.when_full = when_full;
+            lanes.push(&observation(0));
+            assert!(lanes.worker_gone(), "{when_full:?}");
+            assert_eq!(lanes.open().packets, 1, "it still stands in the books");
         }
     }
 

@@ -6,10 +6,10 @@
 use crate::cells::TallyCell;
 use crate::packet_channel::{Lanes, WhenFull};
 use crate::progress::Progress;
-use crate::snapshot::{Marker, ReaderPart};
+use crate::snapshot::{Collector, Marker, ReaderPart};
 use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -20,11 +20,14 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// How long the reader sleeps at most when nothing comes: the latency of a snapshot, of a stop and of an idle flow's end.
 const NAP: Duration = Duration::from_millis(100);
 
+/// Snapshots under way at once.
+const SNAPSHOTS_MAX: usize = 8;
+
 /// What others ask of the reader, and what it tells while it runs.
 #[derive(Default)]
 pub(crate) struct ReaderControl {
     stop: AtomicBool,
-    request: Mutex<Option<Marker>>,
+    requests: Mutex<Requests>,
     requested: AtomicBool,
     pub(crate) observed: TallyCell,
     pub(crate) lost: TallyCell,
@@ -42,16 +45,32 @@ impl ReaderControl {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Sends a marker down the pipeline as soon as the source's book is closed.
-    pub(crate) fn snapshot(&self, marker: Marker) {
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(marker);
+    /// Sends a marker down the pipeline as soon as the source's book is closed. Refuses when many are still under
+    /// way: a stage that is held up would pile them up.
+    pub(crate) fn snapshot(&self, marker: &Marker) -> bool {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.under_way.retain(|marker| marker.strong_count() > 0);
+        if requests.under_way.len() >= SNAPSHOTS_MAX {
+            return false;
+        }
+        requests.under_way.push(Arc::downgrade(marker));
+        requests.new.push(Arc::clone(marker));
         self.requested.store(true, Ordering::Release);
+        true
     }
 
-    fn take_request(&self) -> Option<Marker> {
+    fn take_requests(&self) -> Vec<Marker> {
         self.requested.store(false, Ordering::Release);
-        self.request.lock().unwrap_or_else(PoisonError::into_inner).take()
+        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner).new)
     }
+}
+
+/// Snapshots that others have asked for.
+#[derive(Default)]
+struct Requests {
+    new: Vec<Marker>,
+    /// All whose markers still exist somewhere.
+    under_way: Vec<Weak<Collector>>,
 }
 
 /// Takes observations from the source, prepares them and puts them into lanes.
@@ -82,7 +101,8 @@ pub(crate) struct Reader<S> {
     control: Arc<ReaderControl>,
     progress: Progress,
     warnings: Warnings,
-    marker: Option<Marker>,
+    /// Asked for, and waiting for the source to close its book.
+    markers: Vec<Marker>,
     looked: Instant,
 }
 
@@ -110,7 +130,7 @@ impl<S: Source> Reader<S> {
         let feed = Feed { orientation, lanes, observed: Tally::ZERO, first: u64::MAX, last: 0 };
         let warnings = Warnings { interval: stats_interval, said: None, lost: 0 };
         let progress = Progress::new(S::LIVE);
-        Self { source, feed, control, progress, warnings, marker: None, looked: Instant::now() }
+        Self { source, feed, control, progress, warnings, markers: Vec::new(), looked: Instant::now() }
     }
 
     pub(crate) fn run(mut self) -> ReaderEnd<S> {
@@ -156,16 +176,15 @@ impl<S: Source> Reader<S> {
         self.publish();
         self.warn_when_full();
         if self.control.requested.load(Ordering::Acquire) {
-            self.marker = self.control.take_request();
+            self.markers.append(&mut self.control.take_requests());
         }
-        if let Some(marker) = self.marker.take() {
-            match self.source.sightings() {
-                Some(sightings) => {
-                    let part = self.part(sightings);
-                    marker.add(|parts| parts.reader = part);
-                    self.feed.lanes.mark(&marker);
-                }
-                None => self.marker = Some(marker),
+        if !self.markers.is_empty()
+            && let Some(sightings) = self.source.sightings()
+        {
+            let part = self.part(sightings);
+            for marker in std::mem::take(&mut self.markers) {
+                marker.add_reader(part.clone());
+                self.feed.lanes.mark(&marker);
             }
         }
     }

@@ -42,7 +42,16 @@ struct Inner<B> {
     records: usize,
     high_water: usize,
     waits: u64,
+    taken: u64,
     consumer_gone: bool,
+    given_up: bool,
+}
+
+impl<B> Inner<B> {
+    /// Whether waiting for room makes sense.
+    const fn may_empty(&self) -> bool {
+        !self.consumer_gone && !self.given_up
+    }
 }
 
 /// See the module's text.
@@ -64,8 +73,15 @@ pub(crate) struct QueueFigures {
 
 impl<B: Batch> RecordQueue<B> {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        let inner =
-            Inner { items: VecDeque::new(), records: 0, high_water: 0, waits: 0, consumer_gone: false };
+        let inner = Inner {
+            items: VecDeque::new(),
+            records: 0,
+            high_water: 0,
+            waits: 0,
+            taken: 0,
+            consumer_gone: false,
+            given_up: false,
+        };
         Arc::new(Self { inner: Mutex::new(inner), capacity, filled: Condvar::new(), emptied: Condvar::new() })
     }
 
@@ -86,17 +102,18 @@ impl<B: Batch> RecordQueue<B> {
         self.filled.notify_one();
     }
 
-    /// Waits for room. Gives the batch back when nobody consumes any more.
+    /// Waits for room. Gives the batch back when nobody consumes any more, or when there is no room and waiting was
+    /// given up.
     pub(crate) fn push(&self, batch: B) -> Result<(), B> {
-        let mut inner = self.lock();
-        if !self.fits(&inner, batch.records().len()) && !inner.consumer_gone {
+        let (mut inner, n) = (self.lock(), batch.records().len());
+        if !self.fits(&inner, n) && inner.may_empty() {
             inner.waits += 1;
             inner = self
                 .emptied
-                .wait_while(inner, |inner| !self.fits(inner, batch.records().len()) && !inner.consumer_gone)
+                .wait_while(inner, |inner| !self.fits(inner, n) && inner.may_empty())
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if inner.consumer_gone {
+        if inner.consumer_gone || !self.fits(&inner, n) {
             return Err(batch);
         }
         self.put(inner, batch);
@@ -111,6 +128,17 @@ impl<B: Batch> RecordQueue<B> {
         }
         self.put(inner, batch);
         Ok(())
+    }
+
+    /// From now on nobody waits for room.
+    pub(crate) fn give_up(&self) {
+        self.lock().given_up = true;
+        self.emptied.notify_all();
+    }
+
+    /// Batches that the consumer has taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.lock().taken
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -156,6 +184,7 @@ impl<B: Batch> Consumer<B> {
         let item = inner.items.pop_front()?;
         if let Item::Records(batch) = &item {
             inner.records -= batch.records().len();
+            inner.taken += 1;
             drop(inner);
             queue.emptied.notify_all();
         }

@@ -1,10 +1,11 @@
 //! A running pipeline and its end: when the source has ended, when it was told to, when nobody reads any more.
 
 use crate::observer::{Observer, Shared};
-use crate::output::{Output, OutputFailure};
+use crate::output::{FanOut, Output, OutputFailure};
 use crate::reader::{ReaderControl, ReaderEnd};
 use crate::statistics::Statistics;
 use mermin_flow::Source;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -51,25 +52,27 @@ impl<S: Source + 'static> Running<S> {
     /// Waits until the source has ended or `stopping` says that it was told to, then brings everything to its end
     /// within the configured time. `stopping` is asked several times a second.
     pub fn wait(self, mut stopping: impl FnMut() -> bool) -> Outcome<S> {
-        let mut deadline = None;
+        let mut end: Option<End> = None;
         let mut nobody_reads = false;
         loop {
             let workers_done = self.threads.iter().all(JoinHandle::is_finished);
             if self.reader.is_finished() && workers_done {
                 break;
             }
-            if deadline.is_none() {
-                nobody_reads = self.shared.fan_out.nobody_reads();
-                if stopping() || nobody_reads {
-                    self.shared.control.stop();
-                    self.shared.fan_out.wait_from_now();
-                    deadline = Some(Instant::now() + self.shutdown_timeout);
-                } else if self.reader.is_finished() {
-                    self.shared.fan_out.wait_from_now();
+            match &mut end {
+                Some(end) if Instant::now() >= end.deadline => break,
+                Some(end) => end.look_for_stuck(&self.shared.fan_out),
+                None => {
+                    nobody_reads = self.shared.fan_out.nobody_reads();
+                    let panicked = self.shared.panicked.load(Ordering::Acquire);
+                    if stopping() || nobody_reads || panicked {
+                        self.shared.control.stop();
+                        self.shared.fan_out.wait_from_now();
+                        end = Some(End::within(self.shutdown_timeout, &self.shared.fan_out));
+                    } else if self.reader.is_finished() {
+                        self.shared.fan_out.wait_from_now();
+                    }
                 }
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                break;
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -80,7 +83,8 @@ impl<S: Source + 'static> Running<S> {
         let shared = self.shared;
         *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         shared.end.notify_all();
-        let timed_out = !self.reader.is_finished() || self.threads.iter().any(|thread| !thread.is_finished());
+        let left_behind =
+            !self.reader.is_finished() || self.threads.iter().any(|thread| !thread.is_finished());
         let mut panicked = Vec::new();
         let mut reader = None;
         if self.reader.is_finished() {
@@ -100,12 +104,45 @@ impl<S: Source + 'static> Running<S> {
             Some(end) => (Some(end.source), Some(end.part)),
             None => (None, None),
         };
-        let parts = shared.parts_at_rest(part, timed_out);
+        let parts = shared.parts_at_rest(part, left_behind || !panicked.is_empty());
+        let timed_out = left_behind || shared.fan_out.gave_up_records();
         let statistics = Statistics::of(parts, shared.started.elapsed(), shared.stages());
         shared.created.say_suppressed();
         info!("{}", statistics.line());
         let failures = shared.fan_out.outputs.iter().filter_map(Output::failure).collect();
         Outcome { statistics, source, failures, timed_out, nobody_reads, panicked }
+    }
+}
+
+/// An end that was asked for.
+struct End {
+    deadline: Instant,
+    next_look: Instant,
+    between_looks: Duration,
+    /// What outputs had taken at the last look.
+    taken: Vec<u64>,
+}
+
+impl End {
+    fn within(timeout: Duration, fan_out: &FanOut) -> Self {
+        let now = Instant::now();
+        Self {
+            deadline: now + timeout,
+            next_look: now + timeout / 4 * 3,
+            between_looks: timeout / 20,
+            taken: fan_out.taken(),
+        }
+    }
+
+    /// In the last quarter of its time, outputs that are full and don't move are not waited for any longer: what they
+    /// have no room for is dropped, so that every stage comes to its end and the other outputs get their records.
+    fn look_for_stuck(&mut self, fan_out: &FanOut) {
+        let now = Instant::now();
+        if now >= self.next_look {
+            fan_out.give_up_stuck(&self.taken);
+            self.taken = fan_out.taken();
+            self.next_look = now + self.between_looks;
+        }
     }
 }
 

@@ -55,6 +55,7 @@ pub struct OutputBook {
 struct Collected {
     parts: Parts,
     missing: usize,
+    has_reader: bool,
 }
 
 /// Collects the parts of one snapshot.
@@ -70,7 +71,7 @@ impl Collector {
     /// For `expected` parts: one of the reader, one of each flow worker, one of each thread that releases records for
     /// each flow worker, one of each output.
     pub(crate) fn new(expected: usize) -> Marker {
-        let collected = Collected { parts: Parts::default(), missing: expected };
+        let collected = Collected { parts: Parts::default(), missing: expected, has_reader: false };
         Arc::new(Self { collected: Mutex::new(collected), complete: Condvar::new() })
     }
 
@@ -86,6 +87,18 @@ impl Collector {
         if collected.missing == 0 {
             self.complete.notify_all();
         }
+    }
+
+    /// Adds the reader's part.
+    pub(crate) fn add_reader(&self, part: ReaderPart) {
+        self.lock().has_reader = true;
+        self.add(|parts| parts.reader = part);
+    }
+
+    /// The reader's part, if it has come.
+    pub(crate) fn reader(&self) -> Option<ReaderPart> {
+        let collected = self.lock();
+        collected.has_reader.then(|| collected.parts.reader.clone())
     }
 
     /// Waits for all parts; `None` if they don't come in time (a worker or an output is held up).

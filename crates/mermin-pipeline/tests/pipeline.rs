@@ -1,152 +1,15 @@
 //! The whole pipeline between a source and an exporter made for the test: books, order, backpressure, snapshots.
-//!
-//! The source is synthetic because these tests want exact control over time and arrival; real sources have tests of
-//! their own, and the black-box tests run both together.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
-use mermin_flow::{
-    Amount, Enricher, Exporter, Failure, FlowConfig, FlowEvent, FlowRecord, Observation, Polled, PortForm,
-    Receipt, Sightings, Sink, Source, Tally,
-};
-use mermin_pipeline::{Hold, Outcome, PipelineConfig, Stages, Statistics, start};
+mod parts;
+
+use mermin_flow::{FlowConfig, FlowEvent, FlowRecord, Tally};
+use mermin_pipeline::{Hold, PipelineConfig, Stages, Statistics, start};
+use parts::{Collected, Synthetic, assert_settled, config, count, stages};
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-const T0: u64 = 1_700_000_000_000_000_000;
-
-/// `packets` packets over `flows` flows in turn, 1 ms apart; live, it goes on until it is closed.
-struct Synthetic<const LIVE: bool> {
-    packets: u64,
-    flows: u64,
-    sent: u64,
-    book: Sightings,
-    closed: bool,
-}
-
-impl<const LIVE: bool> Synthetic<LIVE> {
-    fn new(packets: u64, flows: u64) -> Self {
-        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false }
-    }
-
-    fn packet(&self) -> Observation {
-        let flow = self.sent % self.flows;
-        let mut o = Observation {
-            addresses: [u64::from((flow as u32).to_be()), 0, u64::from(0x0a00_0001_u32.to_be()), 0],
-            ports: [40_000_u16.to_be(), 53_u16.to_be()],
-            port_form: PortForm::Ports,
-            protocol: 17,
-            packets: 1,
-            bytes: 100,
-            frame_bytes: 114,
-            buffers: 1,
-            buffer_bytes: 114,
-            start: T0 + self.sent * 1_000_000,
-            ..Observation::EMPTY
-        };
-        o.end = o.start;
-        o
-    }
-}
-
-impl<const L: bool> Source for Synthetic<L> {
-    const LIVE: bool = L;
-
-    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
-        if self.closed || (!L && self.sent == self.packets) {
-            return Polled::Ended;
-        }
-        for _ in 0..budget {
-            if self.sent == self.packets {
-                return if L { Polled::Drained } else { Polled::Ended };
-            }
-            self.book.seen.buffers += 1;
-            self.book.seen.buffer_bytes += 114;
-            sink.observe(&self.packet());
-            self.sent += 1;
-        }
-        Polled::More
-    }
-
-    fn wait(&mut self, at_most: Duration) {
-        std::thread::sleep(at_most.min(Duration::from_millis(1)));
-    }
-
-    fn watermark(&self) -> u64 {
-        T0 + self.sent * 1_000_000
-    }
-
-    fn rejected(&self) -> u64 {
-        0
-    }
-
-    fn close(&mut self) {
-        self.closed = true;
-    }
-
-    fn sightings(&mut self) -> Option<Sightings> {
-        Some(self.book.clone())
-    }
-}
-
-#[derive(Clone, Default)]
-struct Collected {
-    records: Arc<Mutex<Vec<FlowRecord>>>,
-    stuck: Arc<AtomicBool>,
-}
-
-impl Exporter for Collected {
-    fn name(&self) -> &str {
-        "collected"
-    }
-
-    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
-        while self.stuck.load(Ordering::Acquire) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        for record in records {
-            receipt.delivered += Amount::of(record);
-        }
-        self.records.lock().unwrap().extend_from_slice(records);
-        Ok(())
-    }
-
-    fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-struct Names;
-
-impl Enricher for Names {
-    fn enrich(&self, record: &mut FlowRecord) {
-        record.source.identity.name = Some("named".into());
-    }
-}
-
-fn count(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
-
-fn config(flow_workers: usize, enrichment_workers: usize) -> PipelineConfig {
-    PipelineConfig {
-        flow_workers: count(flow_workers),
-        enrichment_workers: count(enrichment_workers),
-        ..PipelineConfig::default()
-    }
-}
-
-fn stages<const LIVE: bool>(source: Synthetic<LIVE>, collected: &Collected) -> Stages<Synthetic<LIVE>> {
-    Stages {
-        source,
-        enricher: Some(Arc::new(Names)),
-        exporters: vec![Box::new(collected.clone())],
-        output_queue_capacity: 8_192,
-        agent_id: String::new(),
-        hold: Hold::default(),
-    }
-}
 
 fn replay(
     config: &PipelineConfig,
@@ -160,19 +23,6 @@ fn replay(
     assert_settled(&outcome);
     let records = std::mem::take(&mut *collected.records.lock().unwrap());
     (records, outcome.statistics)
-}
-
-fn assert_settled<S>(outcome: &Outcome<S>) {
-    assert!(!outcome.timed_out && outcome.panicked.is_empty());
-    let statistics = &outcome.statistics;
-    assert!(statistics.ledger.balances() && statistics.ledger.is_settled(), "{:#?}", statistics.ledger);
-    assert_eq!(statistics.flows_active, 0);
-    assert_eq!(statistics.flows_created, statistics.flows_released);
-    for (_, book) in &statistics.outputs {
-        assert_eq!(book.queued, Amount::default());
-        let dropped: u64 = book.dropped.values().map(|dropped| dropped.records).sum();
-        assert_eq!(book.handed.records, book.delivered.records + dropped);
-    }
 }
 
 #[test]

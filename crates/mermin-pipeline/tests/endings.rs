@@ -1,0 +1,249 @@
+//! Ends that nobody wants: panics in every stage, outputs that are stuck when the run is to end, channels that are
+//! small and full. Whatever happens, every thread ends and the books say where the packets are.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+mod parts;
+
+use mermin_flow::{
+    Amount, Enricher, Exporter, Failure, FlowConfig, FlowRecord, Interval, Polled, Receipt, Sightings, Sink,
+    Source,
+};
+use mermin_pipeline::{Outcome, PipelineConfig, Running, Stages, start};
+use parts::{Collected, Names, Synthetic, assert_settled, config, count, stages};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Panics on a record whose sequence is high enough, as an enricher or as an exporter.
+struct Bug(u32);
+
+impl Bug {
+    fn bite(&self, record: &FlowRecord) {
+        assert!(record.sequence < self.0, "this panic is the test's");
+    }
+}
+
+impl Enricher for Bug {
+    fn enrich(&self, record: &mut FlowRecord) {
+        self.bite(record);
+    }
+}
+
+impl Exporter for Bug {
+    fn name(&self) -> &str {
+        "bug"
+    }
+
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        for record in records {
+            self.bite(record);
+            receipt.delivered += Amount::of(record);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Panics at its thousandth packet.
+struct BrokenSource(Synthetic<true>);
+
+impl Source for BrokenSource {
+    const LIVE: bool = true;
+
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        assert!(self.0.sent < 1_000, "this panic is the test's");
+        self.0.poll(sink, budget)
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        self.0.wait(at_most);
+    }
+
+    fn watermark(&self) -> u64 {
+        self.0.watermark()
+    }
+
+    fn rejected(&self) -> u64 {
+        0
+    }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
+
+    fn sightings(&mut self) -> Option<Sightings> {
+        self.0.sightings()
+    }
+}
+
+/// Waits for an end that comes by itself.
+fn ends<S: Source + 'static>(running: Running<S>) -> Outcome<S> {
+    let began = Instant::now();
+    let outcome = running.wait(|| {
+        assert!(began.elapsed() < Duration::from_secs(60), "the run does not end");
+        false
+    });
+    assert!(outcome.statistics.outputs.iter().all(|(_, book)| book.queued == Amount::default()));
+    outcome
+}
+
+/// Updates every 100 ms of capture time: many records.
+fn chatty() -> FlowConfig {
+    FlowConfig { active_timeout: Interval(Duration::from_millis(100)), ..FlowConfig::default() }
+}
+
+#[test]
+fn a_panic_of_the_enricher_ends_a_replay_and_a_live_run() {
+    let collected = Collected::default();
+    let replay = Stages {
+        enricher: Some(Arc::new(Bug(2))),
+        ..stages(Synthetic::<false>::new(100_000, 10), &collected)
+    };
+    let live = Stages {
+        enricher: Some(Arc::new(Bug(2))),
+        ..stages(Synthetic::<true>::new(u64::MAX, 10), &collected)
+    };
+    let replay = ends(start(&config(2, 2), &chatty(), replay).unwrap());
+    let live = ends(start(&config(2, 2), &chatty(), live).unwrap());
+    for (panicked, statistics) in [(replay.panicked, replay.statistics), (live.panicked, live.statistics)] {
+        assert!(panicked.iter().all(|name| name.starts_with("enrich-")) && !panicked.is_empty());
+        assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+        assert!(statistics.ledger.resident["enrichment_channel"].packets > 0);
+    }
+}
+
+#[test]
+fn a_panic_of_an_exporter_stands_in_its_book_and_the_other_outputs_lose_nothing() {
+    let collected = Collected::default();
+    let stages = Stages {
+        exporters: vec![Box::new(Bug(2)), Box::new(collected.clone())],
+        ..stages(Synthetic::<false>::new(100_000, 10), &collected)
+    };
+    let outcome = ends(start(&config(2, 1), &chatty(), stages).unwrap());
+    assert_eq!(outcome.panicked, ["out-bug"]);
+    let ledger = &outcome.statistics.ledger;
+    assert!(ledger.balances() && ledger.is_settled(), "{ledger:#?}");
+    let [(_, bug), (_, other)] = &outcome.statistics.outputs[..] else { panic!("two outputs") };
+    assert!(bug.dropped["crash"].packets > 0);
+    assert_eq!(bug.handed.packets, bug.delivered.packets + bug.dropped["crash"].packets);
+    assert_eq!(other.delivered.packets, ledger.released.packets);
+}
+
+#[test]
+fn a_panic_of_the_reader_loses_nothing_that_it_has_handed_over() {
+    let collected = Collected::default();
+    let Stages { source, enricher, exporters, output_queue_capacity, agent_id, hold } =
+        stages(Synthetic::<true>::new(u64::MAX, 10), &collected);
+    let stages =
+        Stages { source: BrokenSource(source), enricher, exporters, output_queue_capacity, agent_id, hold };
+    // Two polls of 512, in batches of 8.
+    let config = PipelineConfig { packet_channel_capacity: count(64), ..config(2, 1) };
+    let outcome = ends(start(&config, &FlowConfig::default(), stages).unwrap());
+    assert_eq!(outcome.panicked, ["reader"]);
+    let ledger = &outcome.statistics.ledger;
+    assert!(!ledger.balances(), "what the source has seen is not known");
+    assert_eq!(ledger.to_json()["seen"]["buffers"], serde_json::Value::Null);
+    assert!(ledger.released.packets > 0);
+    assert_eq!(ledger.released, ledger.metered);
+}
+
+#[test]
+fn an_output_that_is_stuck_at_the_end_does_not_keep_records_from_the_others() {
+    let (stuck, healthy) = (Collected::default(), Collected::default());
+    stuck.stuck.store(true, Ordering::Release);
+    let timeout = Interval(Duration::from_secs(2));
+    let config = PipelineConfig { shutdown_timeout: timeout, ..config(2, 1) };
+    let stages = Stages {
+        exporters: vec![Box::new(stuck.clone()), Box::new(healthy.clone())],
+        output_queue_capacity: 100,
+        ..stages(Synthetic::<true>::new(20_000, 2_000), &healthy)
+    };
+    let running = start(&config, &FlowConfig::default(), stages).unwrap();
+    let observer = running.observer();
+    let outcome = running.wait(move || observer.packets() == 20_000);
+    assert!(outcome.timed_out && outcome.panicked.is_empty());
+    let ledger = &outcome.statistics.ledger;
+    assert!(ledger.balances() && ledger.is_settled(), "{ledger:#?}");
+    let [(_, stuck), (_, healthy)] = &outcome.statistics.outputs[..] else { panic!("two outputs") };
+    assert_eq!(healthy.delivered.packets, 20_000);
+    assert_eq!((stuck.handed.packets, stuck.delivered.packets), (20_000, 0));
+    assert!(stuck.dropped["shutdown_timeout"].packets > 0, "{stuck:?}");
+    let dropped: u64 = stuck.dropped.values().map(|dropped| dropped.packets).sum();
+    assert_eq!(stuck.queued.packets + dropped, 20_000);
+}
+
+#[test]
+fn a_replay_that_waits_for_a_stuck_output_can_be_ended_and_its_books_balance() {
+    let collected = Collected::default();
+    collected.stuck.store(true, Ordering::Release);
+    let timeout = Interval(Duration::from_secs(2));
+    let config = PipelineConfig {
+        packet_channel_capacity: count(100),
+        enrichment_channel_capacity: count(10),
+        shutdown_timeout: timeout,
+        ..config(2, 1)
+    };
+    let flow = FlowConfig { table_capacity: count(64), ..FlowConfig::default() };
+    let stages =
+        Stages { output_queue_capacity: 10, ..stages(Synthetic::<false>::new(1_000_000, 5_000), &collected) };
+    let running = start(&config, &flow, stages).unwrap();
+    let observer = running.observer();
+    let (mut packets, mut quiet) = (0, 0);
+    let outcome = running.wait(move || {
+        // Everything is full when nothing moves any more.
+        let now = observer.packets();
+        quiet = if now == packets { quiet + 1 } else { 0 };
+        packets = now;
+        quiet > 200
+    });
+    assert!(outcome.timed_out && outcome.source.is_some());
+    let ledger = &outcome.statistics.ledger;
+    assert!(ledger.balances() && ledger.is_settled(), "{ledger:#?}");
+    assert!(ledger.seen.packets < 1_000_000);
+}
+
+#[test]
+fn live_a_channel_smaller_than_a_poll_of_the_source_moves_on() {
+    for capacity in [1, 100] {
+        let collected = Collected::default();
+        let config = PipelineConfig { packet_channel_capacity: count(capacity), ..config(1, 1) };
+        let stages = stages(Synthetic::<true>::new(5_000, 10), &collected);
+        let running = start(&config, &FlowConfig::default(), stages).unwrap();
+        let (observer, began) = (running.observer(), Instant::now());
+        let outcome = running.wait(move || {
+            assert!(began.elapsed() < Duration::from_secs(60), "the reader is stuck");
+            observer.packets() == 5_000
+        });
+        assert_settled(&outcome);
+        assert_eq!(outcome.statistics.ledger.released.packets, 5_000);
+    }
+}
+
+#[test]
+fn many_may_ask_for_snapshots_at_once() {
+    let collected = Collected::default();
+    let stages = Stages {
+        enricher: Some(Arc::new(Names)),
+        ..stages(Synthetic::<true>::new(u64::MAX, 100), &collected)
+    };
+    let running = start(&config(2, 2), &FlowConfig::default(), stages).unwrap();
+    let lookers: Vec<_> = (0..4)
+        .map(|_| {
+            let observer = running.observer();
+            std::thread::spawn(move || {
+                for _ in 0..10 {
+                    let statistics = observer.snapshot(Duration::from_secs(20)).expect("nobody is forgotten");
+                    assert!(statistics.ledger.balances());
+                }
+            })
+        })
+        .collect();
+    let outcome = running.wait(|| lookers.iter().all(|looker| looker.is_finished()));
+    for looker in lookers {
+        looker.join().unwrap();
+    }
+    assert_settled(&outcome);
+}

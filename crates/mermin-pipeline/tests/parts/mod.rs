@@ -1,0 +1,164 @@
+//! A source, an enricher and an exporter made for the tests of the whole pipeline.
+//!
+//! The source is synthetic because these tests want exact control over time and arrival; real sources have tests of
+//! their own, and the black-box tests run both together.
+
+use mermin_flow::{
+    Amount, Enricher, Exporter, Failure, FlowRecord, Observation, Polled, PortForm, Receipt, Sightings, Sink,
+    Source,
+};
+use mermin_pipeline::{Hold, Outcome, PipelineConfig, Stages};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(crate) const T0: u64 = 1_700_000_000_000_000_000;
+
+/// `packets` packets over `flows` flows in turn, 1 ms apart; live, it goes on until it is closed.
+pub(crate) struct Synthetic<const LIVE: bool> {
+    pub(crate) packets: u64,
+    pub(crate) flows: u64,
+    pub(crate) sent: u64,
+    pub(crate) book: Sightings,
+    pub(crate) closed: bool,
+}
+
+impl<const LIVE: bool> Synthetic<LIVE> {
+    pub(crate) fn new(packets: u64, flows: u64) -> Self {
+        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false }
+    }
+
+    fn packet(&self) -> Observation {
+        let flow = self.sent % self.flows;
+        let mut o = Observation {
+            addresses: [u64::from((flow as u32).to_be()), 0, u64::from(0x0a00_0001_u32.to_be()), 0],
+            ports: [40_000_u16.to_be(), 53_u16.to_be()],
+            port_form: PortForm::Ports,
+            protocol: 17,
+            packets: 1,
+            bytes: 100,
+            frame_bytes: 114,
+            buffers: 1,
+            buffer_bytes: 114,
+            start: T0 + self.sent * 1_000_000,
+            ..Observation::EMPTY
+        };
+        o.end = o.start;
+        o
+    }
+}
+
+impl<const L: bool> Source for Synthetic<L> {
+    const LIVE: bool = L;
+
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        if self.closed || (!L && self.sent == self.packets) {
+            return Polled::Ended;
+        }
+        for _ in 0..budget {
+            if self.sent == self.packets {
+                return if L { Polled::Drained } else { Polled::Ended };
+            }
+            self.book.seen.buffers += 1;
+            self.book.seen.buffer_bytes += 114;
+            sink.observe(&self.packet());
+            self.sent += 1;
+        }
+        Polled::More
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        std::thread::sleep(at_most.min(Duration::from_millis(1)));
+    }
+
+    fn watermark(&self) -> u64 {
+        T0 + self.sent * 1_000_000
+    }
+
+    fn rejected(&self) -> u64 {
+        0
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn sightings(&mut self) -> Option<Sightings> {
+        Some(self.book.clone())
+    }
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Collected {
+    pub(crate) records: Arc<Mutex<Vec<FlowRecord>>>,
+    pub(crate) stuck: Arc<AtomicBool>,
+}
+
+impl Exporter for Collected {
+    fn name(&self) -> &str {
+        "collected"
+    }
+
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        while self.stuck.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for record in records {
+            receipt.delivered += Amount::of(record);
+        }
+        self.records.lock().unwrap().extend_from_slice(records);
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+pub(crate) struct Names;
+
+impl Enricher for Names {
+    fn enrich(&self, record: &mut FlowRecord) {
+        record.source.identity.name = Some("named".into());
+    }
+}
+
+pub(crate) fn count(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+pub(crate) fn config(flow_workers: usize, enrichment_workers: usize) -> PipelineConfig {
+    PipelineConfig {
+        flow_workers: count(flow_workers),
+        enrichment_workers: count(enrichment_workers),
+        ..PipelineConfig::default()
+    }
+}
+
+pub(crate) fn stages<const LIVE: bool>(
+    source: Synthetic<LIVE>,
+    collected: &Collected,
+) -> Stages<Synthetic<LIVE>> {
+    Stages {
+        source,
+        enricher: Some(Arc::new(Names)),
+        exporters: vec![Box::new(collected.clone())],
+        output_queue_capacity: 8_192,
+        agent_id: String::new(),
+        hold: Hold::default(),
+    }
+}
+
+pub(crate) fn assert_settled<S>(outcome: &Outcome<S>) {
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    let statistics = &outcome.statistics;
+    assert!(statistics.ledger.balances() && statistics.ledger.is_settled(), "{:#?}", statistics.ledger);
+    assert_eq!(statistics.flows_active, 0);
+    assert_eq!(statistics.flows_created, statistics.flows_released);
+    for (_, book) in &statistics.outputs {
+        assert_eq!(book.queued, Amount::default());
+        let dropped: u64 = book.dropped.values().map(|dropped| dropped.records).sum();
+        assert_eq!(book.handed.records, book.delivered.records + dropped);
+    }
+}
