@@ -1,4 +1,110 @@
 //! Network-flow observability: packets in, exact flow records out.
+//!
+//! The program as a library: the command line, the configuration, the wiring of the stages, and what users see of
+//! them. `main.rs` only calls [`run`], so tests can drive everything in-process.
 #![forbid(unsafe_code)]
 
+mod check;
+pub mod cli;
 pub mod config;
+mod demo;
+mod engine;
+pub mod exit;
+mod host;
+mod live;
+mod logging;
+mod manual;
+mod output;
+mod outputs;
+mod replay;
+mod signals;
+mod summary;
+mod usage;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, CommonArgs, ConfigCommand};
+use config::{Config, Override};
+use exit::{Exit, Stop};
+use output::print;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+
+/// What a run sees of the world outside.
+pub struct Surroundings<'a> {
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// Where generated texts go. Records go to file descriptor 1 themselves.
+    pub out: &'a mut (dyn Write + Send),
+    /// Where errors and summaries go. Log lines go to file descriptor 2 themselves.
+    pub err: &'a mut (dyn Write + Send),
+}
+
+/// Runs the program with `arguments`, the first of which is its name.
+pub fn run(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    surroundings: &mut Surroundings<'_>,
+) -> Exit {
+    let result = match Cli::try_parse_from(arguments) {
+        Ok(cli) => dispatch(cli, surroundings),
+        Err(error) => usage::report(&error, surroundings),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(stop) => {
+            // Standard error is where failures to write are told; there is nowhere else.
+            drop(writeln!(surroundings.err, "{stop}"));
+            stop.exit()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop> {
+    match cli.command {
+        Command::Run(args) => {
+            let config = settle(&args.common, args.capture.overrides(), surroundings)?;
+            live::run(&args, &config, surroundings)
+        }
+        Command::Replay(args) => {
+            let config = settle(&args.common, Vec::new(), surroundings)?;
+            replay::replay(&args, &config, surroundings)
+        }
+        Command::Demo(args) => {
+            let source = args.source.map(cli::SourceArg::setting);
+            let config = settle(&args.common, source.into_iter().collect(), surroundings)?;
+            demo::demo(&args, &config, surroundings)
+        }
+        Command::Check(args) => {
+            let config = settle(&args.common, args.capture.overrides(), surroundings)?;
+            check::check(&args, &config, surroundings)
+        }
+        Command::Config { what: ConfigCommand::Default } => print(surroundings.out, &config::default_file()),
+        Command::Config { what: ConfigCommand::Schema } => {
+            print(surroundings.out, &format!("{:#}\n", config::json_schema()))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mermin", &mut script);
+            print(surroundings.out, &String::from_utf8_lossy(&script))
+        }
+        Command::Man => print(surroundings.out, &manual::page()),
+    }
+}
+
+/// The configuration that all layers give, with the log started as it says.
+fn settle(
+    common: &CommonArgs,
+    overrides: Vec<Override>,
+    surroundings: &Surroundings<'_>,
+) -> Result<Config, Stop> {
+    let mut inputs = common.inputs(surroundings.environment.clone());
+    inputs.overrides.extend(overrides);
+    let config = config::load(&inputs)?;
+    let no_color =
+        surroundings.environment.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+    logging::start(logging::Style {
+        level: config.log_level,
+        format: common.log_format,
+        color: common.color.resolve(std::io::stderr().is_terminal(), no_color),
+    });
+    Ok(config)
+}

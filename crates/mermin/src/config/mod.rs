@@ -22,6 +22,9 @@ pub use profile::Profile;
 pub use reference::reference_page;
 pub use template::default_file;
 
+use mermin_capture::CaptureConfig;
+use mermin_enrich::EnrichConfig;
+use mermin_export::ExportConfig;
 use mermin_flow::FlowConfig;
 use mermin_pipeline::PipelineConfig;
 use schema::Schema;
@@ -45,8 +48,14 @@ pub struct Config {
     /// The stages between source and outputs: how many workers, how much room between them, what happens when it is
     /// full.
     pub pipeline: PipelineConfig,
+    /// Where packets come from.
+    pub capture: CaptureConfig,
     /// How flows are kept and when they end.
     pub flow: FlowConfig,
+    /// What is added to flow records.
+    pub enrich: EnrichConfig,
+    /// Where flow records go. Without any output here they go to standard output as text.
+    pub export: ExportConfig,
 }
 
 impl Default for Config {
@@ -55,7 +64,10 @@ impl Default for Config {
             config_version: VERSION,
             log_level: LogLevel::default(),
             pipeline: PipelineConfig::default(),
+            capture: CaptureConfig::default(),
             flow: FlowConfig::default(),
+            enrich: EnrichConfig::default(),
+            export: ExportConfig::default(),
         }
     }
 }

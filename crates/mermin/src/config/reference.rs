@@ -50,7 +50,7 @@ fn table<'s>(
     for property in schema.properties() {
         let below =
             if path.is_empty() { property.key.to_owned() } else { format!("{path}.{}", property.key) };
-        let default = defaults.get(property.key).cloned().unwrap_or(Value::Null);
+        let default = defaults.get(property.key).or(property.default()).cloned().unwrap_or(Value::Null);
         if matches!(property.schema.form(), Form::Section) {
             sections.push((below, property, default));
             continue;

@@ -154,8 +154,13 @@ impl<'s> Schema<'s> {
 
     /// An example of a value, as users write it.
     pub(crate) fn example(self) -> Option<String> {
-        let example = self.here.get("examples").and_then(Value::as_array)?.first()?;
+        let example = self.example_value()?;
         Some(example.as_str().map_or_else(|| example.to_string(), str::to_owned))
+    }
+
+    /// An example of a value.
+    pub(crate) fn example_value(self) -> Option<&'s Value> {
+        self.here.get("examples").and_then(Value::as_array)?.first()
     }
 
     /// What a value has to be, in words that fit behind "expected".
@@ -209,6 +214,11 @@ impl<'s> Property<'s> {
             Some(text) => text,
             None => self.schema.description(),
         }
+    }
+
+    /// The default that the struct which holds the key gives it.
+    pub(crate) fn default(self) -> Option<&'s Value> {
+        self.value.get("default")
     }
 
     /// An example at the key or at its type.

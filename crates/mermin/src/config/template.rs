@@ -25,26 +25,42 @@ fn section(schema: Schema<'_>, defaults: &Value, depth: usize, file: &mut String
     let indent = "  ".repeat(depth);
     for (index, property) in schema.properties().enumerate() {
         // Top-level keys stand apart; keys within a section stay together.
-        if depth == 0 {
-            file.push('\n');
-        } else if index > 0 && matches!(property.schema.form(), Form::Section) {
+        let section_within = index > 0 && matches!(property.schema.form(), Form::Section);
+        if depth == 0 || section_within {
             file.push('\n');
         }
         comment(property, &indent, file);
-        let default = defaults.get(property.key).unwrap_or(&Value::Null);
+        let default = defaults.get(property.key).or(property.default()).unwrap_or(&Value::Null);
         match (property.schema.form(), default) {
             (Form::Section, Value::Object(_)) => {
                 let _ = writeln!(file, "{indent}{}:", property.key);
                 section(property.schema, default, depth + 1, file);
             }
+            (Form::Section, _) => switched_off(property, &indent, file),
             (_, Value::Null) => {
                 let example = property.example().unwrap_or_else(|| "…".to_owned());
                 let _ = writeln!(file, "{indent}# {}: {example}", property.key);
             }
-            _ => {
+            (form, _) => {
                 let _ = writeln!(file, "{indent}{}: {}", property.key, flow_style(default));
+                if let Form::List(items) = form
+                    && matches!(items.form(), Form::Section)
+                {
+                    let keys: Vec<_> = items.properties().map(|item| item.key).collect();
+                    let _ = writeln!(file, "{indent}# Keys of an item: {}.", keys.join(", "));
+                }
             }
         }
+    }
+}
+
+/// A section that is off until it is written: its keys, commented out.
+fn switched_off(property: Property<'_>, indent: &str, file: &mut String) {
+    let mut keys = String::new();
+    section(property.schema, &Value::Null, 1, &mut keys);
+    let _ = writeln!(file, "{indent}# {}:", property.key);
+    for line in keys.lines() {
+        let _ = writeln!(file, "{indent}# {line}");
     }
 }
 
@@ -52,6 +68,9 @@ fn comment(property: Property<'_>, indent: &str, file: &mut String) {
     let width = WIDTH - indent.len() - 2;
     for line in wrap(property.description(), width) {
         let _ = writeln!(file, "{indent}# {line}");
+    }
+    if let (Form::Map(_), Some(example)) = (property.schema.form(), property.schema.example_value()) {
+        let _ = writeln!(file, "{indent}# For example: {}", flow_style(example));
     }
     for (word, meaning) in property.schema.documented_words() {
         for (index, line) in wrap(&format!("{word}: {meaning}"), width - 2).iter().enumerate() {

@@ -96,7 +96,7 @@ fn messages() {
         (
             "just a text",
             "error: the configuration can't be the text `just a text`\n  --> config.yaml:1:1\n\
-             help: expected a section with keys of config_version, log_level, pipeline, flow",
+             help: expected a section with keys of config_version, log_level, pipeline, capture, flow, enrich, export",
         ),
     ];
     for (text, expected) in cases {
@@ -288,7 +288,7 @@ fn every_section_of_the_schema_is_closed_and_every_key_documented() {
             match property.schema.form() {
                 schema::Form::Section => walk(property.schema, &below),
                 schema::Form::Either(forms) => {
-                    assert!(!forms.is_empty(), "{below}: a form that is not understood")
+                    assert!(!forms.is_empty(), "{below}: a form that is not understood");
                 }
                 _ => {}
             }

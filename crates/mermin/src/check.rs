@@ -1,0 +1,142 @@
+//! `mermin check`: whether `run` would start here, and how. Attaches nothing.
+
+use crate::Surroundings;
+use crate::cli::CheckArgs;
+use crate::config::Config;
+use crate::exit::{Exit, Stop};
+use crate::host::{self, Capabilities};
+use crate::live::selected;
+use crate::output::print;
+use mermin_capture::SourceKind;
+use mermin_capture::ebpf::hooks;
+use mermin_capture::interfaces::Interface;
+use std::fmt::Write;
+
+/// The first kernel that is supported, and the first with tcx.
+const OLDEST: (u32, u32) = (5, 15);
+const TCX: (u32, u32) = (6, 6);
+
+/// Runs the command.
+pub(crate) fn check(
+    args: &CheckArgs,
+    config: &Config,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Exit, Stop> {
+    let capabilities = Capabilities::of_this_process();
+    let mut text = String::new();
+    let file = args.common.config.as_ref().map(|path| path.display().to_string());
+    line(&mut text, "configuration", &format!("fine ({})", file.as_deref().unwrap_or("no file: defaults")));
+    let (verdict, missing) = source(config.capture.source, capabilities);
+    line(&mut text, "source", &verdict);
+    kernel(&mut text);
+    for (index, (name, there)) in capabilities.all().into_iter().enumerate() {
+        let head = if index == 0 { "capabilities" } else { "" };
+        line(&mut text, head, &format!("{name:<14} {}", if there { "yes" } else { "no" }));
+    }
+    let interfaces = selected(config);
+    if let Ok(interfaces) = &interfaces {
+        list(&mut text, interfaces);
+    }
+    for (head, name) in [("limits", "Max locked memory"), ("", "Max open files")] {
+        let limit = host::limit(name).unwrap_or_else(|| "unknown".to_owned());
+        line(&mut text, head, &format!("{:<14} {limit}", name.trim_start_matches("Max ")));
+    }
+    let printed = print(surroundings.out, &text)?;
+    interfaces?;
+    match missing {
+        Some(stop) => Err(stop),
+        None => Ok(printed),
+    }
+}
+
+fn line(text: &mut String, head: &str, rest: &str) {
+    let _ = writeln!(text, "{head:<15} {rest}");
+}
+
+/// Which source `run` would use and why; an error where it would use none.
+fn source(wanted: SourceKind, capabilities: Capabilities) -> (String, Option<Stop>) {
+    let missing = capabilities.missing_for_ebpf();
+    let stop = |what: String| Some(Stop::new(Exit::NoPermission, what).help(host::how_to_get_permission()));
+    let lacks = missing.join(", ");
+    match (wanted, missing.is_empty(), capabilities.allow_af_packet()) {
+        (SourceKind::Auto | SourceKind::Ebpf, true, _) => {
+            ("eBPF: every capability is there".to_owned(), None)
+        }
+        (SourceKind::Ebpf, false, _) => {
+            ("none".to_owned(), stop(format!("eBPF needs {lacks}, which this process lacks")))
+        }
+        (SourceKind::Auto, false, true) => (format!("AF_PACKET, because eBPF needs {lacks}"), None),
+        (SourceKind::AfPacket, _, true) => ("AF_PACKET, as configured".to_owned(), None),
+        (SourceKind::AfPacket, _, false) => {
+            ("none".to_owned(), stop("AF_PACKET needs CAP_NET_RAW, which this process lacks".to_owned()))
+        }
+        (SourceKind::Auto, false, false) => (
+            "none".to_owned(),
+            stop(format!(
+                "live capture needs {lacks} for eBPF, or CAP_NET_RAW for AF_PACKET; this process has neither"
+            )),
+        ),
+    }
+}
+
+fn kernel(text: &mut String) {
+    let release = host::kernel_release();
+    let version = host::version(&release);
+    let verdict = match version {
+        Some(version) if version >= OLDEST => "supported",
+        Some(_) => "older than 5.15: eBPF may not load",
+        None => "unknown",
+    };
+    line(text, "kernel", &format!("{:<14} {release}, {verdict}", "release"));
+    line(text, "", &format!("{:<14} {}", "BTF", if host::has_btf() { "yes" } else { "no: eBPF needs it" }));
+    let tcx =
+        if version.is_some_and(|version| version >= TCX) { "yes" } else { "no (Linux 6.6): clsact is used" };
+    line(text, "", &format!("{:<14} {tcx}", "tcx"));
+}
+
+fn list(text: &mut String, interfaces: &[Interface]) {
+    for (index, interface) in interfaces.iter().enumerate() {
+        let head = if index == 0 { "interfaces" } else { "" };
+        match hooks(&interface.name) {
+            Ok(others) if others.is_empty() => {
+                line(text, head, &format!("{:<14} no other programs on its hooks", interface.name));
+            }
+            Ok(others) => {
+                line(
+                    text,
+                    head,
+                    &format!("{:<14} other programs may hide or change packets:", interface.name),
+                );
+                for other in others {
+                    line(text, "", &format!("  {:<12} {} (id {})", other.hook.name(), other.name, other.id));
+                }
+            }
+            Err(_) => {
+                line(text, head, &format!("{:<14} programs on its hooks can't be listed", interface.name));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_told_with_its_reason() {
+        let with = |digits: &str| Capabilities::in_status(&format!("CapEff:\t{digits}\n"));
+        let (none, raw, all) = (with("0"), with("2000"), with("1ffffffffff"));
+        assert_eq!(source(SourceKind::Auto, all).0, "eBPF: every capability is there");
+        assert_eq!(
+            source(SourceKind::Auto, raw).0,
+            "AF_PACKET, because eBPF needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"
+        );
+        for (wanted, capabilities) in
+            [(SourceKind::Auto, none), (SourceKind::Ebpf, raw), (SourceKind::AfPacket, none)]
+        {
+            let (verdict, stop) = source(wanted, capabilities);
+            assert_eq!((verdict.as_str(), stop.unwrap().exit()), ("none", Exit::NoPermission));
+        }
+        assert!(source(SourceKind::AfPacket, raw).1.is_none());
+    }
+}

@@ -1,0 +1,337 @@
+//! The command line.
+//!
+//! Texts here are what users read first, so `-h` fits a screen and `--help` has examples. Nothing is listed that does
+//! not work.
+
+use crate::config::{Given, Inputs, LogLevel, Override, Profile};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Network-flow observability: packets in, exact flow records out.
+///
+/// Mermin turns the packets that cross this host, or that lie in a capture, into flow records: who talked to whom,
+/// from when to when, how many packets and bytes each way. At the end it says what became of every packet that it saw.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mermin",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "First steps: `mermin demo` as root, or `mermin replay FILE`. `mermin COMMAND --help` has examples.",
+    after_long_help = after_long_help()
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn after_long_help() -> String {
+    let mut text = String::from(
+        "Examples:\n  sudo mermin demo                       traffic of its own making, and what became of it\n  \
+         sudo mermin run -i eth0                live, one line per flow record\n  \
+         mermin replay trace.pcap.gz -o json    the same records from a capture, without privileges\n  \
+         mermin check -c mermin.yaml            is the configuration right, is the host ready?\n\nExit codes:\n",
+    );
+    for (exit, meaning) in crate::exit::Exit::ALL {
+        text.push_str(&format!("  {:>3}  {meaning}\n", exit.code()));
+    }
+    text.pop();
+    text
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Meter the packets that cross this host, until Ctrl-C or for --duration.
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Meter the packets of captures: pcap or pcapng, also gzipped or zstd.
+    #[command(after_long_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
+    /// Make two network namespaces and traffic between them, and meter it; needs root.
+    ///
+    /// Nothing of the host is touched: namespaces, interfaces and traffic belong to this process and are gone when it
+    /// ends, however it ends. At the end, what the kernel counted stands beside what Mermin counted.
+    Demo(DemoArgs),
+    /// Say whether the configuration is right and what this host offers; attaches nothing.
+    ///
+    /// Lists the source that `run` would use and why, the kernel, the capabilities, the interfaces, and programs of
+    /// others on them. Exit code 0: `run` would start; 64: the configuration is wrong; 77: a permission is missing.
+    Check(CheckArgs),
+    /// Print the default configuration, or its schema.
+    Config {
+        /// Which.
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Print a completion script for a shell.
+    #[command(after_long_help = "Example:\n  mermin completions bash > /etc/bash_completion.d/mermin")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff.
+    #[command(after_long_help = "Example:\n  mermin man | man -l -")]
+    Man,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sudo mermin run                                     every interface that is up, but lo
+  sudo mermin run -i 'veth*' -i eth0 -o json          two globs, JSON lines
+  sudo mermin run -i lo --duration 30s -o none --stats stats.json
+  mermin run --source af_packet -o text -o json:/var/tmp/flows.json
+
+Records go to standard output, everything else to standard error. The first Ctrl-C ends the run in good order: the
+last packets are read, all flows reported. The second ends it at once.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  mermin replay trace.pcap                            one line per flow record
+  mermin replay a.pcap.gz b.pcapng -o json            two captures as one stream, JSON lines
+  tcpdump -i eth0 -w - -c 1000 | mermin replay -      from standard input
+
+The captures are read in the order given, as one stream with one clock: their packets' own. Format and compression are
+recognised by content, not by name.";
+
+/// `config`'s commands.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a commented file with every key at its default.
+    #[command(after_long_help = "Example:\n  mermin config default > mermin.yaml")]
+    Default,
+    /// Print the JSON Schema of the configuration file, for editors.
+    ///
+    /// An editor with a YAML language server uses it after a first line
+    /// `# yaml-language-server: $schema=mermin.schema.json`.
+    #[command(after_long_help = "Example:\n  mermin config schema > mermin.schema.json")]
+    Schema,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The interfaces to meter, by name or glob.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// End after this time, for example 30s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    pub duration: Option<Duration>,
+    /// Where results go.
+    #[command(flatten)]
+    pub results: ResultArgs,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Captures; `-` is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where results go.
+    #[command(flatten)]
+    pub results: ResultArgs,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How packets are captured.
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub source: Option<SourceArg>,
+    /// Where results go.
+    #[command(flatten)]
+    pub results: ResultArgs,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// What `run` would be told.
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Which packets.
+#[derive(Debug, Default, Args)]
+pub struct CaptureArgs {
+    /// Meter interfaces whose name matches; may be repeated. Replaces capture.interfaces.
+    #[arg(short, long = "interface", value_name = "GLOB")]
+    pub interfaces: Vec<String>,
+    /// How packets are captured; auto prefers eBPF and says why if it can't.
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub source: Option<SourceArg>,
+}
+
+/// A source of live packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceArg {
+    /// eBPF if it works, else AF_PACKET.
+    Auto,
+    /// eBPF programs on tcx; needs root or three capabilities.
+    Ebpf,
+    /// AF_PACKET sockets; need CAP_NET_RAW.
+    #[value(name = "af_packet")]
+    AfPacket,
+}
+
+impl SourceArg {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
+            Self::AfPacket => "af_packet",
+        }
+    }
+}
+
+/// Where results go.
+#[derive(Debug, Default, Args)]
+pub struct ResultArgs {
+    /// Write records as KIND (text, json, log, none), to a file if a path follows; may be repeated. Replaces export.
+    #[arg(short, long = "output", value_name = "KIND[:PATH]")]
+    pub outputs: Vec<String>,
+    /// Write the final statistics as one JSON object; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+}
+
+/// Configuration and log.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Configuration and log")]
+pub struct CommonArgs {
+    /// Read this configuration file; without it, none is read.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Start from a set of tuned settings.
+    #[arg(long, value_enum, value_name = "NAME", hide_possible_values = false)]
+    pub profile: Option<Profile>,
+    /// Set any configuration key, for example --set pipeline.flow_workers=4; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Log more: -v for debug, -vv for trace.
+    #[arg(short, action = ArgAction::Count, conflicts_with = "log_level")]
+    pub verbose: u8,
+    /// Log events of this level and above.
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    pub log_level: Option<LogLevel>,
+    /// The form of log lines on standard error.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+    /// Colours: auto means on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: Color,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Whether to colour what goes to a stream that is a terminal or not.
+    #[must_use]
+    pub fn resolve(self, terminal: bool, no_color: bool) -> bool {
+        match self {
+            Self::Auto => terminal && !no_color,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    text.parse::<mermin_flow::Interval>().map(|interval| interval.0).map_err(|error| error.to_string())
+}
+
+impl CommonArgs {
+    /// The configuration's layers, but for those of other option groups.
+    #[must_use]
+    pub fn inputs(&self, environment: Vec<(String, String)>) -> Inputs {
+        let mut overrides = Vec::new();
+        let mut level = |level: LogLevel, option: String| {
+            overrides.push(Override {
+                key: "log_level",
+                value: Given::Text(level.name().to_owned()),
+                option,
+            });
+        };
+        match (self.log_level, self.verbose) {
+            (Some(given), _) => level(given, format!("--log-level {}", given.name())),
+            (None, 0) => {}
+            (None, 1) => level(LogLevel::Debug, "-v".to_owned()),
+            (None, _) => level(LogLevel::Trace, "-vv".to_owned()),
+        }
+        Inputs {
+            profile: self.profile,
+            file: self.config.clone(),
+            environment,
+            set: self.set.clone(),
+            overrides,
+        }
+    }
+}
+
+impl CaptureArgs {
+    /// The options as settings of the configuration.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        let mut overrides = Vec::new();
+        if !self.interfaces.is_empty() {
+            let option =
+                self.interfaces.iter().map(|glob| format!("-i {glob}")).collect::<Vec<_>>().join(" ");
+            let list = |key, list| Override { key, value: Given::List(list), option: option.clone() };
+            overrides.push(list("capture.interfaces.include", self.interfaces.clone()));
+            overrides.push(list("capture.interfaces.exclude", Vec::new()));
+        }
+        overrides.extend(self.source.map(SourceArg::setting));
+        overrides
+    }
+}
+
+impl SourceArg {
+    /// The option as a setting of the configuration.
+    #[must_use]
+    pub fn setting(self) -> Override {
+        Override {
+            key: "capture.source",
+            value: Given::Text(self.name().to_owned()),
+            option: format!("--source {}", self.name()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `mermin demo`: two network namespaces, real traffic between them, the agent on one end, and what the kernel counted
+//! beside what Mermin counted.
+//!
+//! The far end of the veth pair stays down until the programs are attached, and goes down before the kernel's counters
+//! are read: so both sides count the same packets, from the first to the last, without any waiting for luck.
+
+mod count;
+mod namespace;
+mod rtnetlink;
+mod traffic;
+mod witness;
+
+use crate::Surroundings;
+use crate::cli::DemoArgs;
+use crate::config::{Config, lower};
+use crate::engine::{End, Finished, Plan, StatsFile, drive};
+use crate::exit::{Exit, Stop};
+use crate::live::{fallback, in_full};
+use crate::outputs::Outputs;
+use crate::signals::Asked;
+use crate::summary::grouped;
+use count::CountByProtocol;
+use mermin_capture::SourceKind;
+use mermin_capture::af_packet::AfPacketSource;
+use mermin_capture::ebpf::EbpfSource;
+use mermin_capture::interfaces::Interface;
+use mermin_flow::{ObservationPoints, Source};
+use namespace::Namespace;
+use rtnetlink::Rtnetlink;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use witness::{Crossed, Sent};
+
+const NEAR: &str = "mermin-near";
+const FAR: &str = "mermin-far";
+/// Documentation and unique-local ranges: nobody's.
+const NEAR_ADDRESSES: [(&str, u8); 2] = [("192.0.2.1", 24), ("fd6d:6572:6d69::1", 64)];
+const FAR_ADDRESSES: [(&str, u8); 2] = [("192.0.2.2", 24), ("fd6d:6572:6d69::2", 64)];
+/// The traffic is over when no packet has crossed for this long.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Runs the command.
+pub(crate) fn demo(
+    args: &DemoArgs,
+    config: &Config,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Exit, Stop> {
+    let asked = Asked::listen()?;
+    // On a thread of its own: the rest of the process stays in the host's namespace.
+    let result = thread::scope(|scope| scope.spawn(|| on_stage(args, config, asked, surroundings)).join());
+    result.unwrap_or_else(|_| Err(Stop::new(Exit::Software, "the demo panicked: a bug in mermin")))
+}
+
+/// The two ends of the wire.
+struct Stage {
+    near: Arc<Namespace>,
+    far: Arc<Namespace>,
+    near_index: u32,
+}
+
+impl Stage {
+    /// Leaves the calling thread in the near namespace.
+    fn build() -> io::Result<Self> {
+        let (near, far) = (Namespace::new()?, Namespace::new()?);
+        traffic::within(&far, no_duplicate_detection)?;
+        near.enter()?;
+        no_duplicate_detection()?;
+        let kernel = Rtnetlink::open()?;
+        kernel.add_veth(NEAR, FAR, std::os::fd::AsFd::as_fd(&far.0))?;
+        let near_index = configure(NEAR, NEAR_ADDRESSES)?;
+        kernel.set_up(near_index, true)?;
+        traffic::within(&far, || configure(FAR, FAR_ADDRESSES).map(drop))?;
+        Ok(Self { near: Arc::new(near), far: Arc::new(far), near_index })
+    }
+}
+
+/// Without it, link-local addresses are usable at once, and both ends' first multicast reports come from their own
+/// address instead of `::`, where they would be the same direction of one flow, seen twice.
+fn no_duplicate_detection() -> io::Result<()> {
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")
+}
+
+fn configure(name: &str, addresses: [(&str, u8); 2]) -> io::Result<u32> {
+    let kernel = Rtnetlink::open()?;
+    let index = nix::net::if_::if_nametoindex(name)?;
+    for (address, prefix) in addresses {
+        let address: IpAddr = address.parse().map_err(io::Error::other)?;
+        kernel.add_address(index, address, prefix)?;
+    }
+    Ok(index)
+}
+
+fn set_far(far: &Namespace, up: bool) -> io::Result<()> {
+    traffic::within(far, move || Rtnetlink::open()?.set_up(nix::net::if_::if_nametoindex(FAR)?, up))
+}
+
+/// What the kernel counted.
+#[derive(Clone, Copy, Debug)]
+struct Witness {
+    sent: Sent,
+    crossed: Crossed,
+}
+
+fn on_stage(
+    args: &DemoArgs,
+    config: &Config,
+    asked: Asked,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Exit, Stop> {
+    let stage = Stage::build().map_err(no_stage)?;
+    let points = Arc::new(ObservationPoints::default());
+    let interface = Interface {
+        name: Arc::from(NEAR),
+        index: stage.near_index,
+        link: mermin_wire::Link::Ethernet,
+        up: true,
+    };
+    let context = (args, config, asked, surroundings);
+    let refused = |why: String| Stop::new(Exit::NoPermission, why).help("sudo mermin demo");
+    let ring_bytes = config.capture.ring_bytes.0;
+    let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, ring_bytes);
+    let no_ebpf = match config.capture.source {
+        SourceKind::AfPacket => String::new(),
+        wanted => match (ebpf(), wanted) {
+            (Ok(opened), _) => return perform(opened.source, "ebpf (packet mode)", &stage, &points, context),
+            (Err(error), SourceKind::Ebpf) => return Err(refused(in_full(&error))),
+            (Err(error), _) => in_full(&error),
+        },
+    };
+    if !no_ebpf.is_empty() {
+        fallback(&no_ebpf);
+    }
+    let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, ring_bytes)
+        .map_err(|error| refused(in_full(&error)))?;
+    perform(source, "af_packet", &stage, &points, context)
+}
+
+type Context<'c, 'w> = (&'c DemoArgs, &'c Config, Asked, &'c mut Surroundings<'w>);
+
+fn perform<S: Source + 'static>(
+    source: S,
+    kind: &str,
+    stage: &Stage,
+    points: &Arc<ObservationPoints>,
+    (args, config, asked, surroundings): Context<'_, '_>,
+) -> Result<Exit, Stop> {
+    let outputs = Outputs::build(&args.results, config, &args.common, points)?;
+    let counted = CountByProtocol::default();
+    let mut exporters = outputs.exporters;
+    exporters.push(Box::new(counted.clone()));
+    let over = Arc::new(AtomicBool::new(false));
+    let witnessed = Arc::new(Mutex::new(None));
+    let (near, far) = (Arc::clone(&stage.near), Arc::clone(&stage.far));
+    let (tell, put) = (Arc::clone(&over), Arc::clone(&witnessed));
+    let interrupted = asked.clone();
+    thread::spawn(move || {
+        let result = play(&near, &far, &interrupted);
+        *put.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        tell.store(true, Ordering::Release);
+    });
+    let plan = Plan {
+        source,
+        enricher: crate::outputs::enricher(config),
+        exporters,
+        stats: StatsFile::open(&args.results)?,
+        agent_id: "demo".to_owned(),
+        headline: format!(
+            "{kind} on {NEAR}, which leads to {FAR} in another namespace; records: {}; Ctrl-C ends",
+            outputs.description
+        ),
+        listens_on: None,
+        end: End { asked, after: None, when: Box::new(move || over.load(Ordering::Acquire)) },
+    };
+    let finished = drive(config, plan, surroundings)?;
+    let witness = witnessed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match witness {
+        Some(Ok(witness)) => Ok(compare(&finished, witness, counted.sums(), surroundings)),
+        Some(Err(error)) => {
+            Err(Stop::new(Exit::Unavailable, format!("the traffic failed: {}", lower(&error))))
+        }
+        // Interrupted: the traffic was still going on, so there is nothing to compare.
+        None => Ok(finished.exit),
+    }
+}
+
+/// Traffic from the first packet to the last, then the kernel's counters.
+fn play(near: &Namespace, far: &Namespace, interrupted: &Asked) -> io::Result<Witness> {
+    set_far(far, true)?;
+    let addresses: Result<Vec<IpAddr>, _> =
+        FAR_ADDRESSES.iter().map(|(address, _)| address.parse()).collect();
+    traffic::make(near, far, &addresses.map_err(io::Error::other)?)?;
+    let mut crossed = Crossed::on(NEAR)?;
+    let mut since = Instant::now();
+    while since.elapsed() < QUIET && !interrupted.now() {
+        thread::sleep(Duration::from_millis(10));
+        let now = Crossed::on(NEAR)?;
+        if now != crossed {
+            (crossed, since) = (now, Instant::now());
+        }
+    }
+    set_far(far, false)?;
+    let sent = traffic::within(far, Sent::here)? + Sent::here()?;
+    Ok(Witness { sent, crossed: Crossed::on(NEAR)? })
+}
+
+/// Prints both sides; a difference is a bug and ends the demo as one.
+fn compare<S>(
+    finished: &Finished<S>,
+    witness: Witness,
+    counted: Sent,
+    surroundings: &mut Surroundings<'_>,
+) -> Exit {
+    let seen = finished.statistics.ledger.seen;
+    let rows = [
+        ("TCP segments", witness.sent.tcp, counted.tcp),
+        ("UDP datagrams", witness.sent.udp, counted.udp),
+        ("ICMP messages", witness.sent.icmp, counted.icmp),
+        ("ICMPv6 messages", witness.sent.icmpv6, counted.icmpv6),
+        ("buffers on the interface", witness.crossed.buffers, seen.buffers),
+        ("their bytes", witness.crossed.bytes, seen.buffer_bytes),
+    ];
+    let mut text = format!("\n{:<26}{:>16}{:>16}\n", "", "kernel counted", "mermin counted");
+    for (what, kernel, mermin) in rows {
+        let mark = if kernel == mermin { "" } else { "   DIFFERS" };
+        text.push_str(&format!("{what:<26}{:>16}{:>16}{mark}\n", grouped(kernel), grouped(mermin)));
+    }
+    drop(surroundings.err.write_all(text.as_bytes()));
+    let equal = rows.iter().all(|(_, kernel, mermin)| kernel == mermin);
+    if equal { finished.exit } else { finished.exit.worse(Exit::Software) }
+}
+
+fn no_stage(error: io::Error) -> Stop {
+    let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied);
+    let what = format!("can't make network namespaces: {}", lower(&error));
+    if denied {
+        Stop::new(Exit::NoPermission, what).help("sudo mermin demo")
+    } else {
+        Stop::new(Exit::Unavailable, what)
+            .help("the kernel needs namespaces and veth (CONFIG_NET_NS, CONFIG_VETH)")
+    }
+}

@@ -1,0 +1,148 @@
+//! `mermin run`: packets that cross this host, through the pipeline.
+//!
+//! The source is chosen once, at start: eBPF, or AF_PACKET where eBPF works on none of the selected interfaces. The log
+//! says why, and what is lost by it.
+
+use crate::Surroundings;
+use crate::cli::RunArgs;
+use crate::config::{Config, lower};
+use crate::engine::{End, Plan, StatsFile, drive};
+use crate::exit::{Exit, Stop};
+use crate::host;
+use crate::outputs::Outputs;
+use crate::signals::Asked;
+use mermin_capture::SourceKind;
+use mermin_capture::af_packet::AfPacketSource;
+use mermin_capture::ebpf::{EbpfSource, Opened};
+use mermin_capture::interfaces::{Interface, SelectError, discover, select};
+use mermin_flow::{ObservationPoints, Source};
+use std::error::Error;
+use std::fs;
+use std::sync::Arc;
+
+/// Runs the command.
+pub(crate) fn run(
+    args: &RunArgs,
+    config: &Config,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Exit, Stop> {
+    let live = Live { args, config, interfaces: selected(config)?, points: Arc::default() };
+    match config.capture.source {
+        SourceKind::Ebpf => live.with_ebpf(surroundings).unwrap_or_else(|why| Err(not_permitted(why))),
+        SourceKind::AfPacket => {
+            live.with_af_packet(surroundings).unwrap_or_else(|why| Err(not_permitted(why)))
+        }
+        SourceKind::Auto => live.with_ebpf(surroundings).unwrap_or_else(|no_ebpf| {
+            fallback(&no_ebpf);
+            let neither = |no_af_packet| Err(not_permitted(format!("{no_ebpf}; {no_af_packet}")));
+            live.with_af_packet(surroundings).unwrap_or_else(neither)
+        }),
+    }
+}
+
+/// Says what is lost without eBPF.
+pub(crate) fn fallback(why: &str) {
+    tracing::warn!("{why}; trying AF_PACKET, whose drops are known in packets but not in bytes");
+}
+
+/// The interfaces that the configuration selects, of those that there are.
+pub(crate) fn selected(config: &Config) -> Result<Vec<Interface>, Stop> {
+    let devices = discover().map_err(|error| {
+        Stop::new(Exit::Unavailable, format!("can't list the network interfaces: {}", lower(&error)))
+    })?;
+    let interfaces = &config.capture.interfaces;
+    select(&devices, &interfaces.include, &interfaces.exclude).map_err(|error| {
+        let help = match &error {
+            SelectError::NoMatch { .. } | SelectError::NoneLeft { .. } => {
+                "name one of them, for example: mermin run -i lo"
+            }
+            _ => "write a name, or a pattern with *, ? and [...]",
+        };
+        Stop::new(Exit::Usage, error.to_string()).at("capture.interfaces").help(help)
+    })
+}
+
+/// An error with its causes, on one line and each said once.
+pub(crate) fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn not_permitted(why: String) -> Stop {
+    Stop::new(Exit::NoPermission, why).help(host::how_to_get_permission())
+}
+
+/// Tells the records of one agent from those of others: the machine's id, else its name.
+fn agent_id() -> String {
+    let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let id = read("/etc/machine-id").filter(|id| !id.is_empty());
+    id.or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default()
+}
+
+struct Live<'a> {
+    args: &'a RunArgs,
+    config: &'a Config,
+    interfaces: Vec<Interface>,
+    points: Arc<ObservationPoints>,
+}
+
+impl Live<'_> {
+    /// The run's result, or why eBPF can't be used.
+    fn with_ebpf(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
+        let ring_bytes = self.config.capture.ring_bytes.0;
+        let Opened { source, skipped } =
+            EbpfSource::open(&self.interfaces, &self.points, ring_bytes).map_err(|error| in_full(&error))?;
+        for skipped in &skipped {
+            tracing::warn!("{} is skipped: {}", skipped.interface, in_full(&skipped.error));
+        }
+        let skipped: Vec<_> = skipped.into_iter().map(|one| one.interface).collect();
+        Ok(self.drive(source, "ebpf (packet mode)", &self.names_without(&skipped), surroundings))
+    }
+
+    /// The run's result, or why AF_PACKET can't be used.
+    fn with_af_packet(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
+        let ring_bytes = self.config.capture.ring_bytes.0;
+        let source = AfPacketSource::open(&self.interfaces, &self.points, ring_bytes)
+            .map_err(|error| in_full(&error))?;
+        let skipped: Vec<_> = source.skipped().iter().map(|one| Arc::clone(&one.interface)).collect();
+        for one in source.skipped() {
+            tracing::warn!("{} is skipped: {}", one.interface, lower(&one.error));
+        }
+        Ok(self.drive(source, "af_packet", &self.names_without(&skipped), surroundings))
+    }
+
+    fn names_without(&self, skipped: &[Arc<str>]) -> String {
+        let names = self.interfaces.iter().map(|interface| interface.name.as_ref());
+        names.filter(|name| skipped.iter().all(|one| **one != **name)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn drive<S: Source + 'static>(
+        &self,
+        source: S,
+        kind: &str,
+        names: &str,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Exit, Stop> {
+        let stats = StatsFile::open(&self.args.results)?;
+        let outputs = Outputs::build(&self.args.results, self.config, &self.args.common, &self.points)?;
+        let plan = Plan {
+            source,
+            enricher: crate::outputs::enricher(self.config),
+            exporters: outputs.exporters,
+            stats,
+            agent_id: agent_id(),
+            headline: format!("{kind} on {names}; records: {}; Ctrl-C ends", outputs.description),
+            listens_on: Some(names.to_owned()),
+            end: End { after: self.args.duration, ..End::on_signal(Asked::listen()?) },
+        };
+        Ok(drive(self.config, plan, surroundings)?.exit)
+    }
+}

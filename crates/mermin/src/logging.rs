@@ -1,0 +1,284 @@
+//! Log lines on standard error: `<RFC 3339 time> LEVEL message key=value`.
+//!
+//! A layer of our own, because the message has to stand right behind the level: no target, no span, no thread, until
+//! the level is debug. A line is built in a buffer of its thread and written with one call, so lines never mix; a
+//! standard error that fails or is closed is nobody's problem but the reader's.
+
+use crate::cli::LogFormat;
+use crate::config::LogLevel;
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// How lines look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    /// The least important level.
+    pub(crate) level: LogLevel,
+    /// Text or JSON.
+    pub(crate) format: LogFormat,
+    /// Whether levels are coloured.
+    pub(crate) color: bool,
+}
+
+/// Sends events of the whole process to standard error from now on. Only the first call counts: a process has one log.
+pub(crate) fn start(style: Style) {
+    let lines = Lines { style, write: |line: &[u8]| drop(std::io::stderr().write_all(line)) };
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style.level)));
+    // Fails when there is one already, which only tests within one process can bring about.
+    drop(tracing::subscriber::set_global_default(subscriber));
+}
+
+const fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+struct Lines<W> {
+    style: Style,
+    write: W,
+}
+
+thread_local! {
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+impl<S: Subscriber, W: Fn(&[u8]) + 'static> Layer<S> for Lines<W> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        LINE.with(|line| {
+            // An event within an event (a value whose formatting logs) gets a line of its own.
+            let mut own = String::new();
+            let mut shared = line.try_borrow_mut();
+            let line = shared.as_deref_mut().unwrap_or(&mut own);
+            line.clear();
+            match self.style.format {
+                LogFormat::Text => text_line(line, self.style, now, event),
+                LogFormat::Json => json_line(line, self.style, now, event),
+            }
+            line.push('\n');
+            (self.write)(line.as_bytes());
+        });
+    }
+}
+
+fn text_line(line: &mut String, style: Style, now: Duration, event: &Event<'_>) {
+    timestamp(line, now);
+    let level = *event.metadata().level();
+    let (color, reset) = if style.color { (color(level), "\x1b[0m") } else { ("", "") };
+    let _ = write!(line, " {color}{level:<5}{reset} ");
+    if style.level >= LogLevel::Debug {
+        let _ = write!(line, "{}: ", event.metadata().target());
+    }
+    let mut fields = TextFields { message: String::new(), rest: String::new() };
+    event.record(&mut fields);
+    // An event without a message goes by its name, for example `flow`.
+    let message = if fields.message.is_empty() { event.metadata().name() } else { &fields.message };
+    escape_controls(line, message);
+    line.push_str(&fields.rest);
+}
+
+const fn color(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}
+
+/// Appends `text` so that it stays on its line and can't steer a terminal.
+fn escape_controls(line: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+}
+
+struct TextFields {
+    message: String,
+    rest: String,
+}
+
+impl TextFields {
+    fn value(&mut self, field: &Field, text: &str) {
+        if field.name() == "message" {
+            self.message.push_str(text);
+            return;
+        }
+        let _ = write!(self.rest, " {}=", field.name());
+        let bare =
+            !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+        if bare {
+            self.rest.push_str(text);
+        } else {
+            let _ = write!(self.rest, "{text:?}");
+        }
+    }
+}
+
+impl Visit for TextFields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.value(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.value(field, &format!("{value:?}"));
+    }
+}
+
+fn json_line(line: &mut String, style: Style, now: Duration, event: &Event<'_>) {
+    let mut time = String::new();
+    timestamp(&mut time, now);
+    let mut fields = JsonFields(serde_json::Map::new());
+    fields.0.insert("time".to_owned(), time.into());
+    fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
+    if style.level >= LogLevel::Debug {
+        fields.0.insert("target".to_owned(), event.metadata().target().into());
+    }
+    event.record(&mut fields);
+    if !fields.0.contains_key("message") {
+        fields.0.insert("message".to_owned(), event.metadata().name().into());
+    }
+    let _ = write!(line, "{}", serde_json::Value::Object(fields.0));
+}
+
+struct JsonFields(serde_json::Map<String, serde_json::Value>);
+
+impl JsonFields {
+    fn value(&mut self, field: &Field, value: impl Into<serde_json::Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for JsonFields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.value(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.value(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.value(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.value(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.value(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.value(field, format!("{value:?}"));
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds. Days to date as the Gregorian calendar repeats: every 400 years, 146 097 days.
+fn timestamp(line: &mut String, since_1970: Duration) {
+    const DAYS_TO_1970: u64 = 719_468; // from 1 March of year 0, so that the leap day ends a year
+    let seconds = since_1970.as_secs();
+    let (days, second) = (seconds / 86_400 + DAYS_TO_1970, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let milli = since_1970.subsec_millis();
+    let _ = write!(line, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    fn logged(style: Style, events: impl FnOnce()) -> Vec<String> {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&written);
+        let lines = Lines { style, write: move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line) };
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style.level)));
+        tracing::subscriber::with_default(subscriber, events);
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn style(level: LogLevel, format: LogFormat) -> Style {
+        Style { level, format, color: false }
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        for (seconds, millis, expected) in [
+            (0, 0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, 999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, 0, "2000-03-01T00:00:00.000Z"),
+            (1_735_689_599, 1, "2024-12-31T23:59:59.001Z"),
+            (1_709_164_800, 0, "2024-02-29T00:00:00.000Z"),
+            (4_107_542_400, 0, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let mut text = String::new();
+            timestamp(&mut text, Duration::from_secs(seconds) + Duration::from_millis(millis));
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_line_is_time_level_message() {
+        let lines = logged(style(LogLevel::Info, LogFormat::Text), || {
+            tracing::info!("Packet reader task started");
+            tracing::warn!(key = "pipeline.flow_workers", count = 3, note = "two words", "queue full");
+            tracing::debug!("not shown");
+            tracing::error!("bell\u{7} and\nnewline");
+        });
+        let rest: Vec<_> = lines.iter().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(
+            rest,
+            [
+                "INFO  Packet reader task started",
+                "WARN  queue full key=pipeline.flow_workers count=3 note=\"two words\"",
+                "ERROR bell\\u{7} and\\nnewline",
+            ]
+        );
+        let time = lines[0].split(' ').next().unwrap();
+        assert_eq!((time.len(), time.ends_with('Z'), &time[10..11]), (24, true, "T"));
+    }
+
+    #[test]
+    fn debug_lines_name_their_target() {
+        let lines = logged(style(LogLevel::Debug, LogFormat::Text), || tracing::debug!(target: "here", "x"));
+        assert!(lines[0].ends_with(" DEBUG here: x"), "{lines:?}");
+    }
+
+    #[test]
+    fn json_lines_are_objects() {
+        let lines = logged(style(LogLevel::Info, LogFormat::Json), || {
+            tracing::info!(count = 3_u64, "Processed {} packets", 1000);
+        });
+        let value: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(value["message"], "Processed 1000 packets");
+        assert_eq!((&value["level"], &value["count"]), (&"INFO".into(), &3.into()));
+        assert!(value.get("target").is_none());
+    }
+}

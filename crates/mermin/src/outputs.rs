@@ -1,0 +1,105 @@
+//! From `-o` and the configuration to exporters, and how the first line names them.
+
+use crate::cli::{Color, CommonArgs, ResultArgs};
+use crate::config::{Config, lower};
+use crate::exit::{Exit, Stop};
+use mermin_enrich::Chain;
+use mermin_export::{ExportError, OutputKind, OutputSpec, Target, build_all};
+use mermin_flow::{Enricher, Exporter, ObservationPoints};
+use std::sync::Arc;
+
+/// The outputs of a run.
+pub(crate) struct Outputs {
+    pub(crate) exporters: Vec<Box<dyn Exporter>>,
+    /// For the first line: `text to stdout`.
+    pub(crate) description: String,
+}
+
+impl Outputs {
+    /// Opens what `-o` names; without it, what the configuration names.
+    pub(crate) fn build(
+        results: &ResultArgs,
+        config: &Config,
+        common: &CommonArgs,
+        points: &Arc<ObservationPoints>,
+    ) -> Result<Self, Stop> {
+        let specs = if results.outputs.is_empty() {
+            config.export.outputs()
+        } else {
+            let parse = |text: &String| {
+                OutputSpec::parse(text).map_err(|error| stop(&error).at(format!("--output {text}")))
+            };
+            results.outputs.iter().map(parse).collect::<Result<_, _>>()?
+        };
+        let color = match common.color {
+            Color::Auto => mermin_export::Color::Auto,
+            Color::Always => mermin_export::Color::Always,
+            Color::Never => mermin_export::Color::Never,
+        };
+        let exporters = build_all(&specs, points, color).map_err(|error| stop(&error))?;
+        Ok(Self { exporters, description: describe(&specs) })
+    }
+}
+
+/// What adds names to records; nothing where the configuration has nothing to add.
+pub(crate) fn enricher(config: &Config) -> Option<Arc<dyn Enricher>> {
+    Chain::build(&config.enrich).map(|chain| Arc::new(chain) as Arc<dyn Enricher>)
+}
+
+fn describe(specs: &[OutputSpec]) -> String {
+    let one = |spec: &OutputSpec| match (&spec.target, spec.kind) {
+        (Target::File { path, .. }, kind) => format!("{} to {}", kind.name(), path.display()),
+        (Target::Stdout, kind) => format!("{} to stdout", kind.name()),
+        (Target::Nowhere, OutputKind::Log) => "log events".to_owned(),
+        (Target::Nowhere, _) => "none".to_owned(),
+    };
+    if specs.is_empty() {
+        return "none".to_owned();
+    }
+    specs.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn stop(error: &ExportError) -> Stop {
+    let (exit, cause) = match error {
+        ExportError::Open { source, .. } | ExportError::Stdout { source } => (Exit::Io, Some(source)),
+        _ => (Exit::Usage, None),
+    };
+    let cause = cause.map(|source| format!(": {}", lower(source))).unwrap_or_default();
+    let stop = Stop::new(exit, format!("{error}{cause}"));
+    match error.help() {
+        Some(help) => stop.help(help),
+        None => stop.help("choose another file, or another kind of output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_named() {
+        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "none"]
+            .iter()
+            .map(|text| OutputSpec::parse(text).unwrap())
+            .collect();
+        assert_eq!(describe(&specs), "text to stdout, json to a.jsonl, log events, none");
+        assert_eq!(describe(&[]), "none");
+    }
+
+    #[test]
+    fn o_replaces_the_configuration() {
+        let mut config = Config::default();
+        config.export.log = Some(mermin_export::LogConfig { enabled: true });
+        let build = |outputs: &[&str]| {
+            let results =
+                ResultArgs { outputs: outputs.iter().map(|text| (*text).to_owned()).collect(), stats: None };
+            Outputs::build(&results, &config, &CommonArgs::default(), &Arc::default())
+        };
+        assert_eq!(build(&[]).map(|outputs| outputs.description).unwrap(), "log events");
+        assert_eq!(build(&["none"]).map(|outputs| outputs.description).unwrap(), "none");
+        let exit = |outputs: &[&str]| build(outputs).err().map(|stop| stop.exit());
+        assert_eq!(exit(&["xml"]), Some(Exit::Usage));
+        assert_eq!(exit(&["none", "none"]), Some(Exit::Usage));
+        assert_eq!(exit(&["json:/nonexistent/folder/a"]), Some(Exit::Io));
+    }
+}

@@ -1,0 +1,57 @@
+//! `mermin replay`: captures through the pipeline.
+
+use crate::Surroundings;
+use crate::cli::ReplayArgs;
+use crate::config::{Config, lower};
+use crate::engine::{End, Plan, StatsFile, drive};
+use crate::exit::{Exit, Stop};
+use crate::outputs::Outputs;
+use crate::signals::Asked;
+use mermin_capture::file::{OpenError, ReplaySource};
+use mermin_flow::ObservationPoints;
+use std::sync::Arc;
+
+/// Runs the command.
+pub(crate) fn replay(
+    args: &ReplayArgs,
+    config: &Config,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Exit, Stop> {
+    let points = Arc::new(ObservationPoints::default());
+    let source = ReplaySource::open(&args.files, Arc::clone(&points)).map_err(cannot_open)?;
+    let stats = StatsFile::open(&args.results)?;
+    let outputs = Outputs::build(&args.results, config, &args.common, &points)?;
+    let files = match args.files.as_slice() {
+        few @ ([_] | [_, _] | [_, _, _]) => {
+            few.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        }
+        many => format!("{} captures", many.len()),
+    };
+    let plan = Plan {
+        source,
+        enricher: crate::outputs::enricher(config),
+        exporters: outputs.exporters,
+        stats,
+        agent_id: String::new(),
+        headline: format!("replay of {}; records: {}", files, outputs.description),
+        listens_on: None,
+        end: End::on_signal(Asked::listen()?),
+    };
+    let finished = drive(config, plan, surroundings)?;
+    let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();
+    for damage in damages {
+        let stop = Stop::new(Exit::Data, damage.to_string())
+            .help("what lies before the damage was delivered; get a whole copy of the capture");
+        drop(writeln!(surroundings.err, "{stop}"));
+    }
+    Ok(if finished.exit == Exit::Fine && !damages.is_empty() { Exit::Data } else { finished.exit })
+}
+
+fn cannot_open(error: OpenError) -> Stop {
+    let what = match &error {
+        OpenError::Open { source, .. } => format!("{error}: {}", lower(source)),
+        OpenError::Directory { .. } | OpenError::StandardInputTwice => error.to_string(),
+    };
+    Stop::new(Exit::NoInput, what)
+        .help("name captures that exist and that you may read: mermin replay FILE...")
+}

@@ -1,0 +1,159 @@
+//! The end of a run as people read it: what came in, what became of it, and that the books balance.
+
+use mermin_flow::Tally;
+use mermin_pipeline::{Ledger, Statistics};
+use std::fmt::Write;
+
+/// Columns of a name, and of a number behind it.
+const NAME: usize = 26;
+const NUMBER: usize = 16;
+
+/// The summary, several lines.
+#[must_use]
+pub(crate) fn summary(statistics: &Statistics) -> String {
+    let ledger = &statistics.ledger;
+    let mut text = format!(
+        "\n{} packets processed in {}; flows: {}\n\n",
+        grouped(ledger.processed()),
+        seconds(statistics.duration.as_secs_f64()),
+        grouped(statistics.flows_created),
+    );
+    row(&mut text, "", ["packets", "frame bytes", "buffers"].map(str::to_owned));
+    sightings(&mut text, ledger);
+    text.push('\n');
+    metering(&mut text, ledger);
+    if !statistics.outputs.is_empty() {
+        text.push('\n');
+        row(&mut text, "records", ["handed", "delivered", "dropped"].map(str::to_owned));
+    }
+    for (name, book) in &statistics.outputs {
+        let dropped: u64 = book.dropped.values().map(|amount| amount.records).sum();
+        let counts = [book.handed.records, book.delivered.records, dropped];
+        row(&mut text, &format!("  {name}"), counts.map(grouped));
+        for (reason, amount) in &book.dropped {
+            let _ = writeln!(text, "    dropped: {} {reason}", grouped(amount.records));
+        }
+    }
+    text.push('\n');
+    let verdict = if ledger.balances() {
+        "Both books balance: no packet is missing, none is counted twice."
+    } else {
+        "THE BOOKS DO NOT BALANCE. This is a bug: please report it with the output of --stats."
+    };
+    text.push_str(verdict);
+    if !ledger.inexact.is_empty() {
+        let _ = write!(text, " Not known to the kernel: {}.", ledger.inexact.join(", "));
+    }
+    text.push('\n');
+    text
+}
+
+fn sightings(text: &mut String, ledger: &Ledger) {
+    tally(text, "seen", &ledger.seen);
+    tally(text, "  = metered", &ledger.metered);
+    if ledger.secondary != Tally::ZERO {
+        tally(text, "  + seen at another point", &ledger.secondary);
+    }
+    for (reason, amount) in &ledger.unmetered {
+        tally(text, &format!("  + unmetered, {reason}"), amount);
+    }
+    for (rule, amount) in &ledger.filtered {
+        tally(text, &format!("  + filtered, {rule}"), amount);
+    }
+    if ledger.sampled_out != Tally::ZERO {
+        tally(text, "  + sampled out", &ledger.sampled_out);
+    }
+    let mut lost = Tally::ZERO;
+    for (reason, amount) in ledger.lost.iter().filter(|(_, amount)| **amount != Tally::ZERO) {
+        tally(text, &format!("  + lost, {reason}"), amount);
+        lost += *amount;
+    }
+    if lost == Tally::ZERO {
+        tally(text, "  + lost", &lost);
+    }
+    tally(text, "  + in flight", &ledger.in_flight.values().copied().sum());
+}
+
+fn metering(text: &mut String, ledger: &Ledger) {
+    tally(text, "metered", &ledger.metered);
+    tally(text, "  = released as records", &ledger.released);
+    tally(text, "  + resident", &ledger.resident.values().copied().sum());
+}
+
+fn tally(text: &mut String, name: &str, tally: &Tally) {
+    row(text, name, [tally.packets, tally.bytes, tally.buffers].map(grouped));
+}
+
+fn row(text: &mut String, name: &str, cells: [String; 3]) {
+    let [first, second, third] = cells;
+    let _ = writeln!(text, "{name:<NAME$}{first:>NUMBER$}{second:>NUMBER$}{third:>NUMBER$}");
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.2} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    fn statistics() -> Statistics {
+        let mut statistics =
+            Statistics { flows_created: 2, duration: Duration::from_millis(1_234), ..Statistics::default() };
+        let ledger = &mut statistics.ledger;
+        ledger.metered = Tally { packets: 1_500, bytes: 90_000, buffers: 1_000, buffer_bytes: 80_000 };
+        ledger.released = ledger.metered;
+        ledger.unmetered.insert("arp", Tally { packets: 2, bytes: 84, buffers: 2, buffer_bytes: 84 });
+        ledger.seen = Tally { packets: 1_502, bytes: 90_084, buffers: 1_002, buffer_bytes: 80_084 };
+        statistics
+    }
+
+    #[test]
+    fn the_summary_is_a_table_that_balances() {
+        let expected = "
+1,502 packets processed in 1.23 s; flows: 2
+
+                                   packets     frame bytes         buffers
+seen                                 1,502          90,084           1,002
+  = metered                          1,500          90,000           1,000
+  + unmetered, arp                       2              84               2
+  + lost                                 0               0               0
+  + in flight                            0               0               0
+
+metered                              1,500          90,000           1,000
+  = released as records              1,500          90,000           1,000
+  + resident                             0               0               0
+
+Both books balance: no packet is missing, none is counted twice.
+";
+        assert_eq!(summary(&statistics()), expected);
+    }
+
+    #[test]
+    fn a_missing_packet_is_said() {
+        let mut statistics = statistics();
+        statistics.ledger.seen.buffers += 1;
+        assert!(summary(&statistics).contains("DO NOT BALANCE"));
+    }
+}

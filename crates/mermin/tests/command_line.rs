@@ -1,0 +1,247 @@
+//! The program as users run it: exit codes, where output goes, messages.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A classic pcap of one TCP connection attempt, 1.2.3.4:1122 to 5.6.7.8:3344, `packets` SYNs a second apart.
+fn capture(packets: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    frame.extend([0x04, 0x62, 0x0d, 0x10, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0, 64, 0, 0, 0, 0]);
+    let length = u32::try_from(frame.len()).unwrap();
+    for number in 0..packets {
+        for word in [1_700_000_000, number, length, length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(&frame);
+    }
+    file
+}
+
+fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn mermin(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mermin"));
+    command.args(arguments).env_remove("NO_COLOR").stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MERMIN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn ran(output: &Output) -> Ran {
+    Ran {
+        code: output.status.code().expect("not ended by a signal"),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn run(arguments: &[&str]) -> Ran {
+    ran(&mermin(arguments).output().unwrap())
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
+    for (arguments, expected) in [
+        (
+            &["replay"][..],
+            "error: the following required arguments were not provided: <FILE>...\nhelp: mermin replay <FILE>...\n",
+        ),
+        (
+            &["replya"],
+            "error: unrecognized subcommand 'replya'\nhelp: a similar subcommand exists: 'replay'\n",
+        ),
+        (
+            &["replay", "x", "--profile", "fast"],
+            "error: invalid value 'fast' for '--profile <NAME>'\n\
+             help: one of high-traffic, low-traffic, memory-constrained, development\n",
+        ),
+        (
+            &["replay", "x", "--sett", "a=b"],
+            "error: unexpected argument '--sett' found\nhelp: a similar argument exists: '--set'\n",
+        ),
+        (
+            &["replay", "x", "--set", "pipeline.flow_worker=1"],
+            "error: unknown key `flow_worker`\n  --> --set pipeline.flow_worker=1\nhelp: did you mean `flow_workers`?\n",
+        ),
+    ] {
+        let ran = run(arguments);
+        assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (64, expected, ""), "{arguments:?}");
+    }
+    let bare = run(&[]);
+    assert_eq!(bare.code, 64);
+    assert!(bare.err.contains("Usage: mermin <COMMAND>"), "{}", bare.err);
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["replay", "--help"],
+        &["demo", "-h"],
+        &["config", "--help"],
+        &["--version"],
+    ] {
+        let ran = run(arguments);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{arguments:?}");
+        assert!(ran.out.len() > 10, "{arguments:?}");
+    }
+    assert_eq!(run(&["--version"]).out, format!("mermin {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(run(&["--help"]).out.contains("  75  pipeline.shutdown_timeout passed"));
+}
+
+#[test]
+fn generated_texts() {
+    assert!(run(&["config", "default"]).out.contains("\n  flow_workers: 2\n"));
+    let schema: serde_json::Value = serde_json::from_str(&run(&["config", "schema"]).out).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell]).out.contains("mermin"), "{shell}");
+    }
+    let man = run(&["man"]).out;
+    assert!(
+        man.starts_with(".ie")
+            && man.contains(".SH \"MERMIN REPLAY\"")
+            && man.contains(".SH \"EXIT STATUS\""),
+        "{man}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_74() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        eprintln!("SKIP a_full_disk_is_74: /dev/full");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "a.pcap", &capture(1_000));
+    let generated = mermin(&["config", "default"]).stdout(full.try_clone().unwrap()).output().unwrap();
+    assert_eq!(ran(&generated).code, 74);
+    let replay = mermin(&["replay", file.to_str().unwrap(), "-o", "json"]).stdout(full).output().unwrap();
+    let replay = ran(&replay);
+    assert_eq!(replay.code, 74, "{}", replay.err);
+    assert!(replay.err.contains("error: output json failed: "), "{}", replay.err);
+    let absent = folder.path().join("none/stats.json");
+    let stats = run(&["replay", file.to_str().unwrap(), "-o", "none", "--stats", absent.to_str().unwrap()]);
+    assert_eq!(stats.code, 74);
+    assert!(
+        stats.err.starts_with("error: can't write the statistics: no such file or directory\n  --> --stats ")
+    );
+}
+
+#[test]
+fn inputs_that_cannot_be_opened_are_66_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "a.pcap", &capture(10));
+    let ran = run(&["replay", file.to_str().unwrap(), "/nonexistent.pcap"]);
+    assert_eq!((ran.code, ran.out.as_str()), (66, ""));
+    assert_eq!(
+        ran.err,
+        "error: /nonexistent.pcap can't be opened: no such file or directory\n\
+         help: name captures that exist and that you may read: mermin replay FILE...\n"
+    );
+}
+
+#[test]
+fn damage_is_65_after_all_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = capture(10);
+    let file = written(folder.path(), "cut.pcap", &whole[..whole.len() - 7]);
+    let ran = run(&["replay", file.to_str().unwrap(), "-o", "json"]);
+    assert_eq!(ran.code, 65, "{}", ran.err);
+    assert_eq!(ran.out.lines().count(), 1);
+    assert!(ran.out.contains("\"flow.packets.total\":9,"), "{}", ran.out);
+    assert!(ran.err.contains("cut.pcap"), "{}", ran.err);
+    let empty = written(folder.path(), "header.pcap", &whole[..24]);
+    assert_eq!(run(&["replay", empty.to_str().unwrap()]).code, 0);
+}
+
+#[test]
+fn a_replay_of_1000_packets_logs_as_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "a.pcap", &capture(1_000));
+    let stats = folder.path().join("stats.json");
+    let ran = run(&["replay", file.to_str().unwrap(), "-o", "none", "--stats", stats.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let first = format!("mermin {}: replay of {}; records: none", env!("CARGO_PKG_VERSION"), file.display());
+    assert_eq!(ran.err.lines().next(), Some(first.as_str()));
+    let logged: Vec<_> = ran.err.lines().filter_map(|line| Some(line.split_once("Z ")?.1)).collect();
+    for line in [
+        "INFO  Flow processing pipeline initialized",
+        "INFO  Packet reader task started",
+        "INFO  Processed 1000 packets",
+        "INFO  New flow created: 1:wCb3OG7yAFWelaUydu0D+125CLM=",
+        "INFO  Flow Pipeline Stats: 0 active flows, 1 total created, 1 total released, 1000 packets processed",
+    ] {
+        assert_eq!(logged.iter().filter(|found| **found == line).count(), 1, "{line} in {}", ran.err);
+    }
+    assert!(ran.err.contains("Both books balance"), "{}", ran.err);
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap();
+    assert_eq!(stats["packets_processed"], 1_000);
+    assert_eq!(stats["ledger"]["released"]["packets"], 1_000);
+}
+
+#[test]
+fn log_level_from_file_and_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "a.pcap", &capture(1));
+    let config =
+        written(folder.path(), "m.yaml", b"log_level: error\nexport:\n  stdout:\n    format: json\n");
+    let quiet = run(&["replay", file.to_str().unwrap(), "-c", config.to_str().unwrap()]);
+    assert!(!quiet.err.contains("INFO"), "{}", quiet.err);
+    assert!(quiet.out.starts_with('{'), "{}", quiet.out);
+    let loud = run(&[
+        "replay",
+        file.to_str().unwrap(),
+        "-c",
+        config.to_str().unwrap(),
+        "-v",
+        "--log-format",
+        "json",
+    ]);
+    let line = loud.err.lines().find(|line| line.starts_with('{')).unwrap();
+    let event: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(event["target"].is_string() && event["time"].is_string(), "{line}");
+}
+
+#[test]
+fn standard_input_is_a_capture() {
+    let mut child = mermin(&["replay", "-", "-o", "json"]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&capture(3)).unwrap();
+    let ran = ran(&child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 1), "{}", ran.err);
+}
+
+#[test]
+fn a_closed_standard_output_ends_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "a.pcap", &capture(100));
+    let mut child = mermin(&["replay", file.to_str().unwrap(), "-o", "json"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = ran(&child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(!ran.err.contains("error: "), "{}", ran.err);
+}
