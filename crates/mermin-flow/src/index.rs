@@ -153,6 +153,8 @@ mod tests {
                     index.remove(hash, place);
                 }
                 prop_assert_eq!(index.held, model.len());
+                prop_assert!(index.held * 2 <= index.slots.len(), "load at most one half");
+                prop_assert_eq!(index.home(u32::MAX), index.slots.len() - 1, "all slots are homes");
                 for (&place, &hash) in &model {
                     prop_assert_eq!(index.find(hash, |p| p == place), Some(place));
                 }

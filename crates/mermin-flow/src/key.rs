@@ -300,4 +300,38 @@ mod tests {
         let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
         assert!(*least > 850 && *most < 1150, "{least}..{most} of 1000 expected");
     }
+
+    /// Linear hashes have patterns in their inputs that they don't spread.
+    #[test]
+    fn shards_and_index_spread_whatever_part_of_the_key_varies() {
+        const KEYS: u32 = 16_384;
+        let families: [(&str, fn(u32) -> Observation); 7] = [
+            ("a port", |n| udp(&format!("10.0.0.9:{}", n + 1_024), "10.0.0.1:53")),
+            ("both ports", |n| {
+                udp(&format!("10.0.0.9:{}", 1_024 + n / 128), &format!("10.0.0.1:{}", n % 128))
+            }),
+            ("last octets", |n| udp(&format!("10.0.{}.{}:9", n / 256, n % 256), "10.255.0.1:53")),
+            ("two networks", |n| udp(&format!("10.1.0.{}:9", n / 128), &format!("10.2.{}.0:9", n % 128))),
+            ("interface ids", |n| udp(&format!("[fe80::{n:x}]:9"), "[fe80::ffff:1]:53")),
+            ("prefixes", |n| udp(&format!("[2001:db8:{n:x}::1]:9"), "[fe80::1]:53")),
+            ("echo", |n| icmp(&format!("10.0.{}.{}", n / 256, n % 256), "10.255.0.1", 8, 0)),
+        ];
+        for (family, key) in families {
+            let (mut shards, mut homes) = ([0_u32; SHARDS], [0_u32; 64]);
+            let mut hashes = std::collections::HashSet::new();
+            for o in (0..KEYS).map(key) {
+                let mut o = o;
+                o.orient(&HashSecret::new(0x5eed));
+                shards[usize::from(o.shard)] += 1;
+                homes[(o.hash >> 26) as usize] += 1;
+                hashes.insert(o.hash);
+            }
+            // Of a random spread six standard deviations are 96.
+            for (what, held) in [("shards", shards), ("index", homes)] {
+                let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+                assert!(*least > 160 && *most < 352, "{family}, {what}: {least}..{most} of 256 expected");
+            }
+            assert!(hashes.len() as u32 > KEYS - 8, "{family}: {} of {KEYS} hashes", hashes.len());
+        }
+    }
 }
