@@ -183,6 +183,14 @@ fn a_full_ring_is_counted_exactly() {
         let _receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
         let mut source = open("vb", 4_096, Way::Tcx);
         Pair::inside(&pair.here, || send(&sender(), 1_000, 100));
+        let unread = loop {
+            if let Some(sightings) = source.sightings() {
+                break sightings;
+            }
+            thread::yield_now();
+        };
+        assert_balanced(&unread, &Kept::default());
+        assert!((20..40).contains(&unread.in_ring.buffers), "{unread:?}");
         let mut kept = Kept::default();
         let sightings = finish(&mut source, &mut kept);
         let lost = sightings.lost[&Loss::RingFull];
