@@ -28,7 +28,9 @@ impl Ebpf {
 }
 
 fn run(arguments: &Ebpf) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    // Asked at run time: checkouts that share a target folder share this program too.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask ebpf`")?;
+    let root = Path::new(&manifest).parent().context("xtask lies in the workspace")?;
     let tools = toolchain::find()?;
     let object = build::build(root, &tools)?;
     inspect::calls(&object)?;
