@@ -1,9 +1,10 @@
-//! A flow in the table: two cache lines that every packet touches, two more with what records and first packets need.
+//! A flow in the table: two cache lines that every packet touches, and apart from them its facts, two more, that records
+//! and first packets need.
 
 use crate::community_id::CommunityId;
 use crate::initiator;
 use crate::key::FlowKey;
-use crate::observation::Observation;
+use crate::observation::{NO_VLAN, Observation};
 use crate::record::{Counts, Initiator, TcpState};
 use crate::tally::Tally;
 use crate::tcp::{self, ACK, FIN, RST, SYN};
@@ -73,8 +74,12 @@ pub(crate) struct Entry {
     pub(crate) end_time: u64,
     /// When the next periodic record is due, on the watermark's scale.
     pub(crate) active_deadline: u64,
+}
 
-    // Lines 3 and 4.
+/// What only records and first packets need of a flow.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Facts {
     pub(crate) total: [Counts; 2],
     pub(crate) start_time: u64,
     /// The shard's creation ordinal: with key and start time it makes the flow id.
@@ -93,7 +98,7 @@ pub(crate) struct Entry {
     traffic_class: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Entry>() == 256);
+const _: () = assert!(size_of::<Option<Entry>>() == 128 && size_of::<Facts>() == 128);
 
 /// What became of an observation that met its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +113,7 @@ pub(crate) enum Counted {
 
 impl Entry {
     /// A flow without packets yet; [`Entry::count`] adds the first.
-    pub(crate) fn new(key: FlowKey, first: &Observation, ordinal: u64, active_timeout: u64) -> Self {
+    pub(crate) fn new(key: FlowKey, first: &Observation, active_timeout: u64) -> Self {
         let (side, how) = initiator::infer(&key, first);
         Self {
             key,
@@ -125,18 +130,6 @@ impl Entry {
             delta: [Counts::default(); 2],
             end_time: first.end,
             active_deadline: first.watermark.saturating_add(active_timeout),
-            total: [Counts::default(); 2],
-            start_time: first.start,
-            ordinal,
-            sequence: 0,
-            hash: first.hash,
-            packets_over_buffers: 0,
-            bytes_over_buffers: 0,
-            community_id: CommunityId([0; 20]),
-            macs: first.macs,
-            vlan: first.vlan,
-            inner_vlan: first.inner_vlan,
-            traffic_class: [0; 2],
         }
     }
 
@@ -155,14 +148,6 @@ impl Entry {
         self.is(SENT_FIRST, 1) as usize
     }
 
-    /// Computed on first use.
-    pub(crate) fn community_id(&mut self, seed: u16) -> CommunityId {
-        if self.community_id.0 == [0; 20] {
-            self.community_id = CommunityId::of(&self.key, seed);
-        }
-        self.community_id
-    }
-
     /// The observation point that the flow's first packet was seen at.
     pub(crate) const fn point(&self) -> u16 {
         self.points[self.first_side()]
@@ -179,8 +164,8 @@ impl Entry {
     }
 
     /// Traffic class of the first packet of a side that has had packets.
-    pub(crate) fn first_traffic_class(&self, side: usize) -> Option<u8> {
-        self.is(HAS_PACKETS, side).then_some(self.traffic_class[side])
+    pub(crate) fn first_traffic_class(&self, facts: &Facts, side: usize) -> Option<u8> {
+        self.is(HAS_PACKETS, side).then_some(facts.traffic_class[side])
     }
 
     /// Whether this packet opens another connection between the same ends.
@@ -191,10 +176,10 @@ impl Entry {
 
     /// Adds an observation of this flow.
     #[inline(always)]
-    pub(crate) fn count(&mut self, o: &Observation) -> Counted {
+    pub(crate) fn count(&mut self, o: &Observation, facts: &mut Facts) -> Counted {
         let side = usize::from(o.reversed);
         if !self.is(HAS_PACKETS, side) {
-            self.begin_side(side, o);
+            self.begin_side(side, o, facts);
         } else if self.points[side] != o.point {
             return Counted::Secondary;
         }
@@ -207,20 +192,16 @@ impl Entry {
         delta.bytes += o.bytes;
         delta.frame_bytes += o.frame_bytes;
         if o.packets != o.buffers || o.frame_bytes != o.buffer_bytes {
-            self.packets_over_buffers = self
-                .packets_over_buffers
-                .wrapping_add(u64::from(o.packets).wrapping_sub(u64::from(o.buffers)));
-            self.bytes_over_buffers =
-                self.bytes_over_buffers.wrapping_add(o.frame_bytes.wrapping_sub(o.buffer_bytes) as i64);
+            facts.segmented(o);
         }
-        if o.has_tcp_flags { self.count_flags(side, o.tcp_flags) } else { Counted::Yes }
+        if o.has_tcp_flags { self.count_flags(side, o.tcp_flags, facts) } else { Counted::Yes }
     }
 
     #[cold]
-    fn begin_side(&mut self, side: usize, o: &Observation) {
+    fn begin_side(&mut self, side: usize, o: &Observation, facts: &mut Facts) {
         self.sides |= HAS_PACKETS << side;
         self.points[side] = o.point;
-        self.traffic_class[side] = o.traffic_class;
+        facts.traffic_class[side] = o.traffic_class;
         if self.idle_class == IdleClass::TcpFin {
             // The other side has closed, this one has not.
             self.idle_class = IdleClass::Other;
@@ -228,18 +209,18 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn count_flags(&mut self, side: usize, flags: u8) -> Counted {
+    fn count_flags(&mut self, side: usize, flags: u8, facts: &Facts) -> Counted {
         self.sides |= FLAGS_KNOWN << side;
         self.tcp_state = tcp::next(self.tcp_state, self.tcp_flags[side], self.tcp_flags[1 - side], flags);
         self.tcp_flags[side] |= flags;
-        if flags & (SYN | FIN | RST) == 0 { Counted::Yes } else { self.turn(side, flags) }
+        if flags & (SYN | FIN | RST) == 0 { Counted::Yes } else { self.turn(side, flags, facts) }
     }
 
     /// Handshake and close: the initiator may become certain and the idle timeout shorter.
-    fn turn(&mut self, side: usize, flags: u8) -> Counted {
+    fn turn(&mut self, side: usize, flags: u8, facts: &Facts) -> Counted {
         // A group can't have opened a connection, whatever was sent in its name.
         let certain = matches!(self.initiator, Initiator::Syn | Initiator::SynAck | Initiator::Multicast);
-        if flags & (SYN | ACK) == SYN && !certain && self.sequence == 0 {
+        if flags & (SYN | ACK) == SYN && !certain && facts.sequence == 0 {
             self.initiator = Initiator::Syn;
             self.sides = self.sides & !(3 * INITIATED) | INITIATED << side;
         }
@@ -261,28 +242,76 @@ impl Entry {
     }
 
     /// What no record has carried yet, in the ledger's units.
-    pub(crate) fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self, facts: &Facts) -> Tally {
         let [a, b] = self.delta;
         let (packets, bytes) = (a.packets + b.packets, a.frame_bytes + b.frame_bytes);
         Tally {
             packets,
             bytes,
-            buffers: packets.wrapping_sub(self.packets_over_buffers),
-            buffer_bytes: bytes.wrapping_sub(self.bytes_over_buffers as u64),
+            buffers: packets.wrapping_sub(facts.packets_over_buffers),
+            buffer_bytes: bytes.wrapping_sub(facts.bytes_over_buffers as u64),
         }
     }
 
-    /// Moves what was reported from the deltas into the totals.
-    pub(crate) fn reported(&mut self) {
-        for (total, delta) in self.total.iter_mut().zip(&mut self.delta) {
+    pub(crate) const fn is_tcp(&self) -> bool {
+        self.key.protocol() == TCP
+    }
+}
+
+impl Facts {
+    /// Of no flow.
+    pub(crate) const EMPTY: Self = Self {
+        total: [Counts { packets: 0, bytes: 0, frame_bytes: 0 }; 2],
+        start_time: 0,
+        ordinal: 0,
+        sequence: 0,
+        hash: 0,
+        packets_over_buffers: 0,
+        bytes_over_buffers: 0,
+        community_id: CommunityId([0; 20]),
+        macs: [0; 12],
+        vlan: NO_VLAN,
+        inner_vlan: NO_VLAN,
+        traffic_class: [0; 2],
+    };
+
+    /// What a flow's first packet says.
+    pub(crate) fn new(first: &Observation, ordinal: u64) -> Self {
+        Self {
+            start_time: first.start,
+            ordinal,
+            hash: first.hash,
+            macs: first.macs,
+            vlan: first.vlan,
+            inner_vlan: first.inner_vlan,
+            ..Self::EMPTY
+        }
+    }
+
+    /// Computed on first use.
+    pub(crate) fn community_id(&mut self, key: &FlowKey, seed: u16) -> CommunityId {
+        if self.community_id.0 == [0; 20] {
+            self.community_id = CommunityId::of(key, seed);
+        }
+        self.community_id
+    }
+
+    /// Notes by how much packets and bytes differ from the buffers that carried them.
+    #[cold]
+    fn segmented(&mut self, o: &Observation) {
+        let packets = u64::from(o.packets).wrapping_sub(u64::from(o.buffers));
+        self.packets_over_buffers = self.packets_over_buffers.wrapping_add(packets);
+        let bytes = o.frame_bytes.wrapping_sub(o.buffer_bytes) as i64;
+        self.bytes_over_buffers = self.bytes_over_buffers.wrapping_add(bytes);
+    }
+
+    /// Moves what was reported from the entry's deltas into the totals.
+    pub(crate) fn reported(&mut self, entry: &mut Entry) {
+        for (total, delta) in self.total.iter_mut().zip(&mut entry.delta) {
             *total += std::mem::take(delta);
         }
         self.packets_over_buffers = 0;
         self.bytes_over_buffers = 0;
         self.sequence += 1;
-    }
-
-    pub(crate) const fn is_tcp(&self) -> bool {
-        self.key.protocol() == TCP
     }
 }

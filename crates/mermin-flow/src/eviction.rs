@@ -5,8 +5,8 @@
 //! that have ended are recognised by their ordinal and dropped at the top, and swept once they may be the majority,
 //! so the heap holds at most two items a place, whether the shard is full again or not.
 
-use crate::entry::Entry;
 use crate::index::Place;
+use crate::slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -18,38 +18,32 @@ pub(crate) struct Eviction {
     heap: Option<BinaryHeap<Item>>,
 }
 
-fn item(place: Place, entry: &Entry) -> Item {
-    Reverse((entry.last, entry.ordinal, place))
-}
-
 impl Eviction {
-    /// A flow will be at `place`, where none is yet.
-    pub(crate) fn created(&mut self, place: Place, entry: &Entry, entries: &[Option<Entry>]) {
+    /// A flow that was last seen at `last` is at `place` from now on.
+    pub(crate) fn created(&mut self, place: Place, last: u64, ordinal: u64, slab: &Slab) {
         let Some(heap) = &mut self.heap else { return };
-        if heap.len() >= entries.len() * 2 {
-            heap.retain(|Reverse((_, ordinal, place))| {
-                matches!(entries.get(*place as usize), Some(Some(entry)) if entry.ordinal == *ordinal)
-            });
+        if heap.len() >= slab.places() * 2 {
+            let lives = |place, ordinal| slab.get(place).is_some_and(|(_, facts)| facts.ordinal == ordinal);
+            heap.retain(|Reverse((_, ordinal, place))| lives(*place, *ordinal));
         }
-        heap.push(item(place, entry));
+        heap.push(Reverse((last, ordinal, place)));
     }
 
     /// The flow that was seen least recently; of those seen at the same moment the oldest.
-    pub(crate) fn least_recent(&mut self, entries: &[Option<Entry>]) -> Option<Place> {
+    pub(crate) fn least_recent(&mut self, slab: &Slab) -> Option<Place> {
         let heap = self.heap.get_or_insert_with(|| {
-            let mut heap = BinaryHeap::with_capacity(entries.len() * 2);
-            let flows = entries.iter().enumerate();
-            heap.extend(
-                flows.filter_map(|(place, entry)| entry.as_ref().map(|entry| item(place as Place, entry))),
-            );
+            let mut heap = BinaryHeap::with_capacity(slab.places() * 2);
+            heap.extend(slab.iter().map(|(place, entry, facts)| Reverse((entry.last, facts.ordinal, place))));
             heap
         });
         loop {
             let mut top = heap.peek_mut()?;
             let Reverse((last, ordinal, place)) = *top;
-            match entries.get(place as usize).and_then(Option::as_ref) {
-                Some(entry) if entry.ordinal == ordinal && entry.last == last => return Some(place),
-                Some(entry) if entry.ordinal == ordinal => *top = item(place, entry),
+            match slab.get(place) {
+                Some((entry, facts)) if facts.ordinal == ordinal && entry.last == last => return Some(place),
+                Some((entry, facts)) if facts.ordinal == ordinal => {
+                    *top = Reverse((entry.last, ordinal, place));
+                }
                 _ => drop(PeekMut::pop(top)),
             }
         }

@@ -21,6 +21,7 @@ mod record;
 mod report;
 mod shard;
 mod sightings;
+mod slab;
 mod stage;
 mod tally;
 mod tcp;

@@ -1,6 +1,6 @@
 //! From a flow in the table to a flow record: sides become source and destination, deltas and totals are closed.
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Facts};
 use crate::key::KeyForm;
 use crate::observation::NO_VLAN;
 use crate::record::{
@@ -21,10 +21,10 @@ impl Identification {
         Self { agent: if agent_id.is_empty() { 0 } else { xxh3_64(agent_id.as_bytes()) }, seed }
     }
 
-    fn flow_id(&self, entry: &Entry, shard: u8) -> FlowId {
+    fn flow_id(&self, entry: &Entry, facts: &Facts, shard: u8) -> FlowId {
         let mut input = [0; 72];
         let [a, b, c, d, e] = entry.key.words();
-        let words = [self.agent, a, b, c, d, e, entry.start_time, entry.ordinal, u64::from(shard)];
+        let words = [self.agent, a, b, c, d, e, facts.start_time, facts.ordinal, u64::from(shard)];
         for (bytes, word) in input.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
@@ -35,32 +35,33 @@ impl Identification {
 /// Takes a record out of the entry: its deltas become part of the totals.
 pub(crate) fn record(
     entry: &mut Entry,
+    facts: &mut Facts,
     shard: u8,
     event: FlowEvent,
     end_reason: Option<FlowEndReason>,
     identification: &Identification,
 ) -> FlowRecord {
-    let id = identification.flow_id(entry, shard);
-    let community_id = entry.community_id(identification.seed);
-    let (sequence, deltas) = (entry.sequence, entry.delta);
+    let id = identification.flow_id(entry, facts, shard);
+    let community_id = facts.community_id(&entry.key, identification.seed);
+    let (sequence, deltas) = (facts.sequence, entry.delta);
     let tally = if event == FlowEvent::Start {
         // Announces the flow and carries nothing: the packet that created it belongs to the next record.
-        entry.sequence += 1;
+        facts.sequence += 1;
         Tally::ZERO
     } else {
-        let tally = entry.tally();
-        entry.reported();
+        let tally = entry.tally(facts);
+        facts.reported(entry);
         tally
     };
     let direction = |side: usize| Direction {
         delta: if event == FlowEvent::Start { Counts::default() } else { deltas[side] },
-        total: entry.total[side],
+        total: facts.total[side],
         tcp_flags: entry.known_flags(side),
         ttl: entry.ttl(side),
-        traffic_class: entry.first_traffic_class(side),
+        traffic_class: entry.first_traffic_class(facts, side),
     };
     let source = entry.initiator_side();
-    let [first, second] = ends(entry);
+    let [first, second] = ends(entry, facts);
     let (source_end, destination_end) = if source == 0 { (first, second) } else { (second, first) };
     FlowRecord {
         id,
@@ -68,7 +69,7 @@ pub(crate) fn record(
         community_id,
         event,
         end_reason,
-        start_time: entry.start_time,
+        start_time: facts.start_time,
         end_time: entry.end_time,
         protocol: entry.key.protocol(),
         source: source_end,
@@ -79,8 +80,8 @@ pub(crate) fn record(
         forward: direction(source),
         reverse: direction(1 - source),
         tcp_state: if entry.is_tcp() { entry.tcp_state } else { TcpState::Unknown },
-        vlan: vlan(entry.vlan),
-        inner_vlan: vlan(entry.inner_vlan),
+        vlan: vlan(facts.vlan),
+        inner_vlan: vlan(facts.inner_vlan),
         point: entry.point(),
         shard,
         tally,
@@ -92,12 +93,12 @@ const fn vlan(id: u16) -> Option<u16> {
 }
 
 /// The two ends in the key's order.
-fn ends(entry: &Entry) -> [End; 2] {
+fn ends(entry: &Entry, facts: &Facts) -> [End; 2] {
     let addresses = entry.key.addresses();
     let ports = (entry.key.form() == KeyForm::Ports).then(|| entry.key.ports());
-    let (destination_mac, source_mac) = entry.macs.split_at(6);
+    let (destination_mac, source_mac) = facts.macs.split_at(6);
     let by_sender = [source_mac, destination_mac];
-    let has_macs = entry.macs != [0; 12];
+    let has_macs = facts.macs != [0; 12];
     std::array::from_fn(|side| {
         let sent_first = entry.first_side() == side;
         let mac = by_sender[usize::from(!sent_first)];

@@ -5,19 +5,16 @@
 //! deadlines up to now are handled in order of time, the periodic report before the end when both fall together.
 
 use crate::config::FlowConfig;
-use crate::entry::{Counted, Entry, IdleClass};
+use crate::entry::{Counted, Entry, Facts, IdleClass};
 use crate::eviction::Eviction;
 use crate::index::{Index, Place};
 use crate::key::FlowKey;
 use crate::observation::Observation;
-use crate::prefetch::prefetch;
 use crate::record::{FlowEndReason, FlowEvent, FlowRecord};
 use crate::report::{self, Identification};
+use crate::slab::Slab;
 use crate::tally::Tally;
 use crate::wheel::Wheel;
-
-/// Entries that a shard reserves address space for: 16 MiB.
-const RESERVED: usize = 1 << 16;
 
 /// Takes flow records as flows start, go on and end.
 pub trait RecordSink {
@@ -101,8 +98,7 @@ impl std::ops::AddAssign for MeterBook {
 pub(crate) struct Shard {
     number: u8,
     index: Index,
-    entries: Vec<Option<Entry>>,
-    free: Vec<Place>,
+    slab: Slab,
     wheel: Wheel,
     eviction: Eviction,
     ordinal: u64,
@@ -115,8 +111,7 @@ impl Shard {
         Self {
             number,
             index: Index::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
+            slab: Slab::default(),
             wheel: Wheel::new(),
             eviction: Eviction::default(),
             ordinal: 0,
@@ -133,12 +128,8 @@ impl Shard {
     /// Loads the two lines of the flow that every packet touches.
     #[inline(always)]
     pub(crate) fn prefetch_entry(&self, hash: u32) {
-        // Not a look into the entry: whether the place holds a flow would itself be the miss that this is to hide.
-        if let Some(place) = self.index.likely(hash)
-            && let Some(entry) = self.entries.get(place as usize)
-        {
-            prefetch(entry, 0);
-            prefetch(entry, 1);
+        if let Some(place) = self.index.likely(hash) {
+            self.slab.prefetch(place);
         }
     }
 
@@ -149,11 +140,9 @@ impl Shard {
             self.advance(o.watermark, settings, sink);
         }
         let key = FlowKey::of(o);
-        let entries = &self.entries;
-        let found = self.index.find(
-            o.hash,
-            |place| matches!(entries.get(place as usize), Some(Some(entry)) if entry.key.same(&key)),
-        );
+        let slab = &self.slab;
+        let found =
+            self.index.find(o.hash, |place| slab.entry(place).is_some_and(|entry| entry.key.same(&key)));
         match found {
             Some(place) => self.add(place, key, o, settings, sink),
             None => self.create(key, o, settings, sink),
@@ -169,11 +158,11 @@ impl Shard {
         settings: &Settings,
         sink: &mut impl RecordSink,
     ) {
-        let Some(Some(entry)) = self.entries.get_mut(place as usize) else { return };
+        let Some((entry, facts)) = self.slab.get_mut(place) else { return };
         if o.watermark >= settings.deadline(entry) || entry.is_reopened_by(o) {
             return self.add_after_deadline(place, key, o, settings, sink);
         }
-        match entry.count(o) {
+        match entry.count(o, facts) {
             Counted::Yes => self.book.metered += o.tally(),
             Counted::Sooner => {
                 self.book.metered += o.tally();
@@ -196,7 +185,7 @@ impl Shard {
         if !self.settle(place, o.watermark, settings, sink) {
             return self.create(key, o, settings, sink);
         }
-        let Some(Some(entry)) = self.entries.get(place as usize) else { return };
+        let Some(entry) = self.slab.entry(place) else { return };
         if entry.is_reopened_by(o) {
             self.end(place, FlowEndReason::EndOfFlowDetected, settings, sink);
             return self.create(key, o, settings, sink);
@@ -214,7 +203,7 @@ impl Shard {
     /// Handles a flow's deadlines up to `now` and puts it where the next one is.
     fn look_at(&mut self, place: Place, now: u64, settings: &Settings, sink: &mut impl RecordSink) {
         if self.settle(place, now, settings, sink)
-            && let Some(Some(entry)) = self.entries.get(place as usize)
+            && let Some(entry) = self.slab.entry(place)
         {
             self.wheel.schedule(place, settings.deadline(entry));
         }
@@ -222,7 +211,7 @@ impl Shard {
 
     /// Handles a flow's deadlines up to `now` in order of time; whether the flow lives on.
     fn settle(&mut self, place: Place, now: u64, settings: &Settings, sink: &mut impl RecordSink) -> bool {
-        let Some(Some(entry)) = self.entries.get_mut(place as usize) else { return false };
+        let Some((entry, _)) = self.slab.get_mut(place) else { return false };
         let idle = settings.idle_deadline(entry);
         if entry.active_deadline <= idle.min(now) {
             // Every packet so far came before this deadline; later intervals up to `now` have none, and give no record.
@@ -238,7 +227,7 @@ impl Shard {
         if idle > now {
             return true;
         }
-        let closed = matches!(&self.entries[place as usize], Some(entry) if entry.is_closed());
+        let closed = self.slab.entry(place).is_some_and(Entry::is_closed);
         let reason = if closed { FlowEndReason::EndOfFlowDetected } else { FlowEndReason::IdleTimeout };
         self.end(place, reason, settings, sink);
         false
@@ -247,17 +236,17 @@ impl Shard {
     #[cold]
     fn create(&mut self, key: FlowKey, o: &Observation, settings: &Settings, sink: &mut impl RecordSink) {
         let place = self.room(o.watermark, settings, sink);
-        let mut entry = Entry::new(key, o, self.ordinal, settings.active);
+        let (mut entry, mut facts) = (Entry::new(key, o, settings.active), Facts::new(o, self.ordinal));
         self.ordinal += 1;
         self.book.created += 1;
-        sink.created(|| entry.community_id(settings.identification.seed));
-        let counted = entry.count(o);
+        sink.created(|| facts.community_id(&key, settings.identification.seed));
+        let counted = entry.count(o, &mut facts);
         debug_assert_ne!(counted, Counted::Secondary, "the first packet's observation point is the flow's");
         self.book.metered += o.tally();
         self.index.insert(o.hash, place);
         self.wheel.schedule(place, settings.deadline(&entry));
-        self.eviction.created(place, &entry, &self.entries);
-        self.entries[place as usize] = Some(entry);
+        self.eviction.created(place, entry.last, facts.ordinal, &self.slab);
+        self.slab.fill(place, entry, facts);
         if settings.start_records {
             self.report(place, FlowEvent::Start, None, settings, sink);
         }
@@ -265,46 +254,37 @@ impl Shard {
 
     /// A free place; at the bound the least recently seen flow makes room.
     fn room(&mut self, now: u64, settings: &Settings, sink: &mut impl RecordSink) -> Place {
-        if self.free.is_empty() && self.entries.len() < settings.capacity {
-            if self.entries.len() == self.entries.capacity() {
-                // Address space for all entries at once, as long as that is no great claim: memory is taken when they
-                // are written, and growing would copy them.
-                let more = self.entries.len().max(RESERVED).min(settings.capacity - self.entries.len());
-                self.entries.reserve_exact(more);
+        loop {
+            if let Some(place) = self.slab.vacant(settings.capacity) {
+                return place;
             }
-            self.entries.push(None);
-            return (self.entries.len() - 1) as Place;
+            let oldest =
+                self.eviction.least_recent(&self.slab).expect("a full shard has a least recently seen flow");
+            self.make_room(oldest, now, settings, sink);
         }
-        if self.free.is_empty()
-            && let Some(place) = self.eviction.least_recent(&self.entries)
-        {
-            self.make_room(place, now, settings, sink);
-        }
-        self.free.pop().expect("a full shard has a least recently seen flow, and ending it frees its place")
     }
 
     /// Ends the flows whose time is over, swept or not; if there are none, the least recently seen one.
     fn make_room(&mut self, oldest: Place, now: u64, settings: &Settings, sink: &mut impl RecordSink) {
         // Under a flood of new flows even the least recent one is young, so nothing is due and nothing is walked.
         let due = |entry: &Entry| entry.last.saturating_add(settings.shortest_idle) <= now;
-        if matches!(&self.entries[oldest as usize], Some(entry) if due(entry)) {
+        if self.slab.entry(oldest).is_some_and(due) {
             let mut next = self.wheel.first_of_second();
             while let Some(place) = next {
                 next = self.wheel.behind(place);
                 self.look_at(place, now, settings, sink);
             }
         }
-        if self.free.is_empty() && self.settle(oldest, now, settings, sink) {
+        if self.slab.held() == settings.capacity && self.settle(oldest, now, settings, sink) {
             self.end(oldest, FlowEndReason::LackOfResources, settings, sink);
         }
     }
 
     fn end(&mut self, place: Place, reason: FlowEndReason, settings: &Settings, sink: &mut impl RecordSink) {
         self.report(place, FlowEvent::End, Some(reason), settings, sink);
-        if let Some(entry) = self.entries[place as usize].take() {
-            self.index.remove(entry.hash, place);
+        if let Some(hash) = self.slab.vacate(place) {
+            self.index.remove(hash, place);
             self.wheel.cancel(place);
-            self.free.push(place);
             self.book.released += 1;
         }
     }
@@ -317,8 +297,8 @@ impl Shard {
         settings: &Settings,
         sink: &mut impl RecordSink,
     ) {
-        let Some(Some(entry)) = self.entries.get_mut(place as usize) else { return };
-        let record = report::record(entry, self.number, event, reason, &settings.identification);
+        let Some((entry, facts)) = self.slab.get_mut(place) else { return };
+        let record = report::record(entry, facts, self.number, event, reason, &settings.identification);
         self.book.reported += record.tally;
         sink.record(record);
     }
@@ -326,8 +306,8 @@ impl Shard {
     /// Handles what is due at `now`, then ends every flow.
     pub(crate) fn finish(&mut self, now: u64, settings: &Settings, sink: &mut impl RecordSink) {
         self.advance(now, settings, sink);
-        for place in 0..self.entries.len() as Place {
-            if self.entries[place as usize].is_some() && self.settle(place, now, settings, sink) {
+        for place in 0..self.slab.places() as Place {
+            if self.slab.entry(place).is_some() && self.settle(place, now, settings, sink) {
                 self.end(place, FlowEndReason::ForcedEnd, settings, sink);
             }
         }
@@ -335,12 +315,12 @@ impl Shard {
 
     /// What is in the table and in no record, by looking at every flow.
     pub(crate) fn resident(&self) -> Tally {
-        self.entries.iter().flatten().map(Entry::tally).sum()
+        self.slab.iter().map(|(_, entry, facts)| entry.tally(facts)).sum()
     }
 
     /// Flows in the table.
-    pub(crate) fn active(&self) -> usize {
-        self.entries.len() - self.free.len()
+    pub(crate) const fn active(&self) -> usize {
+        self.slab.held()
     }
 }
 

@@ -1,0 +1,91 @@
+//! Where a shard's flows lie: what every packet touches apart from what only records and first packets need.
+//!
+//! Two arrays of 128 bytes a flow. Packets that go to many flows pay for each page that they touch: half the bytes are
+//! half the pages.
+
+use crate::entry::{Entry, Facts};
+use crate::index::Place;
+use crate::prefetch::prefetch;
+
+/// Flows that a shard reserves address space for: 16 MiB. Memory is taken as they are written; growing would copy.
+const RESERVED: usize = 1 << 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Slab {
+    entries: Vec<Option<Entry>>,
+    facts: Vec<Facts>,
+    free: Vec<Place>,
+}
+
+impl Slab {
+    /// Loads the two lines of the flow that every packet touches.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, place: Place) {
+        // Not a look into the entry: whether the place holds a flow would itself be the miss that this is to hide.
+        if let Some(entry) = self.entries.get(place as usize) {
+            prefetch(entry, 0);
+            prefetch(entry, 1);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry(&self, place: Place) -> Option<&Entry> {
+        self.entries.get(place as usize)?.as_ref()
+    }
+
+    pub(crate) fn get(&self, place: Place) -> Option<(&Entry, &Facts)> {
+        Some((self.entry(place)?, self.facts.get(place as usize)?))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, place: Place) -> Option<(&mut Entry, &mut Facts)> {
+        Some((self.entries.get_mut(place as usize)?.as_mut()?, self.facts.get_mut(place as usize)?))
+    }
+
+    /// A place without a flow, unless `capacity` are held.
+    pub(crate) fn vacant(&mut self, capacity: usize) -> Option<Place> {
+        if let Some(place) = self.free.pop() {
+            return Some(place);
+        }
+        let held = self.entries.len();
+        if held == capacity {
+            return None;
+        }
+        if held == self.entries.capacity() {
+            let more = held.max(RESERVED).min(capacity - held);
+            self.entries.reserve_exact(more);
+            self.facts.reserve_exact(more);
+        }
+        self.entries.push(None);
+        self.facts.push(Facts::EMPTY);
+        Some(held as Place)
+    }
+
+    /// Fills a place that [`Slab::vacant`] gave.
+    pub(crate) fn fill(&mut self, place: Place, entry: Entry, facts: Facts) {
+        self.entries[place as usize] = Some(entry);
+        self.facts[place as usize] = facts;
+    }
+
+    /// Makes the place vacant; the index hash of the flow that was there.
+    pub(crate) fn vacate(&mut self, place: Place) -> Option<u32> {
+        self.entries.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        self.facts.get(place as usize).map(|facts| facts.hash)
+    }
+
+    /// Places that have ever held a flow.
+    pub(crate) const fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Flows held.
+    pub(crate) const fn held(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Entry, &Facts)> {
+        let flows = self.entries.iter().zip(&self.facts).enumerate();
+        flows.filter_map(|(place, (entry, facts))| Some((place as Place, entry.as_ref()?, facts)))
+    }
+}
