@@ -304,8 +304,9 @@ mod tests {
     /// Linear hashes have patterns in their inputs that they don't spread.
     #[test]
     fn shards_and_index_spread_whatever_part_of_the_key_varies() {
+        type Family = (&'static str, fn(u32) -> Observation);
         const KEYS: u32 = 16_384;
-        let families: [(&str, fn(u32) -> Observation); 7] = [
+        let families: [Family; 7] = [
             ("a port", |n| udp(&format!("10.0.0.9:{}", n + 1_024), "10.0.0.1:53")),
             ("both ports", |n| {
                 udp(&format!("10.0.0.9:{}", 1_024 + n / 128), &format!("10.0.0.1:{}", n % 128))
