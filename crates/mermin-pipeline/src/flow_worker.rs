@@ -41,7 +41,15 @@ impl Outlet {
         if self.open[lane].is_empty() {
             return;
         }
-        let records = std::mem::replace(&mut self.open[lane], Vec::with_capacity(self.batch));
+        let open = &mut self.open[lane];
+        let records = if open.len() * 2 > self.batch {
+            std::mem::replace(open, Vec::with_capacity(self.batch))
+        } else {
+            // Queues count records: a few must not bring the memory of a whole batch along.
+            let mut few = Vec::with_capacity(open.len());
+            few.append(open);
+            few
+        };
         match &self.downstream {
             // Refused only when the enrichment worker has died; the end of the run says so.
             Downstream::Enrichment(queues) => drop(queues[lane].push(records)),
@@ -162,5 +170,50 @@ impl FlowWorker {
             parts.active += active;
         });
         self.outlet.mark(marker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record_queue::{Consumer, Item};
+    use mermin_flow::{FlowConfig, HashSecret, Observation, PortForm};
+    use std::time::Duration;
+
+    /// Puts a record of each of `flows` flows through an outlet with batches of 256, and takes the batches.
+    fn batches(flows: u16) -> Vec<Vec<FlowRecord>> {
+        let queue = RecordQueue::new(10_000);
+        let downstream = Downstream::Enrichment(vec![Arc::clone(&queue)]);
+        let mut outlet = Outlet::new(0, downstream, 256, Arc::new(CreatedLog::new()));
+        let mut meter = Meter::new(&FlowConfig::default(), "", |_| true);
+        for port in 0..flows {
+            let mut o = Observation {
+                ports: [port.to_be(), 53_u16.to_be()],
+                port_form: PortForm::Ports,
+                packets: 1,
+                ..Observation::EMPTY
+            };
+            o.orient(&HashSecret::new(1));
+            meter.observe(&[o], &mut outlet);
+        }
+        meter.finish(0, &mut outlet);
+        outlet.flush();
+        drop(outlet);
+        let (consumer, mut batches) = (Consumer(queue), Vec::new());
+        while let Some(Item::Records(batch)) = consumer.next(Duration::ZERO) {
+            batches.push(batch);
+        }
+        batches
+    }
+
+    #[test]
+    fn a_small_batch_takes_little_memory() {
+        for flows in [1, 3, 128, 129, 255, 256, 300] {
+            let batches = batches(flows);
+            assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), usize::from(flows));
+            for batch in batches {
+                assert!(batch.capacity() <= 2 * batch.len(), "{} in {}", batch.len(), batch.capacity());
+            }
+        }
     }
 }

@@ -181,6 +181,49 @@ mod tests {
     }
 
     #[test]
+    fn every_term_counts_once() {
+        let term =
+            |n: u64| Tally { packets: n, bytes: n * 100, buffers: n * 10_000, buffer_bytes: n * 1_000_000 };
+        let ledger = Ledger {
+            in_flight: BTreeMap::from([("ring", term(1)), ("packet_channel", term(2))]),
+            metered: term(4),
+            secondary: term(8),
+            unmetered: BTreeMap::from([("arp", term(16))]),
+            filtered: BTreeMap::from([("rule", term(32))]),
+            sampled_out: term(64),
+            lost: BTreeMap::from([("socket_drop", term(128))]),
+            ..Ledger::default()
+        };
+        assert_eq!(ledger.sightings(), term(255));
+        assert_eq!(ledger.processed(), 4 + 8 + 16 + 32 + 64);
+        assert!(!ledger.is_settled());
+    }
+
+    #[test]
+    fn settled_means_that_nothing_is_in_flight_and_nothing_resident() {
+        let rest = Ledger::of(&parts());
+        let mut flying = rest.clone();
+        flying.in_flight.insert("ring", Tally::frame(1));
+        let mut resident = rest.clone();
+        resident.resident.insert("flow_table", Tally::frame(1));
+        assert_eq!([&rest, &flying, &resident].map(Ledger::is_settled), [true, false, false]);
+    }
+
+    #[test]
+    fn what_the_source_and_the_reader_have_lost_is_added_up_by_reason() {
+        let mut parts = parts();
+        parts.reader.sightings.lost.insert(Loss::RingFull, Tally::frame(60));
+        parts.reader.sightings.lost.insert(Loss::PacketChannelFull, Tally::frame(70));
+        parts.reader.lost = Tally::frame(80);
+        let lost = Ledger::of(&parts).lost;
+        let expected = BTreeMap::from([
+            ("packet_channel_full", Tally::frame(70) + Tally::frame(80)),
+            ("ring_full", Tally::frame(60)),
+        ]);
+        assert_eq!(lost, expected);
+    }
+
+    #[test]
     fn a_packet_that_vanished_shows() {
         let mut vanished_in_worker = parts();
         vanished_in_worker.meter.metered = vanished_in_worker.meter.metered - Tally::frame(100);

@@ -99,7 +99,10 @@ impl<S: Source + 'static> Running<S> {
                 panicked.push(name);
             }
         }
-        drop(self.statistics);
+        // It may be in the middle of a line and is not waited for.
+        if self.statistics.is_finished() && self.statistics.join().is_err() {
+            panicked.push("statistics".to_owned());
+        }
         let (source, part) = match reader {
             Some(end) => (Some(end.source), Some(end.part)),
             None => (None, None),
