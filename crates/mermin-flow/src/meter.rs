@@ -96,3 +96,63 @@ impl Meter {
         self.shards.iter().flatten().map(|shard| shard.active()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::HashSecret;
+    use crate::record::{FlowEndReason, FlowEvent, FlowRecord};
+    use crate::testing::{SECOND, T0, udp};
+
+    #[derive(Default)]
+    struct Records(Vec<FlowRecord>);
+
+    impl RecordSink for Records {
+        fn record(&mut self, record: FlowRecord) {
+            self.0.push(record);
+        }
+    }
+
+    fn packet(port: u16, seconds: u64) -> Observation {
+        let mut o = udp(&format!("10.0.0.2:{port}"), "10.0.0.1:53");
+        (o.start, o.end, o.watermark) = (T0, T0, T0 + seconds * SECOND);
+        o.orient(&HashSecret::new(1));
+        o
+    }
+
+    /// The last flow of a quiet link ends, whichever shard it lives on.
+    #[test]
+    fn time_alone_ends_flows_in_every_shard() {
+        let mut meter = Meter::new(&FlowConfig::default(), "", |_| true);
+        let mut records = Records::default();
+        let batch: Vec<_> = (0..1_000).map(|port| packet(port, 0)).collect();
+        meter.observe(&batch, &mut records);
+        assert_eq!((meter.active(), meter.resident().packets), (1_000, 1_000));
+        meter.advance(T0 + 29 * SECOND, &mut records);
+        assert_eq!((meter.active(), records.0.len()), (1_000, 0));
+        meter.advance(T0 + 31 * SECOND, &mut records);
+        assert_eq!((meter.active(), meter.resident()), (0, Tally::ZERO));
+        assert!(records.0.iter().all(|record| record.end_reason == Some(FlowEndReason::IdleTimeout)));
+        assert_eq!((records.0.len(), meter.book().reported.packets), (1_000, 1_000));
+    }
+
+    #[test]
+    fn postponed_updates_come_with_the_next_interval() {
+        let mut meter = Meter::new(&FlowConfig::default(), "", |_| true);
+        let mut records = Records::default();
+        let mut updates = |postpone: bool, seconds: std::ops::Range<u64>| {
+            meter.postpone_updates(postpone);
+            for at in seconds.step_by(20) {
+                meter.observe(&[packet(9, at)], &mut records);
+            }
+            let packets = |r: FlowRecord| {
+                assert_eq!(r.event, FlowEvent::Update);
+                r.forward.delta.packets
+            };
+            records.0.drain(..).map(packets).collect::<Vec<_>>()
+        };
+        assert_eq!(updates(false, 0..80), [3]);
+        assert_eq!(updates(true, 80..200), [0; 0]);
+        assert_eq!(updates(false, 200..260), [9]);
+    }
+}

@@ -68,3 +68,36 @@ impl ObservationPoints {
         inner.points.get(usize::from(number)).map(Arc::clone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_points_share_a_number_and_numbers_stay() {
+        let points = ObservationPoints::default();
+        let point = |interface: &str, hook| ObservationPoint {
+            interface: Some(interface.into()),
+            index: Some(3),
+            hook: Some(hook),
+        };
+        let all = [
+            point("eth0", Hook::Ingress),
+            point("eth0", Hook::Egress),
+            point("eth1", Hook::Ingress),
+            ObservationPoint::default(),
+        ];
+        for _ in 0..2 {
+            assert_eq!(all.clone().map(|point| points.number(point)), [0, 1, 2, 3]);
+        }
+        for (number, point) in all.iter().enumerate() {
+            assert_eq!(points.get(number as u16).as_deref(), Some(point));
+        }
+        assert_eq!(points.get(4), None);
+    }
+
+    #[test]
+    fn hooks_are_named_as_the_kernel_names_them() {
+        assert_eq!([Hook::Ingress, Hook::Egress].map(Hook::name), ["ingress", "egress"]);
+    }
+}

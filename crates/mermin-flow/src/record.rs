@@ -235,3 +235,50 @@ pub struct FlowRecord {
     /// What the record takes out of the metering book: packets and frame bytes of both deltas, with their buffers.
     pub tally: Tally,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and scripts are written against these.
+    #[test]
+    fn names_are_those_of_the_standards() {
+        let events = [FlowEvent::Start, FlowEvent::Update, FlowEvent::End];
+        assert_eq!(events.map(FlowEvent::name), ["start", "update", "end"]);
+        let reasons = [
+            (FlowEndReason::IdleTimeout, 1, "idle timeout"),
+            (FlowEndReason::ActiveTimeout, 2, "active timeout"),
+            (FlowEndReason::EndOfFlowDetected, 3, "end of flow detected"),
+            (FlowEndReason::ForcedEnd, 4, "forced end"),
+            (FlowEndReason::LackOfResources, 5, "lack of resources"),
+        ];
+        for (reason, number, name) in reasons {
+            assert_eq!((reason as u8, reason.name()), (number, name));
+        }
+        let initiators = [
+            (Initiator::Syn, "syn"),
+            (Initiator::SynAck, "syn_ack"),
+            (Initiator::ServicePort, "service port"),
+            (Initiator::Multicast, "multicast"),
+            (Initiator::IcmpRequest, "icmp request"),
+            (Initiator::FirstSeen, "first seen"),
+        ];
+        for (initiator, name) in initiators {
+            assert_eq!(initiator.name(), name);
+        }
+        let states = [
+            (TcpState::Unknown, None),
+            (TcpState::SynSent, Some("syn_sent")),
+            (TcpState::SynReceived, Some("syn_received")),
+            (TcpState::Established, Some("established")),
+            (TcpState::FinWait1, Some("fin_wait_1")),
+            (TcpState::FinWait2, Some("fin_wait_2")),
+            (TcpState::Closing, Some("closing")),
+            (TcpState::TimeWait, Some("time_wait")),
+            (TcpState::Closed, Some("closed")),
+        ];
+        for (state, name) in states {
+            assert_eq!(state.name(), name);
+        }
+    }
+}

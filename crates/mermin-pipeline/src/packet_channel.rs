@@ -372,6 +372,7 @@ mod tests {
         lanes.push(&observation(0));
         lanes.push(&observation(1));
         assert_eq!(lanes.lost.packets, 1, "the second found no room");
+        assert_eq!((lanes.credits.used(), lanes.credits.high_water.load(Ordering::Relaxed)), (1, 1));
         assert_eq!(batches(&intakes[0]), [1]);
         lanes.push(&observation(1));
         assert_eq!(batches(&intakes[1]), [1]);
