@@ -257,6 +257,26 @@ mod tests {
     }
 
     #[test]
+    fn the_lesser_address_comes_first_whatever_the_ports() {
+        for [low, high] in [[40_000, 80], [80, 40_000], [123, 123]] {
+            let (low_end, high_end) = (format!("10.0.0.1:{low}"), format!("10.0.0.2:{high}"));
+            let (there, back) = (oriented(udp(&low_end, &high_end)), oriented(udp(&high_end, &low_end)));
+            assert!(!there.reversed && back.reversed);
+            assert_eq!((FlowKey::of(&there), there.hash), (FlowKey::of(&back), back.hash));
+            assert_eq!(FlowKey::of(&there).ports(), [low, high]);
+        }
+    }
+
+    #[test]
+    fn a_host_that_asks_itself_has_the_lesser_type_first() {
+        let (request, reply) =
+            (oriented(icmp("10.0.0.1", "10.0.0.1", 8, 0)), oriented(icmp("10.0.0.1", "10.0.0.1", 0, 0)));
+        assert!(request.reversed && !reply.reversed);
+        assert_eq!(FlowKey::of(&request), FlowKey::of(&reply));
+        assert_eq!(FlowKey::of(&request).ports(), [0, 8]);
+    }
+
+    #[test]
     fn echo_and_reply_have_one_key_whatever_the_code() {
         let request = oriented(icmp("10.0.0.9", "10.0.0.1", 8, 0));
         let reply = oriented(icmp("10.0.0.1", "10.0.0.9", 0, 3));

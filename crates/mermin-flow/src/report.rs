@@ -110,3 +110,35 @@ fn ends(entry: &Entry, facts: &Facts) -> [End; 2] {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{FlowKey, HashSecret};
+    use crate::testing::udp;
+
+    /// An id of a flow between `from` and a server, in its other parts as told.
+    fn id(from: &str, agent: &str, start: u64, ordinal: u64, shard: u8) -> FlowId {
+        let mut o = udp(from, "10.0.0.1:53");
+        o.start = start;
+        o.orient(&HashSecret::new(1));
+        let entry = Entry::new(FlowKey::of(&o), &o, 1);
+        Identification::new(agent, 0).flow_id(&entry, &Facts::new(&o, ordinal), shard)
+    }
+
+    #[test]
+    fn a_flow_id_depends_on_agent_key_start_ordinal_and_shard_and_on_nothing_else() {
+        let same = id("10.0.0.9:9", "", 7, 3, 5);
+        assert_eq!(same, id("10.0.0.9:9", "", 7, 3, 5));
+        for other in [
+            id("10.0.0.9:8", "", 7, 3, 5),
+            id("10.0.0.8:9", "", 7, 3, 5),
+            id("10.0.0.9:9", "host", 7, 3, 5),
+            id("10.0.0.9:9", "", 8, 3, 5),
+            id("10.0.0.9:9", "", 7, 4, 5),
+            id("10.0.0.9:9", "", 7, 3, 6),
+        ] {
+            assert_ne!(other, same);
+        }
+    }
+}

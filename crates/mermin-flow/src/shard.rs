@@ -484,6 +484,11 @@ mod tests {
             assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 1, 1)]);
             assert_eq!(table.shard.active(), 1);
         }
+        let mut table = Table::new(|_| ());
+        table.packet(0, up(FIN | ACK));
+        table.packet(0, down(FIN | ACK));
+        table.packet(1, down(SYN));
+        assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 1, 1)]);
     }
 
     #[test]

@@ -59,3 +59,22 @@ impl Sightings {
         self.unmetered[reason as usize] += tally;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_have_the_ledgers_names() {
+        assert_eq!(Loss::ALL.map(Loss::name), ["ring_full", "socket_drop", "packet_channel_full"]);
+    }
+
+    #[test]
+    fn a_rejected_packet_stands_under_its_reason() {
+        let mut sightings = Sightings::default();
+        sightings.reject(Unmetered::Arp, Tally::frame(60));
+        sightings.reject(Unmetered::Arp, Tally::frame(42));
+        assert_eq!(sightings.unmetered[Unmetered::Arp as usize], Tally::frame(60) + Tally::frame(42));
+        assert_eq!(sightings.unmetered.into_iter().sum::<Tally>().packets, 2);
+    }
+}

@@ -77,3 +77,20 @@ impl std::iter::Sum for Tally {
         iter.fold(Self::ZERO, Add::add)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Tally = Tally { packets: 1, bytes: 20, buffers: 300, buffer_bytes: 4_000 };
+    const B: Tally = Tally { packets: 5, bytes: 10, buffers: 500, buffer_bytes: 1_000 };
+
+    #[test]
+    fn counts_are_added_and_compared_one_by_one() {
+        assert_eq!(A + B, Tally { packets: 6, bytes: 30, buffers: 800, buffer_bytes: 5_000 });
+        assert_eq!((A + B) - B, A);
+        assert_eq!([A, B, A].into_iter().sum::<Tally>(), A + B + A);
+        assert_eq!(A.at_least(B), Tally { packets: 5, bytes: 20, buffers: 500, buffer_bytes: 4_000 });
+        assert_eq!(Tally::frame(60), Tally { packets: 1, bytes: 60, buffers: 1, buffer_bytes: 60 });
+    }
+}

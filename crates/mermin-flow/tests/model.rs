@@ -8,8 +8,8 @@
 mod reference;
 
 use mermin_flow::{
-    FlowConfig, FlowId, FlowRecord, FragmentPosition, HashSecret, Interval, Meter, NO_VLAN, Observation,
-    Orientation, PortForm, RecordSink, Tally,
+    CommunityId, FlowConfig, FlowEvent, FlowId, FlowRecord, FragmentPosition, HashSecret, Interval, Meter,
+    NO_VLAN, Observation, Orientation, PortForm, RecordSink, Tally,
 };
 use proptest::prelude::*;
 use reference::{ACK, FIN, RST, Reference, SYN};
@@ -58,7 +58,8 @@ fn back(mut o: Observation) -> Observation {
 
 /// Two conversations of each kind in each of the three shards.
 static CONVERSATIONS: LazyLock<Vec<Observation>> = LazyLock::new(|| {
-    let kinds: [fn(u16) -> Observation; 9] = [
+    let kinds: [fn(u16) -> Observation; 10] = [
+        |n| packet(17, &format!("10.5.{}.{}", n >> 8, n & 255), "10.0.0.1", PortForm::Ports, [123, 123]),
         |n| packet(6, "10.0.0.9", "10.0.0.1", PortForm::Ports, [40_000 + n, 443]),
         |n| packet(6, "10.0.0.1", "10.0.0.9", PortForm::Ports, [5_000 + n, 5_000]),
         |n| packet(6, &format!("239.0.{}.{}", n >> 8, n & 255), "10.0.0.1", PortForm::Ports, [7, 9_000]),
@@ -80,7 +81,7 @@ static CONVERSATIONS: LazyLock<Vec<Observation>> = LazyLock::new(|| {
             found.extend((1..20_000).map(kind).filter(in_shard).take(2));
         }
     }
-    assert_eq!(found.len(), 54);
+    assert_eq!(found.len(), 60);
     found
 });
 
@@ -237,12 +238,17 @@ fn config() -> impl Strategy<Value = FlowConfig> {
         })
 }
 
+/// Records, and the ids of flows as they were created.
 #[derive(Default)]
-struct Records(Vec<FlowRecord>);
+struct Records(Vec<FlowRecord>, Vec<CommunityId>);
 
 impl RecordSink for Records {
     fn record(&mut self, record: FlowRecord) {
         self.0.push(record);
+    }
+
+    fn created(&mut self, community_id: impl FnOnce() -> CommunityId) {
+        self.1.push(community_id());
     }
 }
 
@@ -306,6 +312,12 @@ fn meter(config: &FlowConfig, raw: &[Observation], way: Way) -> (Vec<FlowRecord>
         assert_eq!(meter.book().created, meter.book().released);
         secondary += meter.book().secondary;
     }
+    let ended = records.0.iter().filter(|record| record.event == FlowEvent::End);
+    let mut ended: Vec<_> = ended.map(|record| record.community_id.0).collect();
+    let mut created: Vec<_> = records.1.iter().map(|id| id.0).collect();
+    ended.sort_unstable();
+    created.sort_unstable();
+    assert!(created == ended, "each flow is created once and ends once");
     (records.0, secondary)
 }
 
@@ -345,7 +357,7 @@ fn flows_of_reference(reference: Vec<FlowRecord>) -> Vec<Vec<FlowRecord>> {
         let icmp = record.icmp.is_some();
         let key = format!("{ends:?} {} {icmp} {:?}", record.protocol, record.community_id);
         open.entry(key.clone()).or_default().push(record.clone());
-        if record.event == mermin_flow::FlowEvent::End {
+        if record.event == FlowEvent::End {
             flows.extend(open.remove(&key));
         }
     }
@@ -362,7 +374,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn meters_as_the_reference_does(config in config(), steps in prop::collection::vec(step(0..54), 1..150)) {
+    fn meters_as_the_reference_does(config in config(), steps in prop::collection::vec(step(0..60), 1..150)) {
         let raw = observations(&steps);
         let mut reference = Reference::new(&config);
         let mut clock = mermin_flow::Watermark::default();
@@ -389,7 +401,7 @@ proptest! {
 
     /// The same packets the other way round: what one end sent, the other has now sent.
     #[test]
-    fn mirrored_packets_give_mirrored_records(config in config(), steps in prop::collection::vec(step(0..36), 1..100)) {
+    fn mirrored_packets_give_mirrored_records(config in config(), steps in prop::collection::vec(step(0..42), 1..100)) {
         let config = FlowConfig { table_capacity: NonZeroUsize::new(64 * 100).unwrap(), ..config };
         let raw = observations(&steps);
         let mirrored: Vec<_> = raw.iter().copied().map(back).collect();

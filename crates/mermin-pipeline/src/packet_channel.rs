@@ -367,6 +367,16 @@ mod tests {
     }
 
     #[test]
+    fn batches_grow_with_the_capacity_and_few_may_be_small() {
+        for (capacity, workers, batch, outstanding) in
+            [(1, 2, 1, 2), (100, 1, 25, 6), (10_000, 2, 1_024, 6), (1_000_000, 4, 1_024, 246)]
+        {
+            let (lanes, _) = packet_channel(capacity, workers, WhenFull::Leave);
+            assert_eq!((lanes.batch, lanes.outstanding_max), (batch, outstanding), "{capacity}, {workers}");
+        }
+    }
+
+    #[test]
     fn a_capacity_of_one_works() {
         let (mut lanes, intakes) = packet_channel(1, 2, WhenFull::Drop);
         lanes.push(&observation(0));
@@ -387,6 +397,7 @@ mod tests {
                 lanes.push(&observation(0));
             }
             assert_eq!((lanes.lost.packets, lanes.open().packets), (lost, kept));
+            assert_eq!(lanes.is_blocked(), when_full == WhenFull::Leave);
             assert_eq!(lanes.has_room(), when_full == WhenFull::Drop);
             assert_eq!(batches(&intakes[0]), [2, 2, 2, 2]);
             assert!(lanes.has_room());
@@ -432,6 +443,33 @@ mod tests {
     }
 
     #[test]
+    fn time_is_told_once_until_it_was_heard_and_never_ahead_of_packets_that_wait() {
+        let (mut lanes, intakes) = packet_channel(8, 2, WhenFull::Leave);
+        let heard = || {
+            let mut heard = Vec::new();
+            while !intakes[0].is_empty() {
+                match intakes[0].next() {
+                    Some(Message::Watermark(watermark)) => heard.push(watermark),
+                    Some(Message::Batch(batch)) => intakes[0].give_back(batch),
+                    Some(_) | None => break,
+                }
+            }
+            heard
+        };
+        lanes.tick(1);
+        lanes.tick(2);
+        assert_eq!(heard(), [1]);
+        lanes.tick(3);
+        assert_eq!(heard(), [3]);
+        lanes.lanes[0].open.push(observation(0));
+        lanes.tick(4);
+        assert_eq!(heard(), [0; 0]);
+        lanes.flush();
+        lanes.tick(5);
+        assert_eq!(heard(), [5]);
+    }
+
+    #[test]
     fn small_batches_wait_in_the_reader_once_many_are_out() {
         let (mut lanes, intakes) = packet_channel(16, 1, WhenFull::Leave);
         let mut sent = 0;
@@ -439,6 +477,7 @@ mod tests {
             lanes.push(&observation(0));
             lanes.flush();
             sent += 1;
+            assert_eq!(lanes.open().packets == 0, sent <= 6 || sent == 10, "{sent}");
         }
         let sizes = batches(&intakes[0]);
         assert!(sizes.len() <= lanes.outstanding_max + 2, "{sizes:?}");

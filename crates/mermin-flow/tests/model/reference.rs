@@ -159,6 +159,11 @@ fn conversation(o: &Observation) -> (Conversation, usize) {
     (conversation, usize::from(swapped))
 }
 
+/// ICMP type or code, which stand where ports would.
+fn low_byte(port: u16) -> u8 {
+    u16::from_be(port) as u8
+}
+
 fn is_group(address: IpAddr) -> bool {
     address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
@@ -167,7 +172,7 @@ fn infer(conversation: &Conversation, o: &Observation, sender: usize) -> (usize,
     let told = if o.protocol == 6 && o.has_tcp_flags && o.tcp_flags & SYN != 0 {
         Some(if o.tcp_flags & ACK == 0 { (sender, Initiator::Syn) } else { (1 - sender, Initiator::SynAck) })
     } else if conversation.form == 2 {
-        let asks = PAIRS.iter().any(|(p, request, _)| *p == o.protocol && *request == o.icmp_type());
+        let asks = PAIRS.iter().any(|(p, request, _)| *p == o.protocol && *request == low_byte(o.ports[0]));
         Some((if asks { sender } else { 1 - sender }, Initiator::IcmpRequest))
     } else {
         None
@@ -467,7 +472,7 @@ impl Flow {
             source: end(source),
             destination: end(destination),
             initiator: self.initiator,
-            icmp: (self.conversation.form >= 2).then(|| (first.icmp_type(), first.icmp_code())),
+            icmp: (self.conversation.form >= 2).then(|| (low_byte(first.ports[0]), low_byte(first.ports[1]))),
             forward: direction(source),
             reverse: direction(destination),
             tcp_state: if self.conversation.protocol == 6 {
