@@ -86,8 +86,8 @@ Examples:
   sudo mermin run -i lo --duration 30s -o none --stats stats.json
   mermin run --source af_packet -o text -o json:/var/tmp/flows.json
 
-Records go to standard output, everything else to standard error. The first Ctrl-C ends the run in good order: the
-last packets are read, all flows reported. The second ends it at once.";
+Records go to standard output, everything else to standard error. The first Ctrl-C ends the run
+in good order: the last packets are read, all flows reported. The second ends it at once.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -95,8 +95,8 @@ Examples:
   mermin replay a.pcap.gz b.pcapng -o json            two captures as one stream, JSON lines
   tcpdump -i eth0 -w - -c 1000 | mermin replay -      from standard input
 
-The captures are read in the order given, as one stream with one clock: their packets' own. Format and compression are
-recognised by content, not by name.";
+The captures are read in the order given, as one stream with one clock: their packets' own.
+Format and compression are recognised by content, not by name.";
 
 /// `config`'s commands.
 #[derive(Clone, Copy, Debug, Subcommand)]

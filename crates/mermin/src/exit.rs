@@ -54,7 +54,7 @@ impl Exit {
         self as u8
     }
 
-    /// The exit that a code of [`Exit::code`] stands for.
+    /// `other`, unless that is fine: what came to light later explains more.
     #[must_use]
     pub fn worse(self, other: Self) -> Self {
         if other == Self::Fine { self } else { other }

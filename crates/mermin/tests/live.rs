@@ -1,0 +1,218 @@
+//! The program on live packets and under signals.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_mermin")
+}
+
+fn output(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (status.code().expect("not ended by a signal"), text(stdout), text(stderr))
+}
+
+fn has_privileges(test: &str) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0");
+    let effective = u64::from_str_radix(effective.trim(), 16).unwrap_or(0);
+    // CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN
+    let all = [12, 13, 21].iter().all(|bit| effective >> bit & 1 == 1);
+    if !all {
+        eprintln!("SKIP {test}: root");
+    }
+    all
+}
+
+/// The program without any capability, whoever runs the tests.
+fn powerless(test: &str) -> Option<Command> {
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("SKIP {test}: setpriv");
+        return None;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", program()]);
+    Some(command)
+}
+
+#[test]
+fn without_permission_the_exit_is_77_and_says_what_to_type() {
+    let test = "without_permission_the_exit_is_77_and_says_what_to_type";
+    for (arguments, what) in [
+        (&["run"][..], "CAP_BPF"),
+        (&["run", "--source", "ebpf"], "CAP_BPF"),
+        (&["run", "--source", "af_packet"], "AF_PACKET needs CAP_NET_RAW"),
+        (&["check"], "or CAP_NET_RAW for AF_PACKET; this process has neither"),
+        (&["demo"], "can't make network namespaces: operation not permitted"),
+    ] {
+        let Some(mut command) = powerless(test) else { return };
+        let (code, out, err) = output(command.args(arguments));
+        assert_eq!(code, 77, "{arguments:?}: {err}");
+        assert!(err.contains(what) && err.contains("help: ") && err.contains("sudo "), "{err}");
+        assert!(!err.contains("panicked"), "{err}");
+        assert_eq!(out.is_empty(), arguments[0] != "check");
+    }
+}
+
+#[test]
+fn a_pattern_that_fits_nothing_is_64() {
+    let (code, _, err) = output(Command::new(program()).args(["run", "-i", "no-such-interface"]));
+    assert_eq!(code, 64);
+    assert!(err.starts_with("error: no interface fits `no-such-interface`; there are "), "{err}");
+}
+
+#[test]
+fn check_attaches_nothing_and_is_fine_for_root() {
+    if !has_privileges("check_attaches_nothing_and_is_fine_for_root") {
+        return;
+    }
+    let (code, out, err) = output(Command::new(program()).args(["check", "-i", "lo"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    for head in [
+        "configuration   fine",
+        "source          eBPF",
+        "kernel ",
+        "capabilities    CAP_BPF",
+        "interfaces      lo ",
+    ] {
+        assert!(out.contains(head), "{head} in {out}");
+    }
+}
+
+#[test]
+fn a_run_ends_after_its_duration_with_balanced_books() {
+    if !has_privileges("a_run_ends_after_its_duration_with_balanced_books") {
+        return;
+    }
+    for (source, name) in [("ebpf", "ebpf (packet mode)"), ("af_packet", "af_packet")] {
+        let arguments = ["run", "-i", "lo", "--source", source, "--duration", "300ms", "-o", "none"];
+        let (code, _, err) = output(Command::new(program()).args(arguments));
+        assert_eq!(code, 0, "{err}");
+        let first = format!("mermin {}: {name} on lo; records: none; Ctrl-C ends", env!("CARGO_PKG_VERSION"));
+        assert_eq!(err.lines().next(), Some(first.as_str()));
+        assert!(err.contains("Both books balance"), "{err}");
+    }
+}
+
+/// Both sources count what the kernel counted; the demo itself compares and fails with 70 otherwise.
+#[test]
+fn the_demo_agrees_with_the_kernel() {
+    if !has_privileges("the_demo_agrees_with_the_kernel") {
+        return;
+    }
+    for source in ["ebpf", "af_packet"] {
+        let (code, out, err) =
+            output(Command::new(program()).args(["demo", "--source", source, "-o", "json"]));
+        assert_eq!(code, 0, "{err}");
+        assert!(err.contains("kernel counted") && !err.contains("DIFFERS"), "{err}");
+        for transport in ["tcp", "udp", "icmp", "ipv6-icmp"] {
+            assert!(out.contains(&format!("\"network.transport\":\"{transport}\"")), "{transport}");
+        }
+    }
+}
+
+#[test]
+fn a_demo_that_is_interrupted_ends_in_good_order() {
+    if !has_privileges("a_demo_that_is_interrupted_ends_in_good_order") {
+        return;
+    }
+    let mut child = Command::new(program())
+        .args(["demo", "-o", "none"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    first_line(&mut err);
+    signal(&child, "-INT");
+    let mut rest = String::new();
+    err.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(rest.contains("Both books balance"), "{rest}");
+}
+
+fn first_line(err: &mut impl BufRead) {
+    let mut line = String::new();
+    err.read_line(&mut line).unwrap();
+    assert!(line.starts_with("mermin "), "{line}");
+}
+
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A capture of as many one-packet UDP flows as fill a pipe and the buffers before it.
+fn many_flows(folder: &Path) -> String {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
+        file.extend(word.to_le_bytes());
+    }
+    for port in 1_u16..=20_000 {
+        for word in [1_700_000_000_u32, 0, 28, 28] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        file.extend(port.to_be_bytes());
+        file.extend([0, 53, 0, 8, 0, 0]);
+    }
+    let path = folder.join("many.pcap");
+    fs::write(&path, file).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A replay whose reader reads nothing: it can't get to its end.
+fn stuck(capture: &str, timeout: &str) -> Child {
+    let timeout = format!("pipeline.shutdown_timeout={timeout}");
+    let mut child = Command::new(program())
+        .args(["replay", capture, "-o", "json", "--set", &timeout])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // By the first line the signals are listened for.
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    first_line(&mut err);
+    std::thread::spawn(move || std::io::copy(&mut err, &mut std::io::sink()));
+    child
+}
+
+fn ends_within(child: &mut Child, limit: Duration) -> i32 {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().expect("not ended by a signal");
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("still running after {limit:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_cannot_be_delivered_in_time_is_75() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = stuck(&many_flows(folder.path()), "200ms");
+    signal(&child, "-TERM");
+    assert_eq!(ends_within(&mut child, Duration::from_secs(20)), 75);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = stuck(&many_flows(folder.path()), "1h");
+    // Two signals of one kind would merge if they came together.
+    signal(&child, "-INT");
+    signal(&child, "-TERM");
+    assert_eq!(ends_within(&mut child, Duration::from_secs(20)), 130);
+}
