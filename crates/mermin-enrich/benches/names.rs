@@ -1,7 +1,5 @@
 //! A record's two lookups among 10 000 networks.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented items")]
-
 use criterion::{Criterion, criterion_group, criterion_main};
 use mermin_enrich::{Names, NamesByNetwork};
 use std::hint::black_box;

@@ -42,17 +42,19 @@ impl NamesByNetwork {
         }
     }
 
-    fn identify(&self, end: &mut End) {
-        if let Some(name) = self.name(end.address) {
-            end.identity.name = Some(Arc::clone(name));
+    /// An end in no network keeps what it has.
+    fn identify_both(&self, source: &mut End, destination: &mut End) {
+        for end in [source, destination] {
+            if let Some(name) = self.name(end.address) {
+                end.identity.name = Some(Arc::clone(name));
+            }
         }
     }
 }
 
 impl Enricher for NamesByNetwork {
     fn enrich(&self, record: &mut FlowRecord) {
-        self.identify(&mut record.source);
-        self.identify(&mut record.destination);
+        self.identify_both(&mut record.source, &mut record.destination);
     }
 }
 
@@ -135,6 +137,7 @@ impl<A: Bits> Ranges<A> {
 mod tests {
     use super::*;
     use crate::config::Network;
+    use mermin_flow::Identity;
     use proptest::prelude::*;
 
     fn table(names: &[(&str, &str)]) -> NamesByNetwork {
@@ -183,6 +186,22 @@ mod tests {
         assert_eq!(table.name("0.0.0.0".parse().unwrap()).map(AsRef::as_ref), Some("world"));
         assert_eq!(table.name("255.255.255.255".parse().unwrap()).map(AsRef::as_ref), Some("upper"));
         assert_eq!(table.name("::".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn both_ends_of_a_record_are_named() {
+        let end = |address: &str| End {
+            address: address.parse().unwrap(),
+            port: None,
+            mac: None,
+            identity: Identity { name: Some("before".into()) },
+        };
+        let [mut source, mut destination, mut stranger] = ["10.0.0.1", "10.1.0.1", "192.0.2.1"].map(end);
+        let table = table(&[("10.0.0.0/16", "a"), ("10.1.0.0/16", "b")]);
+        table.identify_both(&mut source, &mut destination);
+        table.identify_both(&mut stranger, &mut destination);
+        let name = |end: End| end.identity.name.unwrap().to_string();
+        assert_eq!([source, destination, stranger].map(name), ["a", "b", "before"]);
     }
 
     fn network() -> impl Strategy<Value = Network> {

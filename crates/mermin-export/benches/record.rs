@@ -3,8 +3,8 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mermin_export::{Format, JsonLines, Style, TextLines};
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook, Identity, Initiator,
-    ObservationPoint, ObservationPoints, Tally, TcpState,
+    CommunityId, Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook, Identity,
+    Initiator, ObservationPoint, ObservationPoints, Tally, TcpState,
 };
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -50,9 +50,14 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
 
 fn lines(criterion: &mut Criterion) {
     let points = Arc::new(ObservationPoints::default());
-    points.number(ObservationPoint { interface: Some("eth0".into()), index: Some(2), hook: Some(Hook::Egress) });
+    points.number(ObservationPoint {
+        interface: Some("eth0".into()),
+        index: Some(2),
+        hook: Some(Hook::Egress),
+    });
     let v4 = ["10.12.34.56", "203.0.113.80"].map(|address| address.parse().expect("an address"));
-    let v6 = ["2001:db8:85a3::8a2e:370:7334", "2001:db8::53"].map(|address| address.parse().expect("an address"));
+    let v6 =
+        ["2001:db8:85a3::8a2e:370:7334", "2001:db8::53"].map(|address| address.parse().expect("an address"));
     let formats: [(&str, Box<dyn Format>); 2] =
         [("json", Box::new(JsonLines::new(points))), ("text", Box::new(TextLines::new(Style::PLAIN)))];
     for (name, mut format) in formats {

@@ -98,6 +98,19 @@ fn a_beginning_that_stays_is_closed_by_a_line_feed() {
 }
 
 #[test]
+fn a_failure_between_lines_leaves_no_empty_line() {
+    let mut scripted = Scripted::default();
+    scripted.script.extend([Ok(8), Err(io::ErrorKind::StorageFull)]);
+    let mut receipt = Receipt::default();
+    let mut lines = Lines::new("x".to_owned(), Eight, &mut scripted);
+    lines.export(&numbered(0..2), &mut receipt).unwrap();
+    lines.flush(&mut receipt).unwrap_err();
+    lines.export(&numbered(2..3), &mut receipt).unwrap();
+    lines.flush(&mut receipt).unwrap();
+    assert_eq!(scripted.taken, b"line  0\nline  2\n");
+}
+
+#[test]
 fn a_closed_reader_ends_the_output_quietly() {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
