@@ -162,6 +162,14 @@ fn precedence() {
 }
 
 #[test]
+fn an_empty_section_above_a_full_one_changes_nothing() {
+    let (_folder, path) = written("pipeline:\nlog_level: warn\n");
+    let config = load(&Inputs { profile: Some(Profile::Development), ..inputs(Some(path)) }).unwrap();
+    assert!(config.pipeline.enable_metrics, "the profile's key stays");
+    assert_eq!(config.log_level, LogLevel::Warn);
+}
+
+#[test]
 fn environment_and_set_name_themselves() {
     let environment = |name: &str, value: &str| Inputs {
         environment: vec![(name.into(), value.into()), ("PATH".into(), "x".into())],
