@@ -4,7 +4,7 @@
 //! is counted. Ethertypes are counted in a map, which only frames that aren't IP touch.
 
 use mermin_flow::{FragmentPosition, Observation, PortForm, Sightings, Sink, Tally};
-use mermin_wire::{Buffer, Fragment, Headers, Link, Unmetered};
+use mermin_wire::{Buffer, Fragment, Headers, Link, Next, Unmetered};
 
 /// A frame as a source holds it.
 pub(crate) struct Frame<'a> {
@@ -45,15 +45,25 @@ impl Frames {
     }
 
     /// Gives the frame's verdict: an observation to `sink`, or a reason.
-    #[inline]
+    ///
+    /// What the straight line can read never has its address taken, so that headers and observation are put together
+    /// in registers.
+    #[inline(always)]
     pub(crate) fn deliver(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) {
         let mut headers = Headers::new(frame.buffer.length, frame.outer_tag);
-        match mermin_wire::parse(frame.link, frame.bytes, &mut headers) {
-            Ok(()) => {
-                let counts = mermin_wire::count(&headers, &frame.buffer);
-                self.length_over_frame += u64::from(counts.length_over_frame);
-                sink.observe(&observation(frame, &headers, &counts));
-            }
+        let next = mermin_wire::straight(frame.bytes, frame.link, &mut headers);
+        if next == Next::Done {
+            self.meter(frame, &headers, sink);
+        } else {
+            self.deliver_walked(frame, headers, next, sink);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn deliver_walked(&mut self, frame: &Frame<'_>, mut headers: Headers, next: Next, sink: &mut impl Sink) {
+        match mermin_wire::walk(frame.bytes, &mut headers, next) {
+            Ok(()) => self.meter(frame, &headers, sink),
             Err(reason) => {
                 if headers.ethertype != 0 {
                     *self.sightings.ethertypes.entry(headers.ethertype).or_default() += 1;
@@ -61,6 +71,13 @@ impl Frames {
                 self.reject(reason, &frame.buffer);
             }
         }
+    }
+
+    #[inline(always)]
+    fn meter(&mut self, frame: &Frame<'_>, headers: &Headers, sink: &mut impl Sink) {
+        let counts = mermin_wire::count(headers, &frame.buffer);
+        self.length_over_frame += u64::from(counts.length_over_frame);
+        sink.observe(observation(frame, headers, &counts));
     }
 
     /// Packets that got a reason so far.
@@ -78,7 +95,7 @@ impl Frames {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Counts) -> Observation {
     let macs = mermin_wire::macs(frame.link, frame.bytes);
     Observation {

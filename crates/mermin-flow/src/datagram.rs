@@ -11,26 +11,19 @@ const LIFETIME: u64 = 30_000_000_000;
 /// Datagrams remembered at once; beyond it the oldest is forgotten, and its later fragments count in the port-less flow.
 const CAPACITY: usize = 8_192;
 
+/// The protocol is not among it: what the fragment's own header names is part of the id (IPv4), and behind extension
+/// headers only the first fragment knows the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Datagram {
     addresses: [u64; 4],
     id: u32,
     vlan: u16,
     ip_version: u8,
-    /// Absent for IPv6, where a later fragment knows only the first header behind the fragment header, and the id is
-    /// the sender's alone (RFC 8200 section 4.5).
-    protocol: Option<u8>,
 }
 
 impl Datagram {
     fn of(o: &Observation) -> Self {
-        Self {
-            addresses: o.addresses,
-            id: o.fragment_id,
-            vlan: o.vlan,
-            ip_version: o.ip_version,
-            protocol: (o.ip_version == 4).then_some(o.protocol),
-        }
+        Self { addresses: o.addresses, id: o.fragment_id, vlan: o.vlan, ip_version: o.ip_version }
     }
 }
 
@@ -56,14 +49,16 @@ impl Datagrams {
     #[inline(always)]
     pub fn resolve(&mut self, o: &mut Observation) {
         if o.fragment != FragmentPosition::Whole {
-            self.resolve_fragment(o);
+            *o = self.resolve_fragment(*o);
         }
     }
 
+    /// By value: whole packets shall not have their address taken.
     #[cold]
-    fn resolve_fragment(&mut self, o: &mut Observation) {
+    #[inline(never)]
+    fn resolve_fragment(&mut self, mut o: Observation) -> Observation {
         self.forget(o.watermark);
-        let datagram = Datagram::of(o);
+        let datagram = Datagram::of(&o);
         if o.fragment == FragmentPosition::First {
             let transport =
                 Transport { seen: o.watermark, ports: o.ports, port_form: o.port_form, protocol: o.protocol };
@@ -76,6 +71,7 @@ impl Datagrams {
         } else {
             self.unresolved += u64::from(o.packets);
         }
+        o
     }
 
     fn forget(&mut self, now: u64) {
@@ -185,17 +181,31 @@ mod tests {
     }
 
     #[test]
-    fn vlan_addresses_and_protocol_are_part_of_a_datagram() {
+    fn vlan_and_addresses_are_part_of_a_datagram() {
         let mut datagrams = Datagrams::default();
         resolved(&mut datagrams, fragment(FragmentPosition::First, 7, 0));
         let later = fragment(FragmentPosition::Later, 7, 0);
         for other in [
             Observation { vlan: 5, ..later },
-            Observation { protocol: 6, ..later },
             Observation { addresses: [1, 2, 3, 4], ..later },
             Observation { ip_version: 6, ..later },
         ] {
             assert!(!resolved(&mut datagrams, other));
+        }
+    }
+
+    #[test]
+    fn the_reader_is_told_of_unresolved_fragments() {
+        let mut orientation = Orientation::new(HashSecret::new(1));
+        for (position, packets, unresolved) in [
+            (FragmentPosition::Later, 2, 2),
+            (FragmentPosition::First, 1, 2),
+            (FragmentPosition::Later, 3, 2),
+        ] {
+            let mut o = fragment(position, 7, 0);
+            (o.packets, o.end) = (packets, T0);
+            orientation.prepare(&mut o);
+            assert_eq!(orientation.unresolved_fragments(), unresolved);
         }
     }
 

@@ -67,7 +67,8 @@ pub struct Observation {
     pub buffers: u32,
     /// Hash of the flow key; set by the packet reader.
     pub hash: u32,
-    /// Datagram identification of a fragment.
+    /// Identification of a fragment's datagram among those between its two addresses. IPv6: the field; IPv4: the field
+    /// below the protocol that the fragment's own header names, as each protocol has its own numbers (RFC 791).
     pub fragment_id: u32,
     /// Destination and source MAC address of the first packet, as on the wire; all zero where the link has none.
     pub macs: [u8; 12],

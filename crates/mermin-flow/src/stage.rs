@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Takes what a source observes.
 pub trait Sink {
     /// One observation, unoriented: `watermark`, `hash`, `reversed` and `shard` are the sink's to set.
-    fn observe(&mut self, observation: &Observation);
+    fn observe(&mut self, observation: Observation);
 }
 
 /// What a call of [`Source::poll`] ended with.
@@ -128,4 +128,16 @@ pub struct Failure {
     pub closed: bool,
     /// What happened.
     pub error: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_add_up() {
+        let mut sum = Amount { records: 1, packets: 20, bytes: 300 };
+        sum += Amount { records: 4, packets: 50, bytes: 600 };
+        assert_eq!(sum, Amount { records: 5, packets: 70, bytes: 900 });
+    }
 }

@@ -29,17 +29,49 @@ impl Progress {
 
     #[cold]
     fn say(&mut self, processed: u64) {
-        if self.live && self.said.is_some_and(|at| at.elapsed() < PAUSE) {
+        self.tell(processed, Instant::now(), |milestone| info!("Processed {milestone} packets"));
+    }
+
+    fn tell(&mut self, processed: u64, now: Instant, mut told: impl FnMut(u64)) {
+        if self.live && self.said.is_some_and(|at| now.duration_since(at) < PAUSE) {
             return;
         }
-        self.said = Some(Instant::now());
+        self.said = Some(now);
         // Live, milestones that a pause has swallowed are told by the last of them.
         while processed >= self.next {
             let milestone = self.next;
             self.next = self.next.saturating_mul(10);
             if !self.live || processed < self.next {
-                info!("Processed {milestone} packets");
+                told(milestone);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Milestones told for counts, each reached at so many milliseconds.
+    fn told(live: bool, counts: &[(u64, u64)]) -> Vec<u64> {
+        let (mut progress, start, mut told) = (Progress::new(live), Instant::now(), Vec::new());
+        for &(ms, processed) in counts {
+            if processed >= progress.next {
+                progress.tell(processed, start + Duration::from_millis(ms), |milestone| told.push(milestone));
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_replay_tells_every_power_of_ten_from_a_thousand_on() {
+        assert_eq!(told(false, &[(0, 999), (0, 1_000), (0, 1_500), (0, 9_999)]), [1_000]);
+        assert_eq!(told(false, &[(0, 123_456), (0, 1_000_000)]), [1_000, 10_000, 100_000, 1_000_000]);
+    }
+
+    #[test]
+    fn live_it_tells_at_most_one_a_second_and_of_those_swallowed_the_last() {
+        let counts = [(0, 1_200), (500, 10_000), (999, 200_000), (1_000, 300_000), (1_500, 1_000_000)];
+        assert_eq!(told(true, &counts), [1_000, 100_000]);
     }
 }

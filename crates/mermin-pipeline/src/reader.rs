@@ -84,8 +84,7 @@ struct Feed {
 
 impl Sink for Feed {
     #[inline(always)]
-    fn observe(&mut self, observation: &Observation) {
-        let mut o = *observation;
+    fn observe(&mut self, mut o: Observation) {
         self.observed += o.tally();
         self.first = self.first.min(o.start);
         self.last = self.last.max(o.end);

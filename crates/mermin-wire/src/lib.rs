@@ -26,4 +26,4 @@ pub use count::{Buffer, Counts, count};
 pub use headers::{Fragment, Headers, NO_VLAN, PortForm};
 pub use link::{Link, macs};
 pub use reason::Unmetered;
-pub use step::{Next, STEPS, parse, step, straight};
+pub use step::{Next, STEPS, parse, step, straight, walk};

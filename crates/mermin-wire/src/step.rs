@@ -170,7 +170,15 @@ fn cut(next: Next, h: &Headers) -> bool {
 /// The reason why the frame is not metered.
 #[inline]
 pub fn parse(link: Link, bytes: &[u8], h: &mut Headers) -> Result<(), Unmetered> {
-    let mut next = straight(bytes, link, h);
+    let next = straight(bytes, link, h);
+    walk(bytes, h, next)
+}
+
+/// The rest of the walk, from where [`straight`] has left it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn walk(bytes: &[u8], h: &mut Headers, mut next: Next) -> Result<(), Unmetered> {
     while !next.is_end() {
         next = step(bytes, h, next);
     }

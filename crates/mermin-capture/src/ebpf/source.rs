@@ -250,7 +250,7 @@ impl Source for EbpfSource {
             let observation = observation(&event, *clock, points.get(event.ifindex, egress));
             newest = observation.end;
             totals.handed(event.epoch, observation.tally());
-            sink.observe(&observation);
+            sink.observe(observation);
         });
         if newest > 0 {
             self.busy_since = Some(Instant::now());

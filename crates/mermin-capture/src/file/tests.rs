@@ -117,8 +117,8 @@ fn simple(order: Order, data: &[u8], wire: u32) -> Vec<u8> {
 #[derive(Default)]
 struct Kept(Vec<Observation>);
 impl Sink for Kept {
-    fn observe(&mut self, observation: &Observation) {
-        self.0.push(*observation);
+    fn observe(&mut self, observation: Observation) {
+        self.0.push(observation);
     }
 }
 impl Kept {

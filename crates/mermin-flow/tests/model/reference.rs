@@ -196,7 +196,7 @@ fn infer(conversation: &Conversation, o: &Observation, sender: usize) -> (usize,
 }
 
 struct FirstFragment {
-    of: (Vec<u64>, u32, u16, u8, Option<u8>),
+    of: (Vec<u64>, u32, u16, u8),
     seen: u64,
     ports: [u16; 2],
     port_form: PortForm,
@@ -251,8 +251,7 @@ impl Reference {
 
     fn resolve(&mut self, o: &mut Observation, now: u64) {
         self.fragments.retain(|first| now - first.seen < FRAGMENT_LIFETIME);
-        let protocol = (o.ip_version == 4).then_some(o.protocol);
-        let of = (o.addresses.to_vec(), o.fragment_id, o.vlan, o.ip_version, protocol);
+        let of = (o.addresses.to_vec(), o.fragment_id, o.vlan, o.ip_version);
         match o.fragment {
             FragmentPosition::Whole => {}
             FragmentPosition::First => self.fragments.push(FirstFragment {

@@ -62,7 +62,7 @@ impl<const L: bool> Source for Synthetic<L> {
             }
             self.book.seen.buffers += 1;
             self.book.seen.buffer_bytes += 114;
-            sink.observe(&self.packet());
+            sink.observe(self.packet());
             self.sent += 1;
         }
         Polled::More

@@ -18,8 +18,8 @@ const PORT: u16 = 7_777;
 pub(super) struct Kept(pub(super) Vec<Observation>);
 
 impl Sink for Kept {
-    fn observe(&mut self, observation: &Observation) {
-        self.0.push(*observation);
+    fn observe(&mut self, observation: Observation) {
+        self.0.push(observation);
     }
 }
 
