@@ -14,7 +14,7 @@ fn equal_the_published_baseline() {
     let outcome = Program::replay(&[&folder.join("communityid.pcap.gz")]).run().kept(0);
     let records = outcome.records();
     let got: BTreeSet<&str> = records.iter().map(|record| record.text("flow.community_id")).collect();
-    assert!(expected.len() > 20, "the baseline is there");
+    assert!(expected.len() > 10, "the baseline is there");
     let (missing, extra): (Vec<_>, Vec<_>) =
         (expected.difference(&got).collect(), got.difference(&expected).collect());
     assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, not published {extra:?}");

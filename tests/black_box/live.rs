@@ -29,7 +29,8 @@ pub(crate) fn capture(namespace: &Namespace, device: &str, source: &str) -> Runn
 
 /// tcpdump on a device, writing to `file`; returns when it captures.
 pub(crate) fn dump(namespace: &Namespace, device: &str, file: &Path) -> Background {
-    let line = format!("tcpdump -i {device} -s 128 -B 65536 -U -n -Z root -w {}", file.display());
+    let line =
+        format!("tcpdump -i {device} -s 128 -B 65536 --immediate-mode -U -n -Z root -w {}", file.display());
     let dump = namespace.start(&line);
     let started = Instant::now();
     while std::fs::metadata(file).map_or(0, |data| data.len()) < 24 {
@@ -39,8 +40,16 @@ pub(crate) fn dump(namespace: &Namespace, device: &str, file: &Path) -> Backgrou
     dump
 }
 
-/// Ends tcpdump so that its file is whole.
-pub(crate) fn finish(mut dump: Background) {
+/// Ends tcpdump once it has written all that it was given: at a signal it leaves the rest in its ring.
+pub(crate) fn finish(mut dump: Background, file: &Path) {
+    let length = || std::fs::metadata(file).unwrap().len();
+    let (mut seen, mut since) = (length(), Instant::now());
+    while since.elapsed() < Duration::from_millis(500) {
+        std::thread::sleep(Duration::from_millis(20));
+        if length() != seen {
+            (seen, since) = (length(), Instant::now());
+        }
+    }
     let id = i32::try_from(dump.0.id()).ok().and_then(Pid::from_raw).unwrap();
     kill_process(id, Signal::INT).unwrap();
     dump.0.wait().unwrap();
@@ -48,15 +57,21 @@ pub(crate) fn finish(mut dump: Background) {
 
 fn traffic_of_all_kinds(net: &Net) {
     let _server = net.right.serve(&traffic(&format!("serve {PORT}")), PORT);
-    let _iperf = net.right.serve("iperf3 -s -p 8078", 8078);
     for address in [RIGHT, RIGHT6] {
         let _ = net.left.run(&format!("ping -q -c 20 -i 0.01 {address}"));
         let _ = net.left.run(&traffic(&format!("connect {address} {PORT} 50")));
         let _ = net.left.run(&traffic(&format!("datagrams {address} 9999 300")));
-        let _ = net.left.run(&format!("iperf3 -c {address} -p 8078 -n 20M"));
-        let _ = net.left.run(&format!("iperf3 -c {address} -p 8078 -n 20M -R"));
-        let _ = net.left.run(&format!("iperf3 -c {address} -p 8078 -u -b 50M -n 2M"));
+        for kind in ["-n 20M", "-n 20M -R", "-u -b 50M -n 2M"] {
+            iperf(net, address, kind);
+        }
     }
+}
+
+/// One run of iperf3 from left to right, with a server of its own: one that has just served calls itself busy.
+pub(crate) fn iperf(net: &Net, address: &str, kind: &str) {
+    let mut server = net.right.serve("iperf3 -s -1 -p 8078", 8078);
+    let _ = net.left.run(&format!("iperf3 -c {address} -p 8078 {kind}"));
+    server.0.wait().unwrap();
 }
 
 /// What the records and tcpdump on the same device say, without what isn't IP.
@@ -91,7 +106,7 @@ fn exact_without_offloads(source: &str) {
     assert_eq!(before, first, "the network is not quiet: what came between is no fault of anyone");
     traffic_of_all_kinds(&net);
     let outcome = running.interrupt().kept(0);
-    finish(dump);
+    finish(dump, &file);
     nothing_lost(&outcome);
     let table = equals_the_dump(&outcome, &file);
     let after = interface(&net.left, "left");
@@ -142,11 +157,10 @@ fn af_packet_equals_tcpdump_without_offloads() {
 
 fn exact_with_offloads(source: &str) {
     let net = Net::new("bulk", true);
-    let _iperf = net.right.serve("iperf3 -s -p 8078", 8078);
     let running = capture(&net.left, "left", source);
     let before = (ip_received(&net.left), ip_received(&net.right));
-    let _ = net.left.run(&format!("iperf3 -c {RIGHT} -p 8078 -n 200M"));
-    let _ = net.left.run(&format!("iperf3 -c {RIGHT} -p 8078 -n 200M -R"));
+    iperf(&net, RIGHT, "-n 200M");
+    iperf(&net, RIGHT, "-n 200M -R");
     let after = (ip_received(&net.left), ip_received(&net.right));
     let outcome = running.interrupt().kept(0);
     nothing_lost(&outcome);
@@ -191,7 +205,7 @@ fn two_thousand_connections_have_the_right_initiator() {
         let running = capture(&net.left, "left", "ebpf");
         let _ = caller.run(&traffic(&format!("connect {server} {PORT} 2000")));
         let outcome = running.interrupt().kept(0);
-        finish(dump);
+        finish(dump, &file);
         equals_the_dump(&outcome, &file);
         let records = outcome.records();
         let flows: Vec<_> =

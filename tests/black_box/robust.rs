@@ -2,9 +2,9 @@
 
 use crate::captures;
 use mermin_tests::need;
-use mermin_tests::program::{Program, binary};
+use mermin_tests::program::{Program, binary, plain};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.join(name);
@@ -87,7 +87,7 @@ fn a_reader_that_stops_early_ends_it_quietly() {
         file.display(),
         statistics.display()
     );
-    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    let output = plain("bash").args(["-c", &line]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(!said.contains("ERROR") && !said.contains("panicked"), "{said}");
@@ -133,7 +133,7 @@ fn a_full_disk_is_74_and_in_the_books() {
 fn mistakes_on_the_command_line_are_64() {
     for arguments in [&["replay"][..], &["replay", "--set", "flow.no_such_key=1", "x"], &["no-such-command"]]
     {
-        let output = Command::new(binary()).args(arguments).output().unwrap();
+        let output = plain(binary()).args(arguments).output().unwrap();
         assert_eq!(
             output.status.code(),
             Some(64),

@@ -1,14 +1,13 @@
 //! The same frames through eBPF, AF_PACKET and a replay of what tcpdump wrote give the same records.
 
 use crate::captures;
-use crate::live::{capture, dump, finish, traffic};
+use crate::live::{capture, dump, finish, iperf, traffic};
 use mermin_tests::capture_file::pcap;
 use mermin_tests::need;
 use mermin_tests::need::{namespaces, tool};
 use mermin_tests::netns::{Net, RIGHT, RIGHT6};
 use mermin_tests::program::{Outcome, Program};
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// Records without what may differ: times and what names the run or the point.
 fn comparable(outcome: &Outcome) -> Vec<String> {
@@ -53,9 +52,8 @@ fn without_offloads_all_three() {
         let _ = net.left.run(&traffic(&format!("frames left {}", frames.display())));
         let _ = net.left.run(&traffic(&format!("datagrams {RIGHT} 9999 20")));
         let _ = net.left.run(&format!("ping -q -c 5 -i 0.01 {RIGHT6}"));
-        std::thread::sleep(Duration::from_millis(100));
         let (ebpf, packet) = (ebpf.interrupt().kept(0), packet.interrupt().kept(0));
-        finish(written);
+        finish(written, &file);
         let mut replay = Program::replay(&[&file]);
         for key in ["idle", "udp", "icmp", "tcp_fin", "tcp_rst", "active"] {
             replay = replay.set(&format!("flow.{key}_timeout=10m"));
@@ -70,9 +68,8 @@ fn without_offloads_all_three() {
 fn with_offloads_ebpf_and_af_packet() {
     need!(namespaces(), tool("iperf3"), tool("ethtool"));
     let net = Net::new("both", true);
-    let _iperf = net.right.serve("iperf3 -s -p 8078", 8078);
     let (ebpf, packet) = (capture(&net.left, "left", "ebpf"), capture(&net.left, "left", "af_packet"));
-    let _ = net.left.run(&format!("iperf3 -c {RIGHT} -p 8078 -n 50M"));
+    iperf(&net, RIGHT, "-n 50M");
     let (ebpf, packet) = (ebpf.interrupt().kept(0), packet.interrupt().kept(0));
     same("af_packet against ebpf", &ebpf, &packet);
 }

@@ -24,7 +24,16 @@ struct Verdict {
 
 /// Where tshark and the rules for records part, by capture: what tshark does, and why the records are as they are.
 /// A capture is excused from one comparison, of flows or of reasons, never from the books.
-const CONVENTIONS: &[(&str, &str)] = &[];
+const CONVENTIONS: &[(&str, &str)] = &[
+    (
+        "icmp-icmp_print-oobr-1.pcap",
+        "tshark takes ICMP of 3 bytes for malformed; type and code are there, so it is metered",
+    ),
+    (
+        "oddities-64.pcap",
+        "tshark shows SCTP's ports only with the whole common header; the ports are captured",
+    ),
+];
 
 #[test]
 fn every_shared_capture_agrees() {
@@ -87,8 +96,12 @@ fn compare(file: &Path) -> Verdict {
     let testimony = match witness(file) {
         Ok(testimony) => testimony,
         Err(error) => {
-            // Neither can read it: 65 or 66 is the right answer.
-            if ![65, 66].contains(&outcome.code) {
+            // Neither can read it, or tshark knows the link type as little as we do.
+            let unknown_link = outcome.code == 0
+                && outcome.number("/ledger/seen/packets") > 0
+                && outcome.number("/ledger/unmetered/link_type/packets")
+                    == outcome.number("/ledger/seen/packets");
+            if !unknown_link && ![65, 66].contains(&outcome.code) {
                 verdict.wrong.push(format!("tshark: {}; exit code {}", error.trim(), outcome.code));
             }
             return verdict;

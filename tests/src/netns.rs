@@ -2,6 +2,7 @@
 //!
 //! Names carry the process id and a counter, so tests run side by side; letting go of a [`Net`] removes everything.
 
+use crate::witness::interface;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -127,8 +128,14 @@ impl Net {
         for (side, name, ipv4, ipv6) in
             [(&net.left, "left", LEFT, LEFT6), (&net.right, "right", RIGHT, RIGHT6)]
         {
-            let _ =
-                side.run("sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+            // The host's own chatter would be counted too: no link-local address, no duplicate detection, no router
+            // solicitations. The listener reports that remain end before `settle` returns.
+            for setting in
+                [format!("conf.{name}.accept_dad=0"), format!("conf.{name}.router_solicitations=0")]
+            {
+                let _ = side.run(&format!("sysctl -q -w net.ipv6.{setting}"));
+            }
+            side.ip(&format!("link set {name} addrgenmode none"));
             side.ip(&format!("addr add {ipv4}/24 dev {name}"));
             side.ip(&format!("addr add {ipv6}/64 dev {name} nodad"));
             let state = if offloads { "on" } else { "off" };
@@ -136,7 +143,21 @@ impl Net {
                 .run(&format!("ethtool -K {name} tso {state} gso {state} gro {state} tx {state} rx {state}"));
             side.ip(&format!("link set {name} up"));
         }
+        net.settle();
         net
+    }
+
+    /// Waits until nothing has crossed the link for a second.
+    fn settle(&self) {
+        let mut seen = interface(&self.left, "left");
+        let mut since = Instant::now();
+        while since.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = interface(&self.left, "left");
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+        }
     }
 }
 

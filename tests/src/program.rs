@@ -32,6 +32,16 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// A command without what the test's own environment says to the program: there, `MERMIN_BIN` is an unknown key.
+#[must_use]
+pub fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MERMIN_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A command line of the program, with a folder of its own for statistics and whatever the test puts there.
 #[derive(Debug)]
 pub struct Program {
@@ -141,17 +151,12 @@ impl Program {
     pub fn command(&self) -> Command {
         let mut command = match &self.namespace {
             Some(name) => {
-                let mut command = Command::new("ip");
+                let mut command = plain("ip");
                 command.args(["netns", "exec", name]).arg(binary());
                 command
             }
-            None => Command::new(binary()),
+            None => plain(binary()),
         };
-        let settings: Vec<_> =
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MERMIN_")).collect();
-        for (name, _) in settings {
-            command.env_remove(name);
-        }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -16,12 +16,13 @@ const DECODED: [&str; 8] = ["1", "7", "129", "130", "25", "210", "15", "12"];
 /// How long a first fragment waits for the later ones.
 const DATAGRAM_SECONDS: f64 = 30.0;
 
-const FIELDS: [&str; 42] = [
+const FIELDS: [&str; 43] = [
     "frame.encap_type",
     "frame.len",
     "frame.cap_len",
     "frame.time_epoch",
     "frame.protocols",
+    "eth.type",
     "vlan.id",
     "ieee8021ad.id",
     "ieee8021ad.svid",
@@ -150,7 +151,8 @@ impl<'a> Frame<'a> {
             return Err("link_type");
         }
         let layers: Vec<&str> = self.fields["frame.protocols"].split(':').collect();
-        let (at, link_length) = network_layer(&layers)?;
+        let (at, link_length) =
+            network_layer(&layers).map_err(|reason| self.untagged_reason(&layers, reason))?;
         let wire = self.number("frame.len", 0).ok_or("undecodable")?;
         let outer = self.outer(&layers[at..]).ok_or("undecodable")?;
         let available = wire.saturating_sub(link_length);
@@ -175,6 +177,21 @@ impl<'a> Frame<'a> {
             datagrams.insert(datagram, (tuple, time));
         }
         Ok((tuple, counts))
+    }
+
+    /// A frame without tags tells its ethertype: tshark's layers have one name for several (ARP and RARP).
+    fn untagged_reason(&self, layers: &[&str], named: &'static str) -> &'static str {
+        let tagged = layers.iter().any(|layer| ["vlan", "ieee8021ad"].contains(layer));
+        match self.number("eth.type", 0).filter(|_| !tagged) {
+            None => named,
+            Some(0x0806) => "arp",
+            Some(0x88cc) => "lldp",
+            Some(0x888e) => "eapol",
+            Some(0x8847 | 0x8848) => "mpls",
+            Some(0x8863 | 0x8864) => "pppoe",
+            Some(0..0x0600) => "llc",
+            Some(_) => "other_ethertype",
+        }
     }
 
     /// Reads the outermost IP header's fields. An inner header's fields come after it, so the outermost ones are the
@@ -210,7 +227,9 @@ impl<'a> Frame<'a> {
         }
         outer.fragment_protocol = outer.protocol;
         self.walk(&layers[1..], &mut outer);
-        Some(outer)
+        // A header that is walked but that tshark did not show lies beyond the captured bytes.
+        let cut = matches!(outer.protocol, 0 | 43 | 44 | 60) && !ipv4 || outer.protocol == 51;
+        (!cut || outer.offset > 0).then_some(outer)
     }
 
     /// Follows the extension and authentication headers that tshark lists after the outermost IP header.
@@ -229,7 +248,7 @@ impl<'a> Frame<'a> {
                 }
             };
             let n = seen.entry(layer).or_default();
-            let Some(next) = self.number(field, *n).and_then(|next| u8::try_from(next).ok()) else { return };
+            let Some(next) = self.number(field, *n).and_then(|next| u8::try_from(next).ok()) else { break };
             outer.protocol = next;
             if *layer == "ipv6.fraghdr" {
                 outer.fragment_protocol = next;
