@@ -267,6 +267,13 @@ mod tests {
         }
     }
 
+    /// Both halves of the addresses differ by the same bits.
+    #[test]
+    fn addresses_that_differ_alike_in_both_halves_differ() {
+        let (low, high) = ("[0:0:0:1::1]:123", "[0:0:0:2::2]:123");
+        assert!(!oriented(udp(low, high)).reversed && oriented(udp(high, low)).reversed);
+    }
+
     #[test]
     fn a_host_that_asks_itself_has_the_lesser_type_first() {
         let (request, reply) =
