@@ -2,7 +2,7 @@
 
 use crate::Surroundings;
 use crate::cli::ResultArgs;
-use crate::config::{Config, lower};
+use crate::config::{Config, in_sentence, lower};
 use crate::exit::{Exit, Stop};
 use crate::signals::Asked;
 use crate::summary::summary;
@@ -147,9 +147,12 @@ fn finish<S>(
             .at("pipeline.shutdown_timeout")
             .help("give it more time, for example --set pipeline.shutdown_timeout=30s"));
     }
-    for failure in outcome.failures.iter().filter(|failure| failure.reason != "closed") {
-        say(Stop::new(Exit::Io, format!("output {} failed: {}", failure.output, failure.error))
-            .help("its book above says how many records were lost; free space or choose another file"));
+    for failure in &outcome.failures {
+        say(Stop::new(
+            Exit::Io,
+            format!("output {} failed: {}", failure.output, in_sentence(&failure.error)),
+        )
+        .help("its book above says how many records were lost; free space or choose another file"));
     }
     for thread in &outcome.panicked {
         say(Stop::new(Exit::Software, format!("the thread {thread} panicked: a bug in mermin"))

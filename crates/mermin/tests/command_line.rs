@@ -140,7 +140,11 @@ fn a_full_disk_is_74() {
     let replay = mermin(&["replay", file.to_str().unwrap(), "-o", "json"]).stdout(full).output().unwrap();
     let replay = ran(&replay);
     assert_eq!(replay.code, 74, "{}", replay.err);
-    assert!(replay.err.contains("error: output json failed: "), "{}", replay.err);
+    assert!(
+        replay.err.contains("error: output json failed: no space left on device\nhelp: "),
+        "{}",
+        replay.err
+    );
     let absent = folder.path().join("none/stats.json");
     let stats = run(&["replay", file.to_str().unwrap(), "-o", "none", "--stats", absent.to_str().unwrap()]);
     assert_eq!(stats.code, 74);

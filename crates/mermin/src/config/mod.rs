@@ -224,7 +224,11 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 
 /// An I/O error as part of a sentence: without the number that Rust adds.
 pub(crate) fn lower(error: &std::io::Error) -> String {
-    let text = error.to_string();
+    in_sentence(&error.to_string())
+}
+
+/// The text of an I/O error as part of a sentence.
+pub(crate) fn in_sentence(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()

@@ -1,8 +1,9 @@
 //! `mermin demo`: two network namespaces, real traffic between them, the agent on one end, and what the kernel counted
 //! beside what Mermin counted.
 //!
-//! The far end of the veth pair stays down until the programs are attached, and goes down before the kernel's counters
-//! are read: so both sides count the same packets, from the first to the last, without any waiting for luck.
+//! Both sides have to count the same packets, from the first to the last, without waiting for luck. So nothing may be
+//! sent before the source is attached, while the link can't carry it yet, or while the counters are read: the far end
+//! comes up last, IPv6, which speaks unasked, is off until both ends are running, and goes off again after the traffic.
 
 mod count;
 mod namespace;
@@ -38,8 +39,10 @@ use witness::{Crossed, Sent};
 const NEAR: &str = "mermin-near";
 const FAR: &str = "mermin-far";
 /// Documentation and unique-local ranges: nobody's.
-const NEAR_ADDRESSES: [(&str, u8); 2] = [("192.0.2.1", 24), ("fd6d:6572:6d69::1", 64)];
-const FAR_ADDRESSES: [(&str, u8); 2] = [("192.0.2.2", 24), ("fd6d:6572:6d69::2", 64)];
+const NEAR_ADDRESSES: Addresses = [("192.0.2.1", 24), ("fd6d:6572:6d69::1", 64)];
+const FAR_ADDRESSES: Addresses = [("192.0.2.2", 24), ("fd6d:6572:6d69::2", 64)];
+/// Of one end: IPv4, then IPv6, each with its prefix length.
+type Addresses = [(&'static str, u8); 2];
 /// The traffic is over when no packet has crossed for this long.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -66,36 +69,56 @@ impl Stage {
     /// Leaves the calling thread in the near namespace.
     fn build() -> io::Result<Self> {
         let (near, far) = (Namespace::new()?, Namespace::new()?);
-        traffic::within(&far, no_duplicate_detection)?;
+        traffic::within(&far, quiet_defaults)?;
         near.enter()?;
-        no_duplicate_detection()?;
+        quiet_defaults()?;
         let kernel = Rtnetlink::open()?;
         kernel.add_veth(NEAR, FAR, std::os::fd::AsFd::as_fd(&far.0))?;
         let near_index = configure(NEAR, NEAR_ADDRESSES)?;
-        kernel.set_up(near_index, true)?;
+        kernel.set_up(near_index)?;
         traffic::within(&far, || configure(FAR, FAR_ADDRESSES).map(drop))?;
         Ok(Self { near: Arc::new(near), far: Arc::new(far), near_index })
     }
 }
 
-/// Without it, link-local addresses are usable at once, and both ends' first multicast reports come from their own
-/// address instead of `::`, where they would be the same direction of one flow, seen twice.
-fn no_duplicate_detection() -> io::Result<()> {
-    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")
+/// For interfaces that are made later in the calling thread's namespace. Without detection of duplicates, link-local
+/// addresses are usable at once, and both ends' first multicast reports come from their own address instead of `::`,
+/// where they would be the same direction of one flow, seen twice.
+fn quiet_defaults() -> io::Result<()> {
+    for (setting, value) in [("accept_dad", "0"), ("disable_ipv6", "1")] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/default/{setting}"), value)?;
+    }
+    Ok(())
 }
 
-fn configure(name: &str, addresses: [(&str, u8); 2]) -> io::Result<u32> {
-    let kernel = Rtnetlink::open()?;
+/// Gives `name` its address of family IPv4; returns its index.
+fn configure(name: &str, [(address, prefix), _]: Addresses) -> io::Result<u32> {
     let index = nix::net::if_::if_nametoindex(name)?;
-    for (address, prefix) in addresses {
-        let address: IpAddr = address.parse().map_err(io::Error::other)?;
-        kernel.add_address(index, address, prefix)?;
-    }
+    add_address(index, address, prefix)?;
     Ok(index)
 }
 
-fn set_far(far: &Namespace, up: bool) -> io::Result<()> {
-    traffic::within(far, move || Rtnetlink::open()?.set_up(nix::net::if_::if_nametoindex(FAR)?, up))
+fn add_address(index: u32, address: &str, prefix: u8) -> io::Result<()> {
+    Rtnetlink::open()?.add_address(index, address.parse().map_err(io::Error::other)?, prefix)
+}
+
+/// Switches IPv6 on or off on an interface of the calling thread's namespace.
+fn set_ipv6(name: &str, on: bool) -> io::Result<()> {
+    let value = if on { "0" } else { "1" };
+    std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), value)
+}
+
+/// Waits until an interface can send, then lets it speak IPv6.
+fn start_ipv6(name: &str, [_, (address, prefix)]: Addresses) -> io::Result<()> {
+    let index = nix::net::if_::if_nametoindex(name)?;
+    let kernel = Rtnetlink::open()?;
+    traffic::soon(|| match kernel.works(index) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(io::Error::other(format!("{name} does not come up"))),
+        Err(error) => Err(error),
+    })?;
+    set_ipv6(name, true)?;
+    add_address(index, address, prefix)
 }
 
 /// What the kernel counted.
@@ -158,7 +181,7 @@ fn perform<S: Source + 'static>(
     let (tell, put) = (Arc::clone(&over), Arc::clone(&witnessed));
     let interrupted = asked.clone();
     thread::spawn(move || {
-        let result = play(&near, &far, &interrupted);
+        let result = play(&near, &far);
         *put.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         tell.store(true, Ordering::Release);
     });
@@ -176,35 +199,43 @@ fn perform<S: Source + 'static>(
         end: End { asked, after: None, when: Box::new(move || over.load(Ordering::Acquire)) },
     };
     let finished = drive(config, plan, surroundings)?;
+    // Then traffic was still going on, or may have been: there is nothing to compare.
+    if interrupted.now() {
+        return Ok(finished.exit);
+    }
     let witness = witnessed.lock().unwrap_or_else(PoisonError::into_inner).take();
     match witness {
         Some(Ok(witness)) => Ok(compare(&finished, witness, counted.sums(), surroundings)),
         Some(Err(error)) => {
             Err(Stop::new(Exit::Unavailable, format!("the traffic failed: {}", lower(&error))))
         }
-        // Interrupted: the traffic was still going on, so there is nothing to compare.
         None => Ok(finished.exit),
     }
 }
 
 /// Traffic from the first packet to the last, then the kernel's counters.
-fn play(near: &Namespace, far: &Namespace, interrupted: &Asked) -> io::Result<Witness> {
-    set_far(far, true)?;
+fn play(near: &Namespace, far: &Namespace) -> io::Result<Witness> {
+    near.enter()?;
+    traffic::within(far, || {
+        Rtnetlink::open()?.set_up(nix::net::if_::if_nametoindex(FAR)?)?;
+        start_ipv6(FAR, FAR_ADDRESSES)
+    })?;
+    start_ipv6(NEAR, NEAR_ADDRESSES)?;
     let addresses: Result<Vec<IpAddr>, _> =
         FAR_ADDRESSES.iter().map(|(address, _)| address.parse()).collect();
-    traffic::make(near, far, &addresses.map_err(io::Error::other)?)?;
+    traffic::make(far, &addresses.map_err(io::Error::other)?)?;
+    traffic::within(far, || set_ipv6(FAR, false))?;
+    set_ipv6(NEAR, false)?;
     let mut crossed = Crossed::on(NEAR)?;
     let mut since = Instant::now();
-    while since.elapsed() < QUIET && !interrupted.now() {
+    while since.elapsed() < QUIET {
         thread::sleep(Duration::from_millis(10));
         let now = Crossed::on(NEAR)?;
         if now != crossed {
             (crossed, since) = (now, Instant::now());
         }
     }
-    set_far(far, false)?;
-    let sent = traffic::within(far, Sent::here)? + Sent::here()?;
-    Ok(Witness { sent, crossed: Crossed::on(NEAR)? })
+    Ok(Witness { sent: traffic::within(far, Sent::here)? + Sent::here()?, crossed })
 }
 
 /// Prints both sides; a difference is a bug and ends the demo as one.

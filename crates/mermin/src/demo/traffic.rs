@@ -24,9 +24,8 @@ const TRANSFER: usize = 4 << 20;
 /// Nothing here waits longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Makes the traffic from the namespace `near` to `addresses` in `far`.
-pub(super) fn make(near: &Namespace, far: &Namespace, addresses: &[IpAddr]) -> io::Result<()> {
-    near.enter()?;
+/// Makes the traffic from the calling thread's namespace to `addresses` in `far`.
+pub(super) fn make(far: &Namespace, addresses: &[IpAddr]) -> io::Result<()> {
     for address in addresses {
         let server = serve_tcp(far, *address)?;
         for number in 0..CONNECTIONS {
@@ -45,7 +44,7 @@ fn join<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
 }
 
 /// Retries while the link comes up and its addresses become usable.
-fn soon<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn soon<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match attempt() {
