@@ -1,23 +1,24 @@
 //! Classic pcap: a file header, then records of a fixed header and the captured bytes.
 //!
-//! Header and records are read by `pcap-parser` out of the window: 2 ns per packet over reading the bytes alone.
-//! All magics that it knows: microseconds and nanoseconds in both byte orders, and the "modified" form with eight
-//! further bytes per record. The order of a record's two lengths before version 2.3 of the format (1996) is not known
+//! The file header is read by `pcap-parser`, with all magics that it knows: microseconds and nanoseconds in both byte
+//! orders, and the "modified" form with eight further bytes per record. The four words before each record are read
+//! here (`docs/design/0030-capture-files.md` says why). The order of a record's two lengths before version 2.3 of the format (1996) is not known
 //! here.
 
 use super::damage::{Fault, Part};
 use super::window::Window;
-use super::{Captured, Step, captured_max};
+use super::{Captured, Step, Verdicts, captured_max};
+use mermin_flow::Sink;
 use mermin_wire::Link;
-use pcap_parser::nom::{Err, IResult, Needed};
-use pcap_parser::{LegacyPcapBlock, PcapError, PcapHeader};
-use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header};
+use pcap_parser::nom::Err;
+use pcap_parser::{PcapHeader, parse_pcap_header};
 
-type ParseRecord = for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
+/// Seconds, their fraction, captured length, length on the wire.
+const RECORD_HEADER: usize = 16;
 
 /// A file whose header was read.
 pub(super) struct Classic {
-    parse: ParseRecord,
+    big_endian: bool,
     nanos_per_unit: u64,
     link: Option<Link>,
     point: u16,
@@ -38,81 +39,85 @@ impl Classic {
         let length = bytes.len() - rest.len();
         window.consume(length);
         Ok(Self {
-            parse: match (header.is_modified_format(), header.is_bigendian()) {
-                (true, _) => parse_pcap_frame_modified,
-                (false, true) => parse_pcap_frame_be,
-                (false, false) => parse_pcap_frame,
-            },
+            big_endian: header.is_bigendian(),
             nanos_per_unit: if header.is_nanosecond_precision() { 1 } else { 1_000 },
             // The upper half holds other facts, for example the length of a frame check sequence.
             link: Link::from_linktype((header.network.0 & 0xffff) as u16),
             point,
             captured_max: captured_max(header.snaplen),
-            record_header: if header.is_modified_format() { 24 } else { 16 },
+            record_header: if header.is_modified_format() { RECORD_HEADER + 8 } else { RECORD_HEADER },
         })
     }
 
-    /// Hands at most `budget` packets to `each`.
+    /// Gives at most `budget` packets their verdicts.
     pub(super) fn read(
         &self,
         window: &mut Window,
         mut budget: usize,
-        mut each: impl FnMut(Captured<'_>),
+        verdicts: &mut Verdicts<'_, impl Sink>,
     ) -> Result<Step, Fault> {
-        while budget > 0 {
+        loop {
+            // What is held is gone through by itself: the window moves on once, not once a packet.
             let held = window.bytes();
-            match (self.parse)(held) {
-                Ok((rest, record)) => {
-                    each(self.packet(&record)?);
-                    let length = held.len() - rest.len();
-                    window.consume(length);
-                    budget -= 1;
+            let mut rest = held;
+            let stopped = loop {
+                if budget == 0 {
+                    break Ok(None);
                 }
-                Err(Err::Incomplete(Needed::Size(missing))) => {
-                    if !self.wait_for(window, missing.get())? {
-                        return Ok(Step::End);
-                    }
+                match self.record(&mut rest) {
+                    Ok(packet) => verdicts.take(&packet),
+                    Err(stop) => break stop,
                 }
-                Err(_) => return Err(Fault::Cut(Part::Record)),
+                budget -= 1;
+            };
+            let done = held.len() - rest.len();
+            window.consume(done);
+            let Some(size) = stopped? else { return Ok(Step::Budget) };
+            if !Self::has(window, size)? {
+                return Ok(Step::End);
             }
         }
-        Ok(Step::Budget)
     }
 
-    #[inline]
-    fn packet<'a>(&self, record: &LegacyPcapBlock<'a>) -> Result<Captured<'a>, Fault> {
-        let captured = record.data.len() as u32;
+    /// Takes a record off the front of `held`. Where that isn't all of one, how many bytes would be, as far as can be
+    /// told; or what is wrong.
+    #[inline(always)]
+    fn record<'a>(&self, held: &mut &'a [u8]) -> Result<Captured<'a>, Result<Option<usize>, Fault>> {
+        let Some(header) = held.first_chunk::<RECORD_HEADER>() else {
+            return Err(Ok(Some(self.record_header)));
+        };
+        let [seconds, fraction, captured, wire] = self.words(header);
         if captured > self.captured_max {
-            return Err(self.too_long(u64::from(captured)));
+            let (length, limit) = (u64::from(captured), u64::from(self.captured_max));
+            return Err(Err(Fault::CapturedLength { length, limit }));
         }
+        let size = self.record_header + captured as usize;
+        let Some((record, rest)) = held.split_at_checked(size) else { return Err(Ok(Some(size))) };
+        *held = rest;
         Ok(Captured {
             link: self.link,
             point: self.point,
-            time: Some(
-                u64::from(record.ts_sec) * 1_000_000_000 + u64::from(record.ts_usec) * self.nanos_per_unit,
-            ),
+            time: Some(u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * self.nanos_per_unit),
             // A record that claims fewer bytes on the wire than it holds is wrong about the wire.
-            wire_length: record.origlen.max(captured),
-            bytes: record.data,
+            wire_length: wire.max(captured),
+            bytes: record.get(self.record_header..).unwrap_or_default(),
         })
     }
 
-    /// Has `missing` more bytes read. False at the end of the file.
-    #[cold]
-    fn wait_for(&self, window: &mut Window, missing: usize) -> Result<bool, Fault> {
-        let held = window.bytes().len();
-        let captured = (held + missing).saturating_sub(self.record_header);
-        if captured > self.captured_max as usize {
-            return Err(self.too_long(captured as u64));
-        }
-        match window.at_least(held + missing)?.len() {
-            0 => Ok(false),
-            now if now < held + missing => Err(Fault::Cut(Part::Record)),
-            _ => Ok(true),
-        }
+    #[inline(always)]
+    fn words(&self, header: &[u8; RECORD_HEADER]) -> [u32; 4] {
+        let [a, b, c, d] = header.as_chunks::<4>().0 else { return [0; 4] };
+        let words = [a, b, c, d].map(|word| u32::from_le_bytes(*word));
+        if self.big_endian { words.map(u32::swap_bytes) } else { words }
     }
 
-    fn too_long(&self, length: u64) -> Fault {
-        Fault::CapturedLength { length, limit: u64::from(self.captured_max) }
+    /// Has at least `size` bytes of the record read, if it is not the end of the file; whether there is a record.
+    #[cold]
+    fn has(window: &mut Window, size: usize) -> Result<bool, Fault> {
+        match window.at_least(size)?.len() {
+            0 => Ok(false),
+            held if held < size => Err(Fault::Cut(Part::Record)),
+            _ => Ok(true),
+        }
     }
 }

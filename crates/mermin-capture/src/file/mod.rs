@@ -41,6 +41,30 @@ struct Captured<'a> {
     bytes: &'a [u8],
 }
 
+/// Gives the packets of a capture their verdicts.
+///
+/// Not a closure: inlined into the loop of each format, it puts an observation together in registers.
+struct Verdicts<'a, S> {
+    frames: &'a mut Frames,
+    time: &'a mut u64,
+    watermark: &'a mut u64,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Verdicts<'_, S> {
+    #[inline(always)]
+    fn take(&mut self, captured: &Captured<'_>) {
+        let buffer = Buffer::packet(captured.wire_length);
+        self.frames.saw(&buffer);
+        let Some(time) = captured.time else { return self.frames.reject(Unmetered::BadTimestamp, &buffer) };
+        *self.time = time;
+        *self.watermark = time.max(*self.watermark);
+        let Some(link) = captured.link else { return self.frames.reject(Unmetered::LinkType, &buffer) };
+        let (bytes, point) = (captured.bytes, captured.point);
+        self.frames.deliver(&Frame { link, bytes, buffer, outer_tag: None, time, point }, self.sink);
+    }
+}
+
 /// Why a format stopped reading.
 enum Step {
     /// The budget is used up.
@@ -173,27 +197,11 @@ impl Source for ReplaySource {
             }
             return Polled::More;
         };
-        let (frames, time, watermark) = (&mut self.frames, &mut self.time, &mut self.watermark);
-        let each = |captured: Captured<'_>| {
-            let buffer = Buffer::packet(captured.wire_length);
-            frames.saw(&buffer);
-            let Some(at) = captured.time else { return frames.reject(Unmetered::BadTimestamp, &buffer) };
-            *time = at;
-            *watermark = at.max(*watermark);
-            let Some(link) = captured.link else { return frames.reject(Unmetered::LinkType, &buffer) };
-            let frame = Frame {
-                link,
-                bytes: captured.bytes,
-                buffer,
-                outer_tag: None,
-                time: at,
-                point: captured.point,
-            };
-            frames.deliver(&frame, sink);
-        };
+        let mut verdicts =
+            Verdicts { frames: &mut self.frames, time: &mut self.time, watermark: &mut self.watermark, sink };
         let step = match &mut reading.format {
-            Format::Classic(classic) => classic.read(&mut reading.window, budget, each),
-            Format::Pcapng(pcapng) => pcapng.read(&mut reading.window, budget, each),
+            Format::Classic(classic) => classic.read(&mut reading.window, budget, &mut verdicts),
+            Format::Pcapng(pcapng) => pcapng.read(&mut reading.window, budget, &mut verdicts),
         };
         match step {
             Ok(Step::Budget) => {}

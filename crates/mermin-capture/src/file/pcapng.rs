@@ -8,8 +8,8 @@
 use super::clock::{Clock, MICROSECONDS};
 use super::damage::{Fault, Part};
 use super::window::Window;
-use super::{Captured, Step, captured_max};
-use mermin_flow::{ObservationPoint, ObservationPoints};
+use super::{Captured, Step, Verdicts, captured_max};
+use mermin_flow::{ObservationPoint, ObservationPoints, Sink};
 use mermin_wire::Link;
 use pcap_parser::pcapng::{
     InterfaceDescriptionBlock, OptionCode, parse_interfacedescriptionblock_be,
@@ -80,12 +80,12 @@ impl Pcapng {
         Self { order: Order::Little, interfaces: Vec::new(), points, time }
     }
 
-    /// Reads at most `budget` blocks and hands the packets among them to `each`.
+    /// Reads at most `budget` blocks and gives the packets among them their verdicts.
     pub(super) fn read(
         &mut self,
         window: &mut Window,
         budget: usize,
-        mut each: impl FnMut(Captured<'_>),
+        verdicts: &mut Verdicts<'_, impl Sink>,
     ) -> Result<Step, Fault> {
         for _ in 0..budget {
             let front = window.at_least(FRAME as usize)?;
@@ -100,16 +100,25 @@ impl Pcapng {
                 self.order = byte_order(front)?;
             }
             let (kind, length) = (self.order.word(front, 0), self.order.word(front, 4));
-            match kind {
-                SHB_MAGIC => self.section(held(window, self.order, length, 28)?)?,
-                IDB_MAGIC => self.interface(held(window, self.order, length, 20)?)?,
-                EPB_MAGIC => each(self.enhanced(held(window, self.order, length, 32)?)?),
-                PACKET_BLOCK => each(self.obsolete(held(window, self.order, length, 32)?)?),
-                SPB_MAGIC => each(self.simple(held(window, self.order, length, 16)?)?),
+            let packet = match kind {
+                EPB_MAGIC => Some(self.enhanced(held(window, self.order, length, 32)?)?),
+                PACKET_BLOCK => Some(self.obsolete(held(window, self.order, length, 32)?)?),
+                SPB_MAGIC => Some(self.simple(held(window, self.order, length, 16)?)?),
+                SHB_MAGIC => {
+                    self.section(held(window, self.order, length, 28)?)?;
+                    None
+                }
+                IDB_MAGIC => {
+                    self.interface(held(window, self.order, length, 20)?)?;
+                    None
+                }
                 _ => {
                     self.skip(window, length)?;
                     continue;
                 }
+            };
+            if let Some(packet) = packet {
+                verdicts.take(&packet);
             }
             window.consume(length as usize);
         }

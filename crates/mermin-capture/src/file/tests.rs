@@ -343,6 +343,10 @@ fn damage_is_told_by_place_after_all_before_it_was_delivered() {
     long.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 5, 0]);
     let mut held_long = pcap(Little, 0xa1b2_c3d4, 1, &[(0, 0, vec![0; 262_145], 262_145)]);
     held_long.extend([0; 16]);
+    // The first makes the buffer grow, the second empties it, so that the last lies in it as a whole.
+    let lengths = [262_144, 262_104 - 16, 10, 262_145];
+    let grown = lengths.map(|length| (0, 0, vec![0; length], length as u32));
+    let grown = pcap(Little, 0xa1b2_c3d4, 1, &grown);
     let start = [section(Little), interface(Little, 1, 0, &[])].concat();
     let one = enhanced(Little, 0, 1, &frame(1, 1), 43);
     let at = start.len() + one.len();
@@ -370,6 +374,12 @@ fn damage_is_told_by_place_after_all_before_it_was_delivered() {
         ("cut record", classic[..24 + 3 * 68 - 1].to_vec(), 2, "made: the file ends inside a record at byte 160".into()),
         ("long record", long, 3, "made: a captured length of 327680 bytes is beyond the limit of 262144 at byte 228".into()),
         ("long record in the buffer", held_long, 0, "made: a captured length of 262145 bytes is beyond the limit of 262144 at byte 24".into()),
+        (
+            "long record in a grown buffer",
+            grown,
+            0,
+            "made: a captured length of 262145 bytes is beyond the limit of 262144 at byte 524314".into(),
+        ),
         ("cut block front", after(&one[..11]), 1, format!("made: the file ends inside a block at byte {at}")),
         ("cut block", after(&one[..40]), 1, format!("made: the file ends inside a block at byte {at}")),
         ("cut unknown block", after(&block(Little, 99, &[0; 8])[..17]), 1, format!("made: the file ends inside a block at byte {at}")),
@@ -481,6 +491,14 @@ fn closing_ends_the_replay() {
     source.close();
     assert_eq!(source.poll(&mut kept, 4), Polled::Ended);
     assert_eq!((kept.0.len(), source.sightings().unwrap().seen.buffers), (4, 4));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), plain(2)).unwrap();
+    let paths = [file.path().to_owned(), file.path().to_owned()];
+    let mut source = ReplaySource::open(&paths, Arc::default()).unwrap();
+    source.poll(&mut kept, 1);
+    source.close();
+    assert_eq!(source.poll(&mut kept, 1), Polled::Ended);
 }
 
 proptest! {
