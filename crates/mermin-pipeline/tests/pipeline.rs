@@ -3,8 +3,8 @@
 
 mod parts;
 
-use mermin_flow::{FlowConfig, FlowEvent, FlowRecord, Tally};
-use mermin_pipeline::{Hold, PipelineConfig, Stages, Statistics, start};
+use mermin_flow::{FlowConfig, FlowEvent, FlowRecord};
+use mermin_pipeline::{PipelineConfig, Stages, Statistics, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, stages};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -159,6 +159,8 @@ fn an_output_that_never_returns_is_left_behind_with_its_records_in_the_books() {
 #[cfg(feature = "hold")]
 mod held {
     use super::*;
+    use mermin_flow::Tally;
+    use mermin_pipeline::Hold;
 
     #[test]
     fn a_replay_with_backpressure_waits_for_held_workers() {
