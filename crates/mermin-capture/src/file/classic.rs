@@ -2,7 +2,7 @@
 //!
 //! The file header is read by `pcap-parser`, with all magics that it knows: microseconds and nanoseconds in both byte
 //! orders, and the "modified" form with eight further bytes per record. The four words before each record are read
-//! here (`docs/design/0030-capture-files.md` says why). The order of a record's two lengths before version 2.3 of the format (1996) is not known
+//! here (`docs/design/0005-capture-files.md` says why). The order of a record's two lengths before version 2.3 of the format (1996) is not known
 //! here.
 
 use super::damage::{Fault, Part};
