@@ -38,6 +38,7 @@ pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
 pub use meter::Meter;
 pub use observation::{FragmentPosition, NO_VLAN, Observation, PortForm};
 pub use point::{Hook, ObservationPoint, ObservationPoints};
+pub use prefetch::prefetch_to_write;
 pub use record::{
     Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, Initiator, TcpState,
 };
