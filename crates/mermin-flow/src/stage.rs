@@ -7,6 +7,8 @@ use crate::sightings::Sightings;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::AddAssign;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Takes what a source observes.
@@ -43,6 +45,12 @@ pub trait Source: Send {
 
     /// Packets that the source has given a verdict itself so far (unmetered). For progress messages: it may lag.
     fn rejected(&self) -> u64;
+
+    /// A flag that ends a wait for input in [`Source::poll`] when another thread sets it: a replay may read from a
+    /// pipe that is silent. What comes after is as if it was closed. `None`: this source never waits there.
+    fn interrupter(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
 
     /// Stops the flow of packets: takes programs off their hooks, closes the socket's intake. What was taken before
     /// can still be polled, up to `Ended`.

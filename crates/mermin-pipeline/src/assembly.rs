@@ -155,7 +155,7 @@ pub fn start<S: Source + 'static>(
         meters.push(cells);
     }
 
-    let control = Arc::new(ReaderControl::default());
+    let control = Arc::new(ReaderControl::new(stages.source.interrupter()));
     let shared = Arc::new(Shared {
         started: Instant::now(),
         enable_metrics: config.enable_metrics,

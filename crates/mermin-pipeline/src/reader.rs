@@ -27,6 +27,8 @@ const SNAPSHOTS_MAX: usize = 8;
 #[derive(Default)]
 pub(crate) struct ReaderControl {
     stop: AtomicBool,
+    /// Ends a wait for input within the source.
+    interrupter: Option<Arc<AtomicBool>>,
     requests: Mutex<Requests>,
     requested: AtomicBool,
     pub(crate) observed: TallyCell,
@@ -41,8 +43,16 @@ pub(crate) struct ReaderControl {
 }
 
 impl ReaderControl {
+    /// For a source with this way to be interrupted.
+    pub(crate) fn new(interrupter: Option<Arc<AtomicBool>>) -> Self {
+        Self { interrupter, ..Self::default() }
+    }
+
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        if let Some(interrupter) = &self.interrupter {
+            interrupter.store(true, Ordering::Release);
+        }
     }
 
     /// Sends a marker down the pipeline as soon as the source's book is closed. Refuses when many are still under

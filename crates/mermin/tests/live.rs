@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -218,4 +218,39 @@ fn a_second_signal_ends_at_once_with_130() {
     signal(&child, "-INT");
     signal(&child, "-TERM");
     assert_eq!(ends_within(&mut child, Duration::from_secs(20)), 130);
+}
+
+#[test]
+fn a_signal_ends_a_replay_of_a_pipe_that_is_silent() {
+    let mut child = Command::new(program())
+        .args(["replay", "-", "-o", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    first_line(&mut err);
+    let folder = tempfile::tempdir().unwrap();
+    // All but the last byte: the reader waits in the middle of a record.
+    let capture = fs::read(many_flows(folder.path())).unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&capture[..capture.len() - 1]).unwrap();
+    let read = |line: &String| line.contains("Processed 10000 packets");
+    let mut lines = err.lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| read(&line)), "the packets before the silence are read");
+    let rest = std::thread::spawn(move || lines.collect::<Vec<_>>().join("\n"));
+    let mut out = child.stdout.take().unwrap();
+    let records = std::thread::spawn(move || {
+        let mut records = String::new();
+        out.read_to_string(&mut records).unwrap();
+        records.lines().count()
+    });
+    signal(&child, "-INT");
+    let exit = ends_within(&mut child, Duration::from_secs(4));
+    let rest = rest.join().unwrap();
+    assert_eq!(exit, 0, "{rest}");
+    assert!(!rest.contains("error"), "a pipe that was left is not damaged: {rest}");
+    assert!(records.join().unwrap() >= 10_000);
+    drop(input);
 }

@@ -2,9 +2,13 @@
 
 use super::damage::OpenError;
 use flate2::bufread::MultiGzDecoder;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read, stdin};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name that stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -19,25 +23,57 @@ pub(super) struct Opened {
     pub(super) input: Box<dyn Read + Send>,
 }
 
+/// A pipe, a terminal, a socket: what may keep its reader waiting.
+struct Patient {
+    file: File,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Read for Patient {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const LOOK_UP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            let ready = poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&LOOK_UP));
+            if self.interrupted.load(Ordering::Acquire) {
+                return Ok(0);
+            }
+            match ready {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return self.file.read(into),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
 /// Opens all, in order, or none.
-pub(super) fn open_all(paths: &[PathBuf]) -> Result<Vec<Opened>, OpenError> {
+pub(super) fn open_all(paths: &[PathBuf], interrupted: &Arc<AtomicBool>) -> Result<Vec<Opened>, OpenError> {
     let standard_inputs = paths.iter().filter(|path| path.as_os_str() == STANDARD_INPUT).count();
     if standard_inputs > 1 {
         return Err(OpenError::StandardInputTwice);
     }
-    paths.iter().map(|path| open(path)).collect()
+    paths.iter().map(|path| open(path, interrupted)).collect()
 }
 
-fn open(path: &Path) -> Result<Opened, OpenError> {
-    if path.as_os_str() == STANDARD_INPUT {
-        return Ok(Opened { name: "standard input".to_owned(), input: Box::new(stdin()) });
-    }
+fn open(path: &Path, interrupted: &Arc<AtomicBool>) -> Result<Opened, OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
+    let (name, file) = if path.as_os_str() == STANDARD_INPUT {
+        // Not through the library's buffer, which would hold bytes that a poll doesn't see.
+        let file = File::from(stdin().as_fd().try_clone_to_owned().map_err(failed)?);
+        ("standard input".to_owned(), file)
+    } else {
+        (path.display().to_string(), File::open(path).map_err(failed)?)
+    };
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_dir() {
         return Err(OpenError::Directory { path: path.to_owned() });
     }
-    Ok(Opened { name: path.display().to_string(), input: Box::new(file) })
+    let input: Box<dyn Read + Send> = if kind.is_file() {
+        Box::new(file)
+    } else {
+        Box::new(Patient { file, interrupted: Arc::clone(interrupted) })
+    };
+    Ok(Opened { name, input })
 }
 
 /// A stream of the capture's own bytes.

@@ -27,6 +27,7 @@ use std::io::Read;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use window::Window;
 
@@ -105,6 +106,7 @@ pub struct ReplaySource {
     /// The highest so far.
     watermark: u64,
     damages: Vec<Damage>,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl ReplaySource {
@@ -113,7 +115,9 @@ impl ReplaySource {
     /// # Errors
     /// The first that can't be opened.
     pub fn open(paths: &[PathBuf], points: Arc<ObservationPoints>) -> Result<Self, OpenError> {
-        Ok(Self::of(input::open_all(paths)?.into(), points))
+        let interrupted = Arc::default();
+        let opened = input::open_all(paths, &interrupted)?;
+        Ok(Self { interrupted, ..Self::of(opened.into(), points) })
     }
 
     /// One capture from any reader; `name` stands for it in a [`Damage`].
@@ -132,6 +136,7 @@ impl ReplaySource {
             time: 0,
             watermark: 0,
             damages: Vec::new(),
+            interrupted: Arc::default(),
         }
     }
 
@@ -178,7 +183,8 @@ impl ReplaySource {
     /// Ends the file being read, with what was wrong with it.
     fn finish(&mut self, fault: Option<Fault>) {
         let Some(Reading { name, compressed, window, .. }) = self.reading.take() else { return };
-        if let Some(fault) = fault {
+        // A pipe that was left in the middle is not damaged.
+        if let Some(fault) = fault.filter(|_| !self.interrupted.load(Ordering::Acquire)) {
             self.damages.push(Damage { file: name, offset: window.offset(), compressed, fault });
         }
         self.buffer = window.into_buffer();
@@ -213,6 +219,10 @@ impl Source for ReplaySource {
 
     /// A replay never has to wait.
     fn wait(&mut self, _at_most: Duration) {}
+
+    fn interrupter(&self) -> Option<Arc<AtomicBool>> {
+        Some(Arc::clone(&self.interrupted))
+    }
 
     fn watermark(&self) -> u64 {
         self.watermark
