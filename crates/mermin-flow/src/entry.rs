@@ -65,8 +65,8 @@ pub(crate) struct Entry {
     pub(crate) initiator: Initiator,
     /// Two bits, one a side: [`HAS_PACKETS`], [`FLAGS_KNOWN`], [`SENT_FIRST`], [`INITIATED`].
     sides: u8,
-    /// Type and code of the first packet, where the key's form is one of ICMP.
-    pub(crate) icmp: [u8; 2],
+    /// Of each side's first packet.
+    traffic_class: [u8; 2],
 
     // Line 2: counts since the last record.
     pub(crate) delta: [Counts; 2],
@@ -95,7 +95,8 @@ pub(crate) struct Facts {
     pub(crate) macs: [u8; 12],
     pub(crate) vlan: u16,
     pub(crate) inner_vlan: u16,
-    traffic_class: [u8; 2],
+    /// Type and code of the first packet, where the key's form is one of ICMP.
+    pub(crate) icmp: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Option<Entry>>() == 128 && size_of::<Facts>() == 128);
@@ -126,7 +127,7 @@ impl Entry {
             idle_class: IdleClass::of_protocol(key.protocol()),
             initiator: how,
             sides: INITIATED << side | SENT_FIRST << u8::from(first.reversed),
-            icmp: [first.icmp_type(), first.icmp_code()],
+            traffic_class: [0; 2],
             delta: [Counts::default(); 2],
             end_time: first.end,
             active_deadline: first.watermark.saturating_add(active_timeout),
@@ -164,8 +165,8 @@ impl Entry {
     }
 
     /// Traffic class of the first packet of a side that has had packets.
-    pub(crate) fn first_traffic_class(&self, facts: &Facts, side: usize) -> Option<u8> {
-        self.is(HAS_PACKETS, side).then_some(facts.traffic_class[side])
+    pub(crate) fn first_traffic_class(&self, side: usize) -> Option<u8> {
+        self.is(HAS_PACKETS, side).then_some(self.traffic_class[side])
     }
 
     /// Whether this packet opens another connection between the same ends.
@@ -179,7 +180,7 @@ impl Entry {
     pub(crate) fn count(&mut self, o: &Observation, facts: &mut Facts) -> Counted {
         let side = usize::from(o.reversed);
         if !self.is(HAS_PACKETS, side) {
-            self.begin_side(side, o, facts);
+            self.begin_side(side, o);
         } else if self.points[side] != o.point {
             return Counted::Secondary;
         }
@@ -198,10 +199,10 @@ impl Entry {
     }
 
     #[cold]
-    fn begin_side(&mut self, side: usize, o: &Observation, facts: &mut Facts) {
+    fn begin_side(&mut self, side: usize, o: &Observation) {
         self.sides |= HAS_PACKETS << side;
         self.points[side] = o.point;
-        facts.traffic_class[side] = o.traffic_class;
+        self.traffic_class[side] = o.traffic_class;
         if self.idle_class == IdleClass::TcpFin {
             // The other side has closed, this one has not.
             self.idle_class = IdleClass::Other;
@@ -272,7 +273,7 @@ impl Facts {
         macs: [0; 12],
         vlan: NO_VLAN,
         inner_vlan: NO_VLAN,
-        traffic_class: [0; 2],
+        icmp: [0; 2],
     };
 
     /// What a flow's first packet says.
@@ -284,6 +285,7 @@ impl Facts {
             macs: first.macs,
             vlan: first.vlan,
             inner_vlan: first.inner_vlan,
+            icmp: [first.icmp_type(), first.icmp_code()],
             ..Self::EMPTY
         }
     }

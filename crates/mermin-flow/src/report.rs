@@ -58,7 +58,7 @@ pub(crate) fn record(
         total: facts.total[side],
         tcp_flags: entry.known_flags(side),
         ttl: entry.ttl(side),
-        traffic_class: entry.first_traffic_class(facts, side),
+        traffic_class: entry.first_traffic_class(side),
     };
     let source = entry.initiator_side();
     let [first, second] = ends(entry, facts);
@@ -76,7 +76,7 @@ pub(crate) fn record(
         destination: destination_end,
         initiator: entry.initiator,
         icmp: matches!(entry.key.form(), KeyForm::IcmpTwoWay | KeyForm::IcmpOneWay)
-            .then_some((entry.icmp[0], entry.icmp[1])),
+            .then_some((facts.icmp[0], facts.icmp[1])),
         forward: direction(source),
         reverse: direction(1 - source),
         tcp_state: if entry.is_tcp() { entry.tcp_state } else { TcpState::Unknown },
