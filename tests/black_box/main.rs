@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod bounded;
 mod captures;
 mod community_id;
 mod contract;

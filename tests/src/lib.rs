@@ -5,8 +5,10 @@
 
 pub mod capture_file;
 pub mod contract;
+pub mod crowd;
 pub mod example;
 pub mod frame;
+pub mod memory;
 pub mod need;
 pub mod netns;
 pub mod program;

@@ -4,10 +4,10 @@ use crate::record::Record;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -180,6 +180,40 @@ impl Program {
         self.outcome(&output, started)
     }
 
+    /// Runs it to its end, with what `write` writes as its standard input and its other output thrown away; `look` is
+    /// called with its process id every few milliseconds.
+    ///
+    /// # Panics
+    /// When it can't be started, or closes its input.
+    #[must_use]
+    pub fn run_watched(
+        self,
+        write: impl FnOnce(ChildStdin) -> io::Result<()> + Send,
+        mut look: impl FnMut(u32),
+    ) -> Outcome {
+        let started = Instant::now();
+        let mut command = self.command();
+        let stderr = self.folder.path().join("stderr");
+        let file = std::fs::File::create(&stderr).expect("the folder takes a file");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file);
+        let mut child = command.spawn().expect("the program starts");
+        let stdin = child.stdin.take().expect("it was piped");
+        let status = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write(stdin));
+            let status = loop {
+                if let Some(status) = child.try_wait().expect("it was started") {
+                    break status;
+                }
+                look(child.id());
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            writer.join().expect("the writer does not panic").expect("it reads its input to the end");
+            status
+        });
+        let stderr = std::fs::read(stderr).unwrap_or_default();
+        self.outcome(&Output { status, stdout: Vec::new(), stderr }, started)
+    }
+
     /// Starts it and returns once it says that it captures: the first line on standard error.
     ///
     /// # Panics
@@ -336,6 +370,18 @@ impl Outcome {
     pub fn kept(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}", self.stderr);
         let broken = crate::contract::check(&self.stdout, self.statistics.as_ref());
+        assert!(broken.is_empty(), "contract broken:\n{}", broken.join("\n"));
+        self
+    }
+
+    /// The outcome again, if it ended with `code` and its books keep the contract, wherever its records went.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    #[must_use]
+    pub fn kept_books(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        let broken = crate::contract::check_books(self.statistics());
         assert!(broken.is_empty(), "contract broken:\n{}", broken.join("\n"));
         self
     }
