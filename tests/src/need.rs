@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Skips the test unless all needs are met.
 #[macro_export]
@@ -58,11 +59,16 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_path_buf()
 }
 
-/// Whether the test runs as root, with network namespaces to be had.
+/// Whether the test runs as root, with network namespaces to be had. Tried once: tests run side by side.
 ///
 /// # Errors
 /// What is missing.
 pub fn namespaces() -> Result<(), String> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    TRIED.get_or_init(try_namespaces).clone()
+}
+
+fn try_namespaces() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("not root".into());
     }

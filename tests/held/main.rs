@@ -1,0 +1,203 @@
+//! Workers that are held for ten seconds while a bounded sender overfills everything in front of them.
+//!
+//! The program itself has no such switch, so these tests put the pipeline together from the program's crates, with the
+//! pipeline's feature `hold`. The sender and the interface are the witnesses, as everywhere.
+
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
+
+use mermin_capture::af_packet::AfPacketSource;
+use mermin_capture::ebpf::EbpfSource;
+use mermin_capture::interfaces::{Interface, discover, select};
+use mermin_flow::{FlowConfig, ObservationPoints, Source, Tally};
+use mermin_pipeline::{Hold, PipelineConfig, Stages, Statistics, start};
+use mermin_tests::need;
+use mermin_tests::need::{namespaces, root, tool};
+use mermin_tests::netns::{Namespace, Net, RIGHT};
+use mermin_tests::witness::{Interface as Counters, interface};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+const HELD: Duration = Duration::from_secs(10);
+/// What the sender sends: far more than ring and packet channel hold together.
+const DATAGRAMS: u64 = 60_000;
+/// The least that a ring may have.
+const SMALL_RING: u64 = 256 << 10;
+/// Takes all that the sender sends.
+const LARGE_RING: u64 = 64 << 20;
+
+/// Runs `act` on a thread inside a namespace: what it opens stays there.
+fn inside<T: Send>(namespace: &Namespace, act: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(format!("/run/netns/{}", namespace.name)).unwrap();
+    std::thread::scope(|scope| {
+        let work = || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            act()
+        };
+        scope.spawn(work).join().unwrap()
+    })
+}
+
+/// The left end, in its own namespace.
+fn left() -> Vec<Interface> {
+    select(&discover().unwrap(), &["left".to_owned()], &[]).unwrap()
+}
+
+/// What a run with held workers left, and how many frames crossed the interface meanwhile.
+struct Held {
+    statistics: Statistics,
+    frames: u64,
+    frame_bytes: u64,
+}
+
+impl Held {
+    /// Starts a pipeline on `source`, holds its workers for ten seconds while the sender sends, lets them go.
+    fn run<S: Source + 'static>(net: &Net, source: S, enable_backpressure: bool) -> Self {
+        let hold = Hold::default();
+        hold.set(true);
+        let stages = Stages {
+            source,
+            enricher: None,
+            exporters: Vec::new(),
+            output_queue_capacity: 1,
+            agent_id: String::new(),
+            hold: hold.clone(),
+        };
+        let config =
+            PipelineConfig { enable_backpressure, enable_metrics: true, ..PipelineConfig::default() };
+        let before = interface(&net.left, "left");
+        let began = Instant::now();
+        let running = start(&config, &FlowConfig::default(), stages).unwrap();
+        let script = root().join("tests/traffic.py");
+        let line = format!("python3 {} datagrams {RIGHT} 9999 {DATAGRAMS}", script.display());
+        let mut sender = net.left.start(&line);
+        let mut sent = false;
+        let outcome = running.wait(|| {
+            if !sent && let Some(status) = sender.0.try_wait().unwrap() {
+                assert!(status.success() && began.elapsed() < HELD, "the sender took {:?}", began.elapsed());
+                sent = true;
+            }
+            let over = sent && began.elapsed() >= HELD;
+            if over {
+                hold.set(false);
+            }
+            over
+        });
+        let after = interface(&net.left, "left");
+        assert!(outcome.panicked.is_empty() && !outcome.timed_out, "{:?}", outcome.panicked);
+        let crossed = |counters: Counters| {
+            (counters.received + counters.sent, counters.received_bytes + counters.sent_bytes)
+        };
+        let (first, last) = (crossed(before), crossed(after));
+        let held =
+            Self { statistics: outcome.statistics, frames: last.0 - first.0, frame_bytes: last.1 - first.1 };
+        held.check();
+        held
+    }
+
+    /// What holds in any case: every frame stands in the books once, and the reader never waited.
+    fn check(&self) {
+        let ledger = &self.statistics.ledger;
+        assert!(ledger.balances() && ledger.is_settled(), "{ledger:#?}");
+        assert!(self.frames >= DATAGRAMS, "{} frames crossed", self.frames);
+        assert_eq!(ledger.seen.packets, self.frames, "by the interface: {ledger:#?}");
+        let unmetered: u64 = ledger.unmetered.values().map(|tally| tally.packets).sum();
+        let lost: u64 = ledger.lost.values().map(|tally| tally.packets).sum();
+        let out = ledger.metered.packets + ledger.secondary.packets + unmetered + lost;
+        assert_eq!(self.frames, out, "{ledger:#?}");
+        assert!(ledger.metered.packets > 0);
+        assert_eq!(self.figure("waits"), 0.0, "the reader waited for a worker");
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        eprintln!(
+            "{test}: {} frames, metered {}, lost {:?}, longest gap of the reader {:.4} s",
+            self.frames,
+            ledger.metered.packets,
+            self.losses(),
+            self.figure("longest_gap_seconds"),
+        );
+    }
+
+    fn figure(&self, name: &str) -> f64 {
+        let (_, reader) = self.statistics.stages.iter().find(|(stage, _)| stage == "packet_reader").unwrap();
+        reader.iter().find(|(figure, _)| *figure == name).unwrap().1.as_f64().unwrap()
+    }
+
+    /// Reasons for which something was lost.
+    fn losses(&self) -> Vec<(&'static str, u64)> {
+        let lost = self.statistics.ledger.lost.iter().filter(|(_, tally)| **tally != Tally::ZERO);
+        lost.map(|(reason, tally)| (*reason, tally.packets)).collect()
+    }
+
+    /// Asserts that packets were lost for this reason alone, and gives them.
+    fn lost_only(&self, reason: &str) -> Tally {
+        let losses = self.losses();
+        assert!(losses.len() == 1 && losses[0].0 == reason, "{losses:?}");
+        self.statistics.ledger.lost[reason]
+    }
+}
+
+fn ebpf(net: &Net, ring_bytes: u64) -> EbpfSource {
+    inside(&net.left, || {
+        let opened = EbpfSource::open(&left(), &ObservationPoints::default(), ring_bytes).unwrap();
+        assert!(opened.skipped.is_empty());
+        opened.source
+    })
+}
+
+fn af_packet(net: &Net, ring_bytes: u64) -> AfPacketSource {
+    inside(&net.left, || {
+        let source = AfPacketSource::open(&left(), &ObservationPoints::default(), ring_bytes).unwrap();
+        assert!(source.skipped().is_empty());
+        source
+    })
+}
+
+#[test]
+fn with_backpressure_ebpf_leaves_packets_in_the_ring() {
+    need!(namespaces(), tool("python3"), tool("ethtool"));
+    let net = Net::new("ring", false);
+    let held = Held::run(&net, ebpf(&net, SMALL_RING), true);
+    let lost = held.lost_only("ring_full");
+    assert!(lost.packets > DATAGRAMS / 2, "{lost:?}");
+    let ledger = &held.statistics.ledger;
+    assert_eq!(ledger.seen.bytes, held.frame_bytes, "by the interface: {ledger:#?}");
+    assert!(ledger.inexact.is_empty(), "{:?}", ledger.inexact);
+}
+
+#[test]
+fn with_backpressure_af_packet_leaves_packets_in_the_socket() {
+    need!(namespaces(), tool("python3"), tool("ethtool"));
+    let net = Net::new("sock", false);
+    let held = Held::run(&net, af_packet(&net, SMALL_RING), true);
+    let lost = held.lost_only("socket_drop");
+    assert!(lost.packets > DATAGRAMS / 2, "{lost:?}");
+    let inexact = &held.statistics.ledger.inexact;
+    assert!(inexact.contains(&"lost.socket_drop.bytes"), "{inexact:?}");
+}
+
+/// The packet channel's capacity, and the most that a batch on its way to it holds.
+const CHANNEL: u64 = 10_000 + 1_024;
+
+fn the_channel_drops_exactly(net: &Net, source: impl Source + 'static) {
+    let held = Held::run(net, source, false);
+    let lost = held.lost_only("packet_channel_full");
+    assert!(lost.packets >= DATAGRAMS - CHANNEL, "{lost:?}");
+    let ledger = &held.statistics.ledger;
+    assert_eq!(ledger.seen.bytes, held.frame_bytes, "by the interface: {ledger:#?}");
+    assert!(ledger.inexact.is_empty(), "{:?}", ledger.inexact);
+}
+
+#[test]
+fn without_backpressure_the_channel_drops_what_ebpf_saw() {
+    need!(namespaces(), tool("python3"), tool("ethtool"));
+    let net = Net::new("drop", false);
+    the_channel_drops_exactly(&net, ebpf(&net, LARGE_RING));
+}
+
+#[test]
+fn without_backpressure_the_channel_drops_what_af_packet_saw() {
+    need!(namespaces(), tool("python3"), tool("ethtool"));
+    let net = Net::new("drop", false);
+    the_channel_drops_exactly(&net, af_packet(&net, LARGE_RING));
+}
