@@ -99,14 +99,25 @@ impl Ledger {
             .packets
     }
 
-    /// Whether both books balance. Without the source's own count (the reader has panicked) the first proves nothing.
+    /// Whether both books balance.
     #[must_use]
     pub fn balances(&self) -> bool {
+        self.sightings_balance() && self.metering_balances()
+    }
+
+    /// Whether every buffer that was seen stands somewhere. Without the source's own count (the reader has panicked)
+    /// nothing would be proven.
+    #[must_use]
+    pub fn sightings_balance(&self) -> bool {
         let sightings = self.sightings();
         let counted = !self.inexact.contains(&SEEN_UNKNOWN[0]);
-        (sightings.buffers, sightings.buffer_bytes) == (self.seen.buffers, self.seen.buffer_bytes)
-            && counted
-            && self.metered == sum(&self.resident) + self.released
+        (sightings.buffers, sightings.buffer_bytes) == (self.seen.buffers, self.seen.buffer_bytes) && counted
+    }
+
+    /// Whether everything metered is resident or released.
+    #[must_use]
+    pub fn metering_balances(&self) -> bool {
+        self.metered == sum(&self.resident) + self.released
     }
 
     /// Whether nothing is under way any more.

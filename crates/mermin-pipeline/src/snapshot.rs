@@ -52,6 +52,18 @@ pub struct OutputBook {
     pub dropped: std::collections::BTreeMap<&'static str, mermin_flow::Amount>,
 }
 
+impl OutputBook {
+    /// Whether everything handed to the output was delivered, waits or was given up.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let mut out = self.delivered;
+        for amount in [&self.queued].into_iter().chain(self.dropped.values()) {
+            out += *amount;
+        }
+        self.handed == out
+    }
+}
+
 struct Collected {
     parts: Parts,
     missing: usize,

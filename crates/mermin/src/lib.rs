@@ -22,7 +22,7 @@ mod summary;
 mod usage;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, CommonArgs, ConfigCommand};
+use cli::{Cli, Command, CommonArgs, ConfigCommand, ResultArgs};
 use config::{Config, Override};
 use exit::{Exit, Stop};
 use output::print;
@@ -61,20 +61,21 @@ pub fn run(
 fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop> {
     match cli.command {
         Command::Run(args) => {
-            let config = settle(&args.common, args.capture.overrides(), surroundings)?;
+            let config = settle(&args.common, args.capture.overrides(), Some(&args.results), surroundings)?;
             live::run(&args, &config, surroundings)
         }
         Command::Replay(args) => {
-            let config = settle(&args.common, Vec::new(), surroundings)?;
+            let config = settle(&args.common, Vec::new(), Some(&args.results), surroundings)?;
             replay::replay(&args, &config, surroundings)
         }
         Command::Demo(args) => {
             let source = args.source.map(cli::SourceArg::setting);
-            let config = settle(&args.common, source.into_iter().collect(), surroundings)?;
+            let config =
+                settle(&args.common, source.into_iter().collect(), Some(&args.results), surroundings)?;
             demo::demo(&args, &config, surroundings)
         }
         Command::Check(args) => {
-            let config = settle(&args.common, args.capture.overrides(), surroundings)?;
+            let config = settle(&args.common, args.capture.overrides(), None, surroundings)?;
             check::check(&args, &config, surroundings)
         }
         Command::Config { what: ConfigCommand::Default } => print(surroundings.out, &config::default_file()),
@@ -94,6 +95,7 @@ fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop>
 fn settle(
     common: &CommonArgs,
     overrides: Vec<Override>,
+    results: Option<&ResultArgs>,
     surroundings: &Surroundings<'_>,
 ) -> Result<Config, Stop> {
     let mut inputs = common.inputs(surroundings.environment.clone());
@@ -105,6 +107,7 @@ fn settle(
         level: config.log_level,
         format: common.log_format,
         color: common.color.resolve(std::io::stderr().is_terminal(), no_color),
+        records: results.is_some_and(|results| outputs::to_log(results, &config)),
     });
     Ok(config)
 }

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// How lines look.
@@ -24,24 +24,31 @@ pub(crate) struct Style {
     pub(crate) format: LogFormat,
     /// Whether levels are coloured.
     pub(crate) color: bool,
+    /// Whether the log is an output of flow records: then they are written whatever the level.
+    pub(crate) records: bool,
 }
 
 /// Sends events of the whole process to standard error from now on. Only the first call counts: a process has one log.
 pub(crate) fn start(style: Style) {
     let lines = Lines { style, write: |line: &[u8]| drop(std::io::stderr().write_all(line)) };
-    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style.level)));
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style)));
     // Fails when there is one already, which only tests within one process can bring about.
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-const fn filter(level: LogLevel) -> LevelFilter {
-    match level {
+/// The target of the log output's events, which are of level INFO.
+const RECORDS: &str = "mermin::flow";
+
+fn filter(style: Style) -> Targets {
+    let level = match style.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
+    };
+    let all = Targets::new().with_default(level);
+    if style.records { all.with_target(RECORDS, level.max(LevelFilter::INFO)) } else { all }
 }
 
 struct Lines<W> {
@@ -217,14 +224,14 @@ mod tests {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
         let lines = Lines { style, write: move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line) };
-        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style.level)));
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style)));
         tracing::subscriber::with_default(subscriber, events);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 
     fn style(level: LogLevel, format: LogFormat) -> Style {
-        Style { level, format, color: false }
+        Style { level, format, color: false, records: false }
     }
 
     #[test]
@@ -269,6 +276,20 @@ mod tests {
     fn debug_lines_name_their_target() {
         let lines = logged(style(LogLevel::Debug, LogFormat::Text), || tracing::debug!(target: "here", "x"));
         assert!(lines[0].ends_with(" DEBUG here: x"), "{lines:?}");
+    }
+
+    #[test]
+    fn records_are_written_whatever_the_level() {
+        for (records, expected) in [(true, 1), (false, 0)] {
+            let style = Style { records, ..style(LogLevel::Error, LogFormat::Text) };
+            let lines = logged(style, || {
+                tracing::info!(name: "flow", target: RECORDS, sequence = 0);
+                tracing::info!("not shown");
+                tracing::warn!("nor this");
+            });
+            assert_eq!(lines.len(), expected, "{lines:?}");
+            assert!(lines.iter().all(|line| line.contains("INFO  flow sequence=0")), "{lines:?}");
+        }
     }
 
     #[test]

@@ -23,14 +23,7 @@ impl Outputs {
         common: &CommonArgs,
         points: &Arc<ObservationPoints>,
     ) -> Result<Self, Stop> {
-        let specs = if results.outputs.is_empty() {
-            config.export.outputs()
-        } else {
-            let parse = |text: &String| {
-                OutputSpec::parse(text).map_err(|error| stop(&error).at(format!("--output {text}")))
-            };
-            results.outputs.iter().map(parse).collect::<Result<_, _>>()?
-        };
+        let specs = specs(results, config)?;
         let color = match common.color {
             Color::Auto => mermin_export::Color::Auto,
             Color::Always => mermin_export::Color::Always,
@@ -39,6 +32,21 @@ impl Outputs {
         let exporters = build_all(&specs, points, color).map_err(|error| stop(&error))?;
         Ok(Self { exporters, description: describe(&specs) })
     }
+}
+
+/// What `-o` names; without it, what the configuration names.
+fn specs(results: &ResultArgs, config: &Config) -> Result<Vec<OutputSpec>, Stop> {
+    if results.outputs.is_empty() {
+        return Ok(config.export.outputs());
+    }
+    let parse =
+        |text: &String| OutputSpec::parse(text).map_err(|error| stop(&error).at(format!("--output {text}")));
+    results.outputs.iter().map(parse).collect()
+}
+
+/// Whether records go to the log. An output that can't be is told of when the outputs are built.
+pub(crate) fn to_log(results: &ResultArgs, config: &Config) -> bool {
+    specs(results, config).is_ok_and(|specs| specs.iter().any(|spec| spec.kind == OutputKind::Log))
 }
 
 /// What adds names to records; nothing where the configuration has nothing to add.
@@ -96,6 +104,11 @@ mod tests {
             Outputs::build(&results, &config, &CommonArgs::default(), &Arc::default())
         };
         assert_eq!(build(&[]).map(|outputs| outputs.description).unwrap(), "log events");
+        let logs = |outputs: &[&str]| {
+            let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();
+            to_log(&ResultArgs { outputs, stats: None }, &config)
+        };
+        assert_eq!([logs(&[]), logs(&["none"]), logs(&["none", "log"])], [true, false, true]);
         assert_eq!(build(&["none"]).map(|outputs| outputs.description).unwrap(), "none");
         let exit = |outputs: &[&str]| build(outputs).err().map(|stop| stop.exit());
         assert_eq!(exit(&["xml"]), Some(Exit::Usage));

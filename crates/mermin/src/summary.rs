@@ -1,4 +1,4 @@
-//! The end of a run as people read it: what came in, what became of it, and that the books balance.
+//! The end of a run as people read it: what came in, what became of it, and whether every book balances.
 
 use mermin_flow::Tally;
 use mermin_pipeline::{Ledger, Statistics};
@@ -35,17 +35,36 @@ pub(crate) fn summary(statistics: &Statistics) -> String {
         }
     }
     text.push('\n');
-    let verdict = if ledger.balances() {
-        "Both books balance: no packet is missing, none is counted twice."
-    } else {
-        "THE BOOKS DO NOT BALANCE. This is a bug: please report it with the output of --stats."
-    };
-    text.push_str(verdict);
+    text.push_str(&verdict(statistics));
     if !ledger.inexact.is_empty() {
         let _ = write!(text, " Not known to the kernel: {}.", ledger.inexact.join(", "));
     }
     text.push('\n');
     text
+}
+
+/// Whether all books balance, and which don't.
+fn verdict(statistics: &Statistics) -> String {
+    let ledger = &statistics.ledger;
+    let mut wrong = Vec::new();
+    if !ledger.sightings_balance() {
+        wrong.push("sightings (seen)".to_owned());
+    }
+    if !ledger.metering_balances() {
+        wrong.push("metering (metered)".to_owned());
+    }
+    let outputs = statistics.outputs.iter().filter(|(_, book)| !book.balances());
+    wrong.extend(outputs.map(|(name, _)| format!("output {name}")));
+    if !wrong.is_empty() {
+        let books =
+            if wrong.len() == 1 { "THIS BOOK DOES NOT BALANCE" } else { "THESE BOOKS DO NOT BALANCE" };
+        return format!(
+            "{books}: {}. This is a bug: please report it with the output of --stats.",
+            wrong.join(", ")
+        );
+    }
+    let outputs = if statistics.outputs.is_empty() { "" } else { ", outputs" };
+    format!("All books balance (sightings, metering{outputs}): no packet is missing, none is counted twice.")
 }
 
 fn sightings(text: &mut String, ledger: &Ledger) {
@@ -109,6 +128,8 @@ fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mermin_flow::Amount;
+    use mermin_pipeline::OutputBook;
     use std::time::Duration;
 
     #[test]
@@ -145,15 +166,49 @@ metered                              1,500          90,000           1,000
   = released as records              1,500          90,000           1,000
   + resident                             0               0               0
 
-Both books balance: no packet is missing, none is counted twice.
+All books balance (sightings, metering): no packet is missing, none is counted twice.
 ";
         assert_eq!(summary(&statistics()), expected);
     }
 
+    fn with_output(mut statistics: Statistics) -> Statistics {
+        let amount = Amount { records: 2, packets: 1_500, bytes: 90_000 };
+        let book = OutputBook { handed: amount, delivered: amount, ..OutputBook::default() };
+        statistics.outputs.push(("json".to_owned(), book));
+        statistics
+    }
+
+    fn last_line(statistics: &Statistics) -> String {
+        summary(statistics).lines().last().unwrap().to_owned()
+    }
+
     #[test]
-    fn a_missing_packet_is_said() {
-        let mut statistics = statistics();
-        statistics.ledger.seen.buffers += 1;
-        assert!(summary(&statistics).contains("DO NOT BALANCE"));
+    fn all_books_are_spoken_of() {
+        let line = last_line(&with_output(statistics()));
+        assert!(line.starts_with("All books balance (sightings, metering, outputs): "), "{line}");
+    }
+
+    #[test]
+    fn a_book_that_does_not_balance_is_named() {
+        let wrong = |change: fn(&mut Statistics)| {
+            let mut statistics = with_output(statistics());
+            change(&mut statistics);
+            last_line(&statistics)
+        };
+        for (line, expected) in [
+            (wrong(|all| all.ledger.seen.buffers += 1), "THIS BOOK DOES NOT BALANCE: sightings (seen)."),
+            (wrong(|all| all.ledger.released.bytes += 1), "THIS BOOK DOES NOT BALANCE: metering (metered)."),
+            (wrong(|all| all.outputs[0].1.handed.records += 1), "THIS BOOK DOES NOT BALANCE: output json."),
+            (wrong(|all| all.outputs[0].1.delivered.bytes -= 1), "THIS BOOK DOES NOT BALANCE: output json."),
+            (
+                wrong(|all| {
+                    all.ledger.seen.buffers += 1;
+                    all.outputs[0].1.queued.packets += 1;
+                }),
+                "THESE BOOKS DO NOT BALANCE: sightings (seen), output json.",
+            ),
+        ] {
+            assert!(line.starts_with(expected), "{line}");
+        }
     }
 }

@@ -68,7 +68,8 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["replya"],
-            "error: unrecognized subcommand 'replya'\nhelp: a similar subcommand exists: 'replay'\n",
+            "error: unrecognized subcommand 'replya'\nhelp: did you mean `replay`? the commands are run, replay, demo, check, \
+             config, completions, man\n",
         ),
         (
             &["replay", "x", "--profile", "fast"],
@@ -77,7 +78,31 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["replay", "x", "--sett", "a=b"],
-            "error: unexpected argument '--sett' found\nhelp: a similar argument exists: '--set'\n",
+            "error: unexpected argument '--sett' found\n\
+             help: did you mean `--set`? `mermin replay --help` lists the options\n",
+        ),
+        (
+            &["rnu"],
+            "error: unrecognized subcommand 'rnu'\nhelp: did you mean `run`? the commands are run, replay, demo, check, \
+             config, completions, man\n",
+        ),
+        (
+            &["frobnicate"],
+            "error: unrecognized subcommand 'frobnicate'\nhelp: the commands are run, replay, demo, check, config, \
+             completions, man\n",
+        ),
+        (
+            &["config", "dfeault"],
+            "error: unrecognized subcommand 'dfeault'\nhelp: did you mean `default`? the commands are default, schema\n",
+        ),
+        (
+            &["run", "--sorce=ebpf"],
+            "error: unexpected argument '--sorce' found\n\
+             help: did you mean `--source`? `mermin run --help` lists the options\n",
+        ),
+        (
+            &["run", "--frobnicate"],
+            "error: unexpected argument '--frobnicate' found\nhelp: `mermin run --help` lists the options\n",
         ),
         (
             &["replay", "x", "--set", "pipeline.flow_worker=1"],
@@ -199,7 +224,7 @@ fn a_replay_of_1000_packets_logs_as_documented() {
     ] {
         assert_eq!(logged.iter().filter(|found| **found == line).count(), 1, "{line} in {}", ran.err);
     }
-    assert!(ran.err.contains("Both books balance"), "{}", ran.err);
+    assert!(ran.err.contains("All books balance (sightings, metering, outputs)"), "{}", ran.err);
     let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap();
     assert_eq!(stats["packets_processed"], 1_000);
     assert_eq!(stats["ledger"]["released"]["packets"], 1_000);
@@ -226,6 +251,23 @@ fn log_level_from_file_and_options() {
     let line = loud.err.lines().find(|line| line.starts_with('{')).unwrap();
     let event: serde_json::Value = serde_json::from_str(line).unwrap();
     assert!(event["target"].is_string() && event["time"].is_string(), "{line}");
+}
+
+#[test]
+fn records_go_to_the_log_whatever_its_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "a.pcap", &capture(1));
+    let config = written(folder.path(), "m.yaml", b"log_level: warn\nexport:\n  log: {}\n");
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["replay", file, "-o", "log", "--log-level", "error"][..],
+        &["replay", file, "-c", config.to_str().unwrap()],
+    ] {
+        let ran = run(arguments);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let lines: Vec<_> = ran.err.lines().filter(|line| line.contains("Z INFO  ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains("flow.community_id="), "{arguments:?}: {}", ran.err);
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_run_ends_after_its_duration_with_balanced_books() {
         assert_eq!(code, 0, "{err}");
         let first = format!("mermin {}: {name} on lo; records: none; Ctrl-C ends", env!("CARGO_PKG_VERSION"));
         assert_eq!(err.lines().next(), Some(first.as_str()));
-        assert!(err.contains("Both books balance"), "{err}");
+        assert!(err.contains("All books balance (sightings, metering, outputs)"), "{err}");
     }
 }
 
@@ -134,7 +134,7 @@ fn a_demo_that_is_interrupted_ends_in_good_order() {
     let mut rest = String::new();
     err.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
-    assert!(rest.contains("Both books balance"), "{rest}");
+    assert!(rest.contains("All books balance (sightings, metering, outputs)"), "{rest}");
 }
 
 fn first_line(err: &mut impl BufRead) {
