@@ -6,6 +6,7 @@ use clap::Parser;
 mod bench;
 mod ebpf;
 mod examples;
+mod fuzz;
 mod run;
 mod test;
 mod tools;
@@ -20,6 +21,8 @@ enum Task {
     Test(test::Test),
     /// Makes captures and measures replay beside a peer.
     Bench(bench::Bench),
+    /// Feeds the parser, the capture readers, the configuration and the flow table with made-up bytes.
+    Fuzz(fuzz::Fuzz),
     /// Writes the captures in `examples/` anew; the same bytes each time.
     ExampleCapture(examples::ExampleCapture),
 }
@@ -29,6 +32,7 @@ fn main() -> Result<()> {
         Task::Ebpf(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Fuzz(task) => task.run(),
         Task::ExampleCapture(task) => task.run(),
     }
 }
