@@ -88,6 +88,10 @@ impl Classic {
         };
         let [seconds, fraction, captured, wire] = self.words(header);
         if captured > self.captured_max {
+            // Which damage it is does not depend on how much was held.
+            if held.len() < self.record_header {
+                return Err(Ok(Some(self.record_header)));
+            }
             let (length, limit) = (u64::from(captured), u64::from(self.captured_max));
             return Err(Err(Fault::CapturedLength { length, limit }));
         }

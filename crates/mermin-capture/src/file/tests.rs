@@ -411,6 +411,32 @@ fn damage_is_told_by_place_after_all_before_it_was_delivered() {
     }
 }
 
+/// Gives a few bytes at a time, as a slow pipe does.
+struct Trickle(Cursor<Vec<u8>>);
+
+impl Read for Trickle {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let few = into.len().min(3);
+        self.0.read(&mut into[..few])
+    }
+}
+
+/// The modified format's record header has 24 bytes, of which 16 already say what is wrong.
+#[test]
+fn damage_does_not_depend_on_how_much_was_read_at_once() {
+    let mut bytes = pcap(Little, 0xa1b2_cd34, 1, &[]);
+    bytes.extend([0xff; 20]);
+    let points = Arc::new(ObservationPoints::default());
+    let mut slow = ReplaySource::from_reader("made", Box::new(Trickle(Cursor::new(bytes.clone()))), points);
+    let (mut whole, _) = reader(bytes);
+    let told = |source: &mut ReplaySource| {
+        drain(source, 512);
+        source.damages().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut whole), ["made: the file ends inside a record at byte 24"]);
+    assert_eq!(told(&mut slow), told(&mut whole));
+}
+
 #[test]
 fn a_header_without_packets_is_fine() {
     for file in
