@@ -192,6 +192,20 @@ fn inputs_that_cannot_be_opened_are_66_before_anything_runs() {
 }
 
 #[test]
+fn a_capture_is_not_overwritten_by_its_own_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), "a.pcap", &capture(1));
+    let (name, same) = (path.to_str().unwrap(), format!("{}/./a.pcap", folder.path().display()));
+    let output = format!("json:{same}");
+    for arguments in [["-o", output.as_str()], ["--stats", same.as_str()]] {
+        let ran = run(&["replay", name, arguments[0], arguments[1]]);
+        assert_eq!(ran.code, 64, "{}", ran.err);
+        assert!(ran.err.contains("would be overwritten"), "{}", ran.err);
+        assert_eq!(std::fs::read(&path).unwrap(), capture(1));
+    }
+}
+
+#[test]
 fn damage_is_65_after_all_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let whole = capture(10);
