@@ -1,50 +1,81 @@
 //! Finds a shard's least recently seen flow. Costs nothing until the shard is full for the first time.
 //!
-//! A heap of (last seen, creation ordinal, place), built on first need. Packets don't move entries in it: an item
-//! that comes to the top with an old `last` is put back with the current one. Each flow has one item; those of flows
-//! that have ended are recognised by their ordinal and dropped at the top, and swept once they may be the majority,
-//! so the heap holds at most two items a place, whether the shard is full again or not.
+//! Items of (last seen, creation ordinal, place), made on first need. Packets don't move them: an item that comes to
+//! the top with an old `last` is put back with the current one. New flows queue up, for time and ordinal only grow;
+//! only what had to be put back needs a heap, so that a flood of flows of one packet each is a plain queue. Each flow
+//! has one item; those of flows that have ended are recognised by their ordinal and dropped at the top, and swept once
+//! they may be the majority, so there are at most two items a place, whether the shard is full again or not.
 
 use crate::index::Place;
 use crate::slab::Slab;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, VecDeque};
 
-type Item = Reverse<(u64, u64, Place)>;
+type Item = (u64, u64, Place);
+
+#[derive(Debug)]
+struct Order {
+    /// As when the flow was created, in order.
+    created: VecDeque<Item>,
+    /// Seen again since.
+    moved: BinaryHeap<Reverse<Item>>,
+}
+
+impl Order {
+    fn of(slab: &Slab) -> Self {
+        let mut moved = BinaryHeap::with_capacity(slab.places());
+        moved.extend(slab.iter().map(|(place, entry, facts)| Reverse((entry.last, facts.ordinal, place))));
+        Self { created: VecDeque::with_capacity(slab.places()), moved }
+    }
+
+    fn len(&self) -> usize {
+        self.created.len() + self.moved.len()
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Eviction {
-    heap: Option<BinaryHeap<Item>>,
+    order: Option<Order>,
 }
 
 impl Eviction {
-    /// A flow that was last seen at `last` is at `place` from now on.
+    /// A flow that was last seen at `last`, no earlier than any flow before, is at `place` from now on.
     pub(crate) fn created(&mut self, place: Place, last: u64, ordinal: u64, slab: &Slab) {
-        let Some(heap) = &mut self.heap else { return };
-        if heap.len() >= slab.places() * 2 {
-            let lives = |place, ordinal| slab.get(place).is_some_and(|(_, facts)| facts.ordinal == ordinal);
-            heap.retain(|Reverse((_, ordinal, place))| lives(*place, *ordinal));
+        let Some(order) = &mut self.order else { return };
+        if order.len() >= slab.places() * 2 {
+            let lives = |item: &Item| slab.get(item.2).is_some_and(|(_, facts)| facts.ordinal == item.1);
+            order.created.retain(lives);
+            order.moved.retain(|Reverse(item)| lives(item));
         }
-        heap.push(Reverse((last, ordinal, place)));
+        debug_assert!(order.created.back().is_none_or(|before| *before < (last, ordinal, place)));
+        order.created.push_back((last, ordinal, place));
     }
 
     /// The flow that was seen least recently; of those seen at the same moment the oldest.
     pub(crate) fn least_recent(&mut self, slab: &Slab) -> Option<Place> {
-        let heap = self.heap.get_or_insert_with(|| {
-            let mut heap = BinaryHeap::with_capacity(slab.places() * 2);
-            heap.extend(slab.iter().map(|(place, entry, facts)| Reverse((entry.last, facts.ordinal, place))));
-            heap
-        });
+        let Order { created, moved } = self.order.get_or_insert_with(|| Order::of(slab));
         loop {
-            let mut top = heap.peek_mut()?;
-            let Reverse((last, ordinal, place)) = *top;
-            match slab.get(place) {
-                Some((entry, facts)) if facts.ordinal == ordinal && entry.last == last => return Some(place),
-                Some((entry, facts)) if facts.ordinal == ordinal => {
-                    *top = Reverse((entry.last, ordinal, place));
+            let (new, old) = (created.front().copied(), moved.peek().map(|Reverse(item)| *item));
+            let is_new = match (new, old) {
+                (Some(new), Some(old)) => new < old,
+                (new, _) => new.is_some(),
+            };
+            let (last, ordinal, place) = if is_new { new? } else { old? };
+            let current =
+                slab.get(place).filter(|(_, facts)| facts.ordinal == ordinal).map(|(entry, _)| entry.last);
+            if current == Some(last) {
+                return Some(place);
+            }
+            let current = current.map(|last| Reverse((last, ordinal, place)));
+            if is_new {
+                created.pop_front();
+                moved.extend(current);
+            } else if let Some(mut top) = moved.peek_mut() {
+                match current {
+                    Some(current) => *top = current,
+                    None => drop(PeekMut::pop(top)),
                 }
-                _ => drop(PeekMut::pop(top)),
             }
         }
     }
@@ -52,6 +83,6 @@ impl Eviction {
     /// Items held, those of ended flows included.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
-        self.heap.as_ref().map_or(0, BinaryHeap::len)
+        self.order.as_ref().map_or(0, Order::len)
     }
 }
