@@ -11,6 +11,7 @@ use crate::spec::{OutputKind, OutputSpec, Target};
 use crate::text::{Style, TextLines};
 use mermin_flow::{Exporter, ObservationPoints};
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Whether text for people is coloured.
@@ -57,12 +58,23 @@ pub fn build_all(
             return Err(ExportError::Twice { name: spec.name() });
         }
         if let Target::File { path, .. } = &spec.target
-            && !paths.insert(path)
+            && !paths.insert(resolved(path))
         {
             return Err(ExportError::SharedFile { path: path.clone() });
         }
     }
     specs.iter().map(|spec| build(spec, points, color)).collect()
+}
+
+/// The file that a path will lead to: `./a`, a link and a folder's other names are told as what they are.
+fn resolved(path: &Path) -> PathBuf {
+    let whole = path.canonicalize();
+    whole.unwrap_or_else(|_| {
+        // Not there yet: its folder is, or opening it will fail.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name))
+    })
 }
 
 /// Opens one output.
@@ -117,6 +129,7 @@ mod tests {
     fn outputs_that_collide_or_cant_be_opened_are_errors() {
         assert!(matches!(error(&["json", "json:-"]), ExportError::Twice { name } if name == "json"));
         assert!(matches!(error(&["json:/nowhere/x", "text:/nowhere/x"]), ExportError::SharedFile { .. }));
+        assert!(matches!(error(&["json:shared", "text:./shared"]), ExportError::SharedFile { .. }));
         let error = error(&["none", "json:/nowhere/x"]);
         assert_eq!(error.to_string(), "can't write records to /nowhere/x");
         assert_eq!(error.help().unwrap(), "make the folder first: mkdir -p /nowhere");

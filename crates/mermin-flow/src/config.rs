@@ -9,8 +9,10 @@ use std::num::NonZeroUsize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlowConfig {
-    /// Flows held at once, split evenly over 64 shards; memory is taken as flows come (about 300 bytes each). At the
-    /// bound the shard's least recently seen flow ends early, with `lack of resources`.
+    /// Flows held at once, split evenly over 64 shards and rounded up to a multiple of them; memory is taken as flows
+    /// come (about 300 bytes each). At the bound the shard's least recently seen flow ends early, with `lack of
+    /// resources`.
+    #[schemars(range(min = 1, max = 268_435_456))]
     pub table_capacity: NonZeroUsize,
     /// A flow that goes on gives a record each time this has passed since its start.
     pub active_timeout: Interval,

@@ -11,12 +11,16 @@ use std::num::NonZeroUsize;
 pub struct PipelineConfig {
     /// Observations between the packet reader and the flow workers, all workers' queues together. More room takes
     /// longer bursts and batches more work; less room takes less memory.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub packet_channel_capacity: NonZeroUsize,
     /// Flow records between the flow workers and the enrichment workers, all queues together.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub enrichment_channel_capacity: NonZeroUsize,
-    /// Threads that keep the flow tables. On two busy cores one is faster than two.
+    /// Threads that keep the flow tables; there are 64 shards to share out, so more would have none. On two busy cores one is faster than two.
+    #[schemars(range(min = 1, max = 64))]
     pub flow_workers: NonZeroUsize,
     /// Threads that add names and identities to flow records.
+    #[schemars(range(min = 1, max = 64))]
     pub enrichment_workers: NonZeroUsize,
     /// How often statistics are logged.
     pub stats_interval: Interval,

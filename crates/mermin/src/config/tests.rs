@@ -29,22 +29,27 @@ fn messages() {
         (
             "pipeline:\n  packet_channel_capacity: 0\n",
             "error: `packet_channel_capacity` can't be the number `0`\n  \
-             --> config.yaml:2:28 pipeline.packet_channel_capacity\nhelp: expected a whole number, 1 or more",
+             --> config.yaml:2:28 pipeline.packet_channel_capacity\nhelp: expected a whole number from 1 to 16777216",
         ),
         (
             "pipeline:\n  flow_workers: auto\n",
             "error: `flow_workers` can't be the text `auto`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
-             help: expected a whole number, 1 or more",
+             help: expected a whole number from 1 to 64",
         ),
         (
             "pipeline:\n  flow_workers: '2'\n",
             "error: `flow_workers` can't be the text `2`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
-             help: expected a whole number, 1 or more",
+             help: expected a whole number from 1 to 64",
         ),
         (
             "pipeline:\n  flow_workers:\n",
             "error: `flow_workers` has no value\n  --> config.yaml:2:3 pipeline.flow_workers\n\
-             help: expected a whole number, 1 or more",
+             help: expected a whole number from 1 to 64",
+        ),
+        (
+            "pipeline:\n  enrichment_workers: 100000\n",
+            "error: `enrichment_workers` can't be the number `100000`\n  \
+             --> config.yaml:2:23 pipeline.enrichment_workers\nhelp: expected a whole number from 1 to 64",
         ),
         (
             "pipeline:\n  stats_interval: 0s\n",
@@ -192,7 +197,7 @@ fn environment_and_set_name_themselves() {
             "none",
             "error: `flow_workers` can't be the text `none`\n  \
              --> environment MERMIN_PIPELINE__FLOW_WORKERS pipeline.flow_workers\n\
-             help: expected a whole number, 1 or more",
+             help: expected a whole number from 1 to 64",
         ),
         (
             "MERMIN_LOG_LEVEL",
@@ -395,7 +400,7 @@ proptest! {
     }
 
     #[test]
-    fn what_loads_from_yaml_is_what_was_written(workers in 1_usize..1000, seconds in 1_u64..100_000, metrics: bool) {
+    fn what_loads_from_yaml_is_what_was_written(workers in 1_usize..=64, seconds in 1_u64..100_000, metrics: bool) {
         let text = format!(
             "pipeline:\n  flow_workers: {workers}\n  stats_interval: {seconds}s\n  enable_metrics: {metrics}\n"
         );
