@@ -3,8 +3,8 @@
 use crate::live::{capture, traffic};
 use mermin_tests::need;
 use mermin_tests::need::{namespaces, tool};
-use mermin_tests::netns::{Net, RIGHT};
-use mermin_tests::program::{Program, plain};
+use mermin_tests::netns::{Namespace, Net, RIGHT};
+use mermin_tests::program::Program;
 use rustix::process::Signal;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -99,14 +99,12 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn no_privilege_is_77_and_says_what_to_type() {
     need!(namespaces(), tool("setpriv"));
-    let program = Program::new("run").args(["-i", "lo", "--duration", "1s"]);
-    let command = program.command();
-    let mut words: Vec<_> = vec!["--bounding-set=-all".into(), "--inh-caps=-all".into(), "--".into()];
-    words.push(command.get_program().to_owned());
-    words.extend(command.get_args().map(ToOwned::to_owned));
-    let output = plain("setpriv").args(words).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(77), "{said}");
+    let outcome = Program::new("run")
+        .args(["-i", "lo", "--duration", "1s"])
+        .under(&["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"])
+        .run();
+    let said = &outcome.stderr;
+    assert_eq!(outcome.code, 77, "{said}");
     assert!(said.contains("help: ") && said.contains("error: ") && !said.contains("panicked"), "{said}");
 }
 
@@ -117,4 +115,56 @@ fn a_glob_that_matches_nothing_is_64() {
     let outcome = Program::new("run").args(["-i", "nosuch*"]).inside(&net.left.name).run();
     assert_eq!(outcome.code, 64, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("left"), "the interfaces that there are: {}", outcome.stderr);
+}
+
+#[test]
+fn with_cap_net_raw_alone_af_packet_captures_and_says_why() {
+    need!(namespaces(), tool("setpriv"), tool("ping"));
+    let net = Net::new("raw", false);
+    let running = Program::new("run")
+        .args(["-i", "left"])
+        .inside(&net.left.name)
+        .under(&["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all", "--"])
+        .start();
+    let _ = net.left.run(&format!("ping -q -c 5 -i 0.01 {RIGHT}"));
+    let outcome = running.interrupt().kept(0);
+    assert!(outcome.stderr.contains(": af_packet on left;"), "the first line: {}", outcome.stderr);
+    let why = outcome.stderr.lines().find(|line| line.contains("trying AF_PACKET")).unwrap();
+    assert!(why.contains(" WARN  ") && why.contains("CAP_BPF"), "{why}");
+    assert!(outcome.number("/ledger/metered/packets") >= 10, "{}", outcome.stdout);
+}
+
+#[test]
+fn ten_silent_seconds_are_remarked_on() {
+    need!(namespaces(), tool("ping"));
+    let (quiet, busy) = (Namespace::new("quiet"), Namespace::new("busy"));
+    let run = |namespace: &Namespace| {
+        Program::new("run").args(["-i", "lo", "--duration", "12s"]).inside(&namespace.name).start()
+    };
+    let (on_quiet, on_busy) = (run(&quiet), run(&busy));
+    let _ = busy.run("ping -q -c 1 127.0.0.1");
+    let says = |outcome: &str| outcome.contains("No packet has crossed lo in 10 seconds; `mermin demo`");
+    let outcome = on_quiet.wait(Duration::from_secs(20)).kept(0);
+    assert!(says(&outcome.stderr), "{}", outcome.stderr);
+    let outcome = on_busy.wait(Duration::from_secs(20)).kept(0);
+    assert!(!says(&outcome.stderr), "{}", outcome.stderr);
+    assert!(outcome.number("/ledger/metered/packets") > 0);
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    need!(namespaces(), tool("bpftool"));
+    let running = Program::new("demo").start();
+    let held = held(running.id());
+    assert!(held.iter().any(|(kind, _)| *kind == "prog"), "{held:?}");
+    let outcome = running.interrupt();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    for (kind, id) in held {
+        assert!(!known(kind, &id), "{kind} {id} is left behind");
+    }
+    for list in [&["-o", "link"][..], &["netns", "list"]] {
+        let output = Command::new("ip").args(list).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !said.contains("mermin-"), "{said}");
+    }
 }

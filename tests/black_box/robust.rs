@@ -129,6 +129,54 @@ fn a_full_disk_is_74_and_in_the_books() {
     assert!(dropped > 0, "{book}");
 }
 
+/// A file system in memory of 8 MiB, gone when let go of.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Result<Self, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "mermin-tests"])
+            .arg(folder.path())
+            .output();
+        let mounted = mount.is_ok_and(|output| output.status.success());
+        if mounted { Ok(Self(folder)) } else { Err("a tmpfs can't be mounted".into()) }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_its_own_records_alone() {
+    let disk = SmallDisk::mount();
+    need!(disk.as_ref().map(|_| ()).map_err(Clone::clone));
+    let disk = disk.unwrap();
+    let path = disk.0.path().join("flows.jsonl");
+    let folder = tempfile::tempdir().unwrap();
+    let capture = write(folder.path(), "many.pcap", &captures::short_flows(30_000));
+    let name = format!("json:{}", path.display());
+    let outcome = Program::replay(&[&capture]).args(["-o", &name]).run().kept(74);
+    assert!(outcome.stderr.contains(&format!("output {name} failed: ")), "{}", outcome.stderr);
+    let outputs = &outcome.statistics()["outputs"];
+    let records = |output: &str, term: &str| {
+        let amount = outputs[output].pointer(term);
+        amount.unwrap_or_else(|| panic!("{output} {term}: {outputs}"))["records"].as_u64().unwrap()
+    };
+    let handed = records(&name, "/handed");
+    assert_eq!(records("json", "/delivered"), handed);
+    assert_eq!(outcome.records().len(), usize::try_from(handed).unwrap());
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written.ends_with('\n') && written.len() > 7 << 20, "{} bytes", written.len());
+    let on_disk = mermin_tests::record::Record::parse_lines(&written).len();
+    eprintln!("{handed} records, of which {on_disk} fit on the disk");
+    assert_eq!(records(&name, "/delivered"), u64::try_from(on_disk).unwrap());
+    assert_eq!(records(&name, "/dropped/write_failed"), handed - u64::try_from(on_disk).unwrap());
+}
+
 #[test]
 fn mistakes_on_the_command_line_are_64() {
     for arguments in [&["replay"][..], &["replay", "--set", "flow.no_such_key=1", "x"], &["no-such-command"]]

@@ -50,6 +50,7 @@ pub struct Program {
     input: Vec<u8>,
     environment: Vec<(String, String)>,
     namespace: Option<String>,
+    wrapper: Vec<String>,
 }
 
 /// What a run left.
@@ -82,6 +83,7 @@ impl Program {
             input: Vec::new(),
             environment: Vec::new(),
             namespace: None,
+            wrapper: Vec::new(),
         };
         plain.arg(command).args(["-o", "json"]).arg("--stats").arg(statistics)
     }
@@ -140,6 +142,13 @@ impl Program {
         self
     }
 
+    /// Runs it by way of another program, such as setpriv, which is given `words` and then the command line.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// A folder that lasts as long as the run.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -149,14 +158,14 @@ impl Program {
     /// The command, to be started otherwise than by [`Self::run`].
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = match &self.namespace {
-            Some(name) => {
-                let mut command = plain("ip");
-                command.args(["netns", "exec", name]).arg(binary());
-                command
-            }
-            None => plain(binary()),
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(name) = &self.namespace {
+            words.extend(["ip", "netns", "exec", name].map(OsString::from));
+        }
+        words.extend(self.wrapper.iter().map(OsString::from));
+        words.push(binary().into_os_string());
+        let mut command = plain(&words[0]);
+        command.args(&words[1..]);
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
