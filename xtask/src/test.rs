@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// Crates that don't build for the host.
 const KERNEL_ONLY: &[&str] = &["mermin-ebpf"];
@@ -44,7 +45,7 @@ impl Test {
         }
         println!("Building the release binary for the black-box tests");
         succeed(&mut cargo(&["build", "--release", "--package", "mermin"]))?;
-        let mut count = Count::default();
+        let (mut count, started) = (Count::default(), Instant::now());
         // Only tests hold workers: release builds are without the feature.
         let hold = ["--features", "mermin-pipeline/hold"];
         let mut parts = cargo(&["test", "--workspace", "--no-fail-fast", "--exclude", BLACK_BOX]);
@@ -56,6 +57,7 @@ impl Test {
         let mut whole = cargo(&["test", "--package", BLACK_BOX, "--no-fail-fast"]);
         whole.env("MERMIN_BIN", target_dir().join("release/mermin"));
         self.count_into(&mut count, whole, "black-box tests")?;
+        println!("\n{} s with building the tests", started.elapsed().as_secs());
         count.report()
     }
 
