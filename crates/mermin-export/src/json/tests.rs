@@ -1,3 +1,5 @@
+//! JSON lines: the golden records, keys against the attribute table, escaping, numbers and addresses.
+
 use super::*;
 use crate::attributes::{ATTRIBUTES, Kind, Presence};
 use crate::sample;

@@ -1,3 +1,5 @@
+//! Lines to a destination that takes them in part, refuses them or closes: what is delivered, dropped and taken back.
+
 use super::*;
 use crate::destination::FileDestination;
 use crate::sample;

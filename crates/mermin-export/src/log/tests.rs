@@ -1,3 +1,5 @@
+//! Log events: their fields against the attribute table.
+
 use super::*;
 use crate::attributes::ATTRIBUTES;
 use crate::sample;

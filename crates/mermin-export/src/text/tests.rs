@@ -1,3 +1,5 @@
+//! Text for people: the golden lines, columns by width, colours, the header.
+
 use super::*;
 use crate::sample;
 
