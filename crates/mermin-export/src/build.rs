@@ -67,7 +67,8 @@ pub fn build_all(
 }
 
 /// The file that a path will lead to: `./a`, a link and a folder's other names are told as what they are.
-fn resolved(path: &Path) -> PathBuf {
+#[must_use]
+pub fn resolved(path: &Path) -> PathBuf {
     let whole = path.canonicalize();
     whole.unwrap_or_else(|_| {
         // Not there yet: its folder is, or opening it will fail.

@@ -23,7 +23,7 @@ mod sample;
 mod spec;
 mod text;
 
-pub use build::{Color, build, build_all};
+pub use build::{Color, build, build_all, resolved};
 pub use config::{ExportConfig, FileConfig, LineFormat, LogConfig, StdoutConfig};
 pub use error::ExportError;
 pub use format::Format;

@@ -4,8 +4,10 @@ use crate::Surroundings;
 use crate::cli::ResultArgs;
 use crate::config::{Config, in_sentence, lower};
 use crate::exit::{Exit, Stop};
+use crate::outputs::files;
 use crate::signals::Asked;
 use crate::summary::summary;
+use mermin_export::resolved;
 use mermin_flow::{Enricher, Exporter, Source};
 use mermin_pipeline::{Hold, Outcome, Stages, Statistics};
 use std::fs::File;
@@ -53,14 +55,22 @@ pub(crate) enum StatsFile {
 }
 
 impl StatsFile {
-    pub(crate) fn open(results: &ResultArgs) -> Result<Option<Self>, Stop> {
+    pub(crate) fn open(results: &ResultArgs, config: &Config) -> Result<Option<Self>, Stop> {
         let Some(path) = &results.stats else { return Ok(None) };
         if path == Path::new("-") {
             return Ok(Some(Self::StandardOutput));
         }
+        let place = format!("--stats {}", path.display());
+        // A device or a pipe takes both, one after the other.
+        let keeps_one = path.is_file() || !path.exists();
+        if keeps_one && files(results, config)?.iter().any(|file| resolved(file) == resolved(path)) {
+            return Err(Stop::new(Exit::Usage, "records and statistics would be written to one file")
+                .at(place)
+                .help("give the statistics a file of their own"));
+        }
         let file = File::create(path).map_err(|error| {
             Stop::new(Exit::Io, format!("can't write the statistics: {}", lower(&error)))
-                .at(format!("--stats {}", path.display()))
+                .at(place)
                 .help("name a file in a folder that exists and that you may write to")
         })?;
         Ok(Some(Self::File(path.clone(), file)))

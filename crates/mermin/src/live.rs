@@ -131,7 +131,7 @@ impl Live<'_> {
         names: &str,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Exit, Stop> {
-        let stats = StatsFile::open(&self.args.results)?;
+        let stats = StatsFile::open(&self.args.results, self.config)?;
         let outputs = Outputs::build(&self.args.results, self.config, &self.args.common, &self.points)?;
         let plan = Plan {
             source,

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Stop};
 use mermin_enrich::Chain;
 use mermin_export::{ExportError, OutputKind, OutputSpec, Target, build_all};
 use mermin_flow::{Enricher, Exporter, ObservationPoints};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The outputs of a run.
@@ -42,6 +43,15 @@ fn specs(results: &ResultArgs, config: &Config) -> Result<Vec<OutputSpec>, Stop>
     let parse =
         |text: &String| OutputSpec::parse(text).map_err(|error| stop(&error).at(format!("--output {text}")));
     results.outputs.iter().map(parse).collect()
+}
+
+/// The files that records go to.
+pub(crate) fn files(results: &ResultArgs, config: &Config) -> Result<Vec<PathBuf>, Stop> {
+    let file = |spec: OutputSpec| match spec.target {
+        Target::File { path, .. } => Some(path),
+        Target::Stdout | Target::Nowhere => None,
+    };
+    Ok(specs(results, config)?.into_iter().filter_map(file).collect())
 }
 
 /// Whether records go to the log. An output that can't be is told of when the outputs are built.

@@ -5,12 +5,12 @@ use crate::cli::ReplayArgs;
 use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
-use crate::outputs::Outputs;
+use crate::outputs::{Outputs, files};
 use crate::signals::Asked;
 use mermin_capture::file::{OpenError, ReplaySource};
-use mermin_export::{OutputSpec, Target};
+use mermin_export::resolved;
 use mermin_flow::ObservationPoints;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Runs the command.
@@ -22,7 +22,7 @@ pub(crate) fn replay(
     let points = Arc::new(ObservationPoints::default());
     let source = ReplaySource::open(&args.files, Arc::clone(&points)).map_err(cannot_open)?;
     spare_captures(args, config)?;
-    let stats = StatsFile::open(&args.results)?;
+    let stats = StatsFile::open(&args.results, config)?;
     let outputs = Outputs::build(&args.results, config, &args.common, &points)?;
     let files = match args.files.as_slice() {
         few @ ([_] | [_, _] | [_, _, _]) => {
@@ -52,19 +52,10 @@ pub(crate) fn replay(
 
 /// Outputs are emptied when they are opened: none may be one of the captures, under whatever name.
 fn spare_captures(args: &ReplayArgs, config: &Config) -> Result<(), Stop> {
-    let canonical = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
-    let captures: Vec<PathBuf> = args.files.iter().filter_map(|path| canonical(path)).collect();
-    let specs = if args.results.outputs.is_empty() {
-        config.export.outputs()
-    } else {
-        args.results.outputs.iter().filter_map(|text| OutputSpec::parse(text).ok()).collect()
-    };
-    let files = specs.iter().filter_map(|spec| match &spec.target {
-        Target::File { path, .. } => Some(path),
-        _ => None,
-    });
-    for path in files.chain(&args.results.stats) {
-        if canonical(path).is_some_and(|path| captures.contains(&path)) {
+    let captures: Vec<PathBuf> =
+        args.files.iter().filter(|path| path.is_file()).map(|path| resolved(path)).collect();
+    for path in files(&args.results, config)?.iter().chain(&args.results.stats) {
+        if captures.contains(&resolved(path)) {
             let what = format!("{} is a capture to be read and would be overwritten", path.display());
             return Err(Stop::new(Exit::Usage, what).help("write to another file"));
         }

@@ -206,6 +206,25 @@ fn a_capture_is_not_overwritten_by_its_own_records() {
 }
 
 #[test]
+fn records_and_statistics_do_not_share_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), "a.pcap", &capture(1));
+    let there = written(folder.path(), "there", b"kept");
+    let (name, folder) = (path.to_str().unwrap(), folder.path().display());
+    for file in ["new", "there"] {
+        let (output, stats) = (format!("json:{folder}/{file}"), format!("{folder}/./{file}"));
+        let ran = run(&["replay", name, "-o", "none", "-o", &output, "--stats", &stats]);
+        let expected = format!(
+            "error: records and statistics would be written to one file\n  --> --stats {stats}\n\
+             help: give the statistics a file of their own\n"
+        );
+        assert_eq!((ran.code, ran.err), (64, expected));
+    }
+    assert_eq!(std::fs::read(&there).unwrap(), b"kept");
+    assert_eq!(run(&["replay", name, "-o", "json:/dev/null", "--stats", "/dev/null"]).code, 0);
+}
+
+#[test]
 fn damage_is_65_after_all_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let whole = capture(10);

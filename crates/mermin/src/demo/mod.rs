@@ -171,6 +171,7 @@ fn perform<S: Source + 'static>(
     points: &Arc<ObservationPoints>,
     (args, config, asked, surroundings): Context<'_, '_>,
 ) -> Result<Exit, Stop> {
+    let stats = StatsFile::open(&args.results, config)?;
     let outputs = Outputs::build(&args.results, config, &args.common, points)?;
     let counted = CountByProtocol::default();
     let mut exporters = outputs.exporters;
@@ -189,7 +190,7 @@ fn perform<S: Source + 'static>(
         source,
         enricher: crate::outputs::enricher(config),
         exporters,
-        stats: StatsFile::open(&args.results)?,
+        stats,
         agent_id: "demo".to_owned(),
         headline: format!(
             "{kind} on {NEAR}, which leads to {FAR} in another namespace; records: {}; Ctrl-C ends",
