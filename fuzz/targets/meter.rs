@@ -67,7 +67,7 @@ struct Run {
 fuzz_target!(|data: &[u8]| {
     let Some((settings, steps)) = data.split_first_chunk::<4>() else { return };
     let mut run = Run {
-        meter: Meter::new(&config(settings), "", |_| true),
+        meter: Meter::new(&config(settings), ""),
         orientation: Orientation::new(HashSecret::new(7)),
         ledger: Ledger::default(),
         observed: Tally::ZERO,

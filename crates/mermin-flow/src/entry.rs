@@ -97,6 +97,7 @@ pub(crate) struct Facts {
     pub(crate) inner_vlan: u16,
     /// Type and code of the first packet, where the key's form is one of ICMP.
     pub(crate) icmp: [u8; 2],
+    pub(crate) shard: u8,
 }
 
 const _: () = assert!(size_of::<Option<Entry>>() == 128 && size_of::<Facts>() == 128);
@@ -274,7 +275,13 @@ impl Facts {
         vlan: NO_VLAN,
         inner_vlan: NO_VLAN,
         icmp: [0; 2],
+        shard: 0,
     };
+
+    /// Whether they belong to the flow that was the shard's `ordinal`th.
+    pub(crate) const fn is(&self, shard: u8, ordinal: u64) -> bool {
+        self.shard == shard && self.ordinal == ordinal
+    }
 
     /// What a flow's first packet says.
     pub(crate) fn new(first: &Observation, ordinal: u64) -> Self {
@@ -286,6 +293,7 @@ impl Facts {
             vlan: first.vlan,
             inner_vlan: first.inner_vlan,
             icmp: [first.icmp_type(), first.icmp_code()],
+            shard: first.shard,
             ..Self::EMPTY
         }
     }

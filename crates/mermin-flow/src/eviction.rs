@@ -3,11 +3,11 @@
 //! Items of (last seen, creation ordinal, place), made on first need. Packets don't move them: an item that comes to
 //! the top with an old `last` is put back with the current one. New flows queue up, for time and ordinal only grow;
 //! only what had to be put back needs a heap, so that a flood of flows of one packet each is a plain queue. Each flow
-//! has one item; those of flows that have ended are recognised by their ordinal and dropped at the top, and swept once
+//! has one item; those of flows that have ended are recognised by shard and ordinal and dropped at the top, and swept once
 //! they may be the majority, so there are at most two items a place, whether the shard is full again or not.
 
+use crate::flow_table::FlowTable;
 use crate::index::Place;
-use crate::slab::Slab;
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
@@ -23,10 +23,12 @@ struct Order {
 }
 
 impl Order {
-    fn of(slab: &Slab) -> Self {
-        let mut moved = BinaryHeap::with_capacity(slab.places());
-        moved.extend(slab.iter().map(|(place, entry, facts)| Reverse((entry.last, facts.ordinal, place))));
-        Self { created: VecDeque::with_capacity(slab.places()), moved }
+    /// Of a full shard, whose flows lie at `places`.
+    fn of(places: impl Iterator<Item = Place>, capacity: usize, table: &FlowTable) -> Self {
+        let mut moved = BinaryHeap::with_capacity(capacity);
+        let item = |place| table.get(place).map(|(entry, facts)| Reverse((entry.last, facts.ordinal, place)));
+        moved.extend(places.filter_map(item));
+        Self { created: VecDeque::with_capacity(capacity), moved }
     }
 
     fn len(&self) -> usize {
@@ -34,17 +36,31 @@ impl Order {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Eviction {
+    shard: u8,
     order: Option<Order>,
 }
 
 impl Eviction {
+    /// Of shard `shard`.
+    pub(crate) const fn new(shard: u8) -> Self {
+        Self { shard, order: None }
+    }
+
     /// A flow that was last seen at `last`, no earlier than any flow before, is at `place` from now on.
-    pub(crate) fn created(&mut self, place: Place, last: u64, ordinal: u64, slab: &Slab) {
+    pub(crate) fn created(
+        &mut self,
+        place: Place,
+        last: u64,
+        ordinal: u64,
+        capacity: usize,
+        table: &FlowTable,
+    ) {
         let Some(order) = &mut self.order else { return };
-        if order.len() >= slab.places() * 2 {
-            let lives = |item: &Item| slab.get(item.2).is_some_and(|(_, facts)| facts.ordinal == item.1);
+        if order.len() >= capacity * 2 {
+            let lives =
+                |item: &Item| table.get(item.2).is_some_and(|(_, facts)| facts.is(self.shard, item.1));
             order.created.retain(lives);
             order.moved.retain(|Reverse(item)| lives(item));
         }
@@ -52,9 +68,15 @@ impl Eviction {
         order.created.push_back((last, ordinal, place));
     }
 
-    /// The flow that was seen least recently; of those seen at the same moment the oldest.
-    pub(crate) fn least_recent(&mut self, slab: &Slab) -> Option<Place> {
-        let Order { created, moved } = self.order.get_or_insert_with(|| Order::of(slab));
+    /// The flow that was seen least recently, of a full shard; of those seen at the same moment the oldest. `places` are
+    /// the shard's.
+    pub(crate) fn least_recent(
+        &mut self,
+        places: impl Iterator<Item = Place>,
+        capacity: usize,
+        table: &FlowTable,
+    ) -> Option<Place> {
+        let Order { created, moved } = self.order.get_or_insert_with(|| Order::of(places, capacity, table));
         loop {
             let (new, old) = (created.front().copied(), moved.peek().map(|Reverse(item)| *item));
             let is_new = match (new, old) {
@@ -62,8 +84,10 @@ impl Eviction {
                 (new, _) => new.is_some(),
             };
             let (last, ordinal, place) = if is_new { new? } else { old? };
-            let current =
-                slab.get(place).filter(|(_, facts)| facts.ordinal == ordinal).map(|(entry, _)| entry.last);
+            let current = table
+                .get(place)
+                .filter(|(_, facts)| facts.is(self.shard, ordinal))
+                .map(|(entry, _)| entry.last);
             if current == Some(last) {
                 return Some(place);
             }

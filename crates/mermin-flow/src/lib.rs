@@ -3,22 +3,26 @@
 //! Pure: no I/O, no threads, no clock. Time is an argument, in nanoseconds since 1970.
 #![deny(unsafe_code)]
 
+mod book;
 mod clock;
 mod community_id;
 mod config;
 mod datagram;
 mod entry;
 mod eviction;
+mod flow_table;
 mod icmp;
 mod index;
 mod initiator;
 mod key;
+mod lifecycle;
 mod meter;
 mod observation;
 mod point;
 mod prefetch;
 mod record;
 mod report;
+mod settings;
 mod shard;
 mod sightings;
 mod slab;
@@ -30,19 +34,19 @@ mod testing;
 mod units;
 mod wheel;
 
+pub use book::MeterBook;
 pub use clock::Watermark;
 pub use community_id::CommunityId;
 pub use config::FlowConfig;
 pub use datagram::{Datagrams, Orientation};
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
-pub use meter::Meter;
+pub use meter::{Meter, RecordSink};
 pub use observation::{FragmentPosition, NO_VLAN, Observation, PortForm};
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use prefetch::prefetch_to_write;
 pub use record::{
     Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, Initiator, TcpState,
 };
-pub use shard::{MeterBook, RecordSink};
 pub use sightings::{Loss, Sightings};
 pub use stage::{Amount, Enricher, Exporter, Failure, Polled, Receipt, Sink, Source};
 pub use tally::Tally;

@@ -1,99 +1,138 @@
-//! The shards of one worker, fed by batches.
+//! The Metering Process (RFC 5470) of one worker, fed by batches.
 //!
 //! A batch is gone through in groups of 64: first all index slots are asked for, then all entries, then the flows
-//! are updated, so that the cache misses of a group overlap (figures in `docs/benchmarks.md`).
+//! are updated, so that the cache misses of a group overlap (figures in `docs/benchmarks.md`). What happens in a flow's
+//! life besides being counted is in `lifecycle.rs`.
 
+use crate::book::MeterBook;
 use crate::config::FlowConfig;
-use crate::key::SHARDS;
+use crate::entry::Counted;
+use crate::flow_table::FlowTable;
+use crate::index::Place;
+use crate::key::{FlowKey, SHARDS};
 use crate::observation::Observation;
-use crate::shard::{MeterBook, RecordSink, Settings, Shard};
+use crate::record::FlowRecord;
+use crate::settings::Settings;
+use crate::shard::Shard;
 use crate::tally::Tally;
+use crate::wheel::Links;
 
 const GROUP: usize = 64;
 
-/// A Metering Process (RFC 5470): flow tables of the shards that one worker owns.
+/// Takes flow records as flows start, go on and end.
+pub trait RecordSink {
+    /// One record. Records of one flow come in order.
+    fn record(&mut self, record: FlowRecord);
+
+    /// A flow was created; `community_id` computes its id.
+    fn created(&mut self, community_id: impl FnOnce() -> crate::CommunityId) {
+        let _ = community_id;
+    }
+}
+
+/// The flow table of one worker, with its timers.
 #[derive(Debug)]
 pub struct Meter {
-    shards: Vec<Option<Box<Shard>>>,
-    settings: Settings,
+    pub(crate) table: FlowTable,
+    pub(crate) links: Links,
+    pub(crate) shards: Vec<Shard>,
+    /// By shard, the watermark from which on its wheel has something to do.
+    pub(crate) due: [u64; SHARDS],
+    pub(crate) settings: Settings,
+    pub(crate) book: MeterBook,
+    pub(crate) postpone_updates: bool,
 }
 
 impl Meter {
-    /// A meter for the shards that `owned` accepts. `agent_id` goes into flow ids; empty in a replay.
+    /// A meter without flows. `agent_id` goes into flow ids; empty in a replay.
     #[must_use]
-    pub fn new(config: &FlowConfig, agent_id: &str, owned: impl Fn(usize) -> bool) -> Self {
-        let shard = |number| owned(number).then(|| Box::new(Shard::new(number as u8)));
-        Self { shards: (0..SHARDS).map(shard).collect(), settings: Settings::new(config, agent_id) }
+    pub fn new(config: &FlowConfig, agent_id: &str) -> Self {
+        Self {
+            table: FlowTable::new(),
+            links: Links::default(),
+            shards: (0..SHARDS).map(|number| Shard::new(number as u8)).collect(),
+            due: [0; SHARDS],
+            settings: Settings::new(config, agent_id),
+            book: MeterBook::default(),
+            postpone_updates: false,
+        }
     }
 
     /// Meters oriented observations in their order.
     pub fn observe(&mut self, batch: &[Observation], sink: &mut impl RecordSink) {
         for group in batch.chunks(GROUP) {
             for o in group {
-                if let Some(shard) = &self.shards[usize::from(o.shard)] {
-                    shard.prefetch_index(o.hash);
-                }
+                self.table.prefetch_index(o.hash);
             }
-            for o in group {
-                if let Some(shard) = &self.shards[usize::from(o.shard)] {
-                    shard.prefetch_entry(o.hash);
-                }
+            let mut likely = [None; GROUP];
+            for (likely, o) in likely.iter_mut().zip(group) {
+                *likely = self.table.prefetch_entry(o.hash);
             }
-            for o in group {
-                match &mut self.shards[usize::from(o.shard)] {
-                    Some(shard) => shard.observe(o, &self.settings, sink),
-                    None => debug_assert!(false, "an observation for a shard of another worker"),
-                }
+            for (likely, o) in likely.into_iter().zip(group) {
+                self.observe_one(o, likely, sink);
             }
         }
     }
 
-    fn owned(&mut self) -> impl Iterator<Item = (&mut Box<Shard>, &Settings)> {
-        let settings = &self.settings;
-        self.shards.iter_mut().flatten().map(move |shard| (shard, settings))
+    /// Meters one observation of a flow that probably lies at `likely`.
+    #[inline(always)]
+    fn observe_one(&mut self, o: &Observation, likely: Option<Place>, sink: &mut impl RecordSink) {
+        if o.watermark >= self.due[usize::from(o.shard) % SHARDS] {
+            self.advance_shard(usize::from(o.shard) % SHARDS, o.watermark, sink);
+        }
+        let key = FlowKey::of(o);
+        match self.table.find(o.hash, &key, likely) {
+            Some(place) => self.add(place, key, o, sink),
+            None => self.create(key, o, sink),
+        }
+    }
+
+    /// Adds an observation to its flow.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, place: Place, key: FlowKey, o: &Observation, sink: &mut impl RecordSink) {
+        let Some((entry, facts)) = self.table.get_mut(place) else { return };
+        if o.watermark >= self.settings.deadline(entry) || entry.is_reopened_by(o) {
+            return self.add_after_deadline(place, key, o, sink);
+        }
+        match entry.count(o, facts) {
+            Counted::Yes => self.book.metered += o.tally(),
+            Counted::Sooner => {
+                self.book.metered += o.tally();
+                let deadline = self.settings.deadline(entry);
+                self.shards[usize::from(o.shard)].wheel.schedule(&mut self.links, place, deadline);
+            }
+            Counted::Secondary => self.book.secondary += o.tally(),
+        }
     }
 
     /// Time has come to `watermark`: ends and reports what is due.
     pub fn advance(&mut self, watermark: u64, sink: &mut impl RecordSink) {
-        for (shard, settings) in self.owned() {
-            shard.advance(watermark, settings, sink);
-        }
-    }
-
-    /// Reports what is due at `watermark`, then ends every flow.
-    pub fn finish(&mut self, watermark: u64, sink: &mut impl RecordSink) {
-        for (shard, settings) in self.owned() {
-            shard.finish(watermark, settings, sink);
+        for shard in 0..SHARDS {
+            self.advance_shard(shard, watermark, sink);
         }
     }
 
     /// While true, long flows give no periodic records; their counts go into the next one.
     pub fn postpone_updates(&mut self, postpone: bool) {
-        for (shard, _) in self.owned() {
-            shard.postpone_updates = postpone;
-        }
+        self.postpone_updates = postpone;
     }
 
     /// What the meter has done so far.
     #[must_use]
     pub fn book(&self) -> MeterBook {
-        let mut book = MeterBook::default();
-        for shard in self.shards.iter().flatten() {
-            book += shard.book;
-        }
-        book
+        self.book
     }
 
-    /// What is in the flow tables and in no record yet, by looking at every flow: independent of [`Meter::book`].
+    /// What is in the flow table and in no record yet, by looking at every flow: independent of [`Meter::book`].
     #[must_use]
     pub fn resident(&self) -> Tally {
-        self.shards.iter().flatten().map(|shard| shard.resident()).sum()
+        self.table.iter().map(|(_, entry, facts)| entry.tally(facts)).sum()
     }
 
-    /// Flows in the tables.
+    /// Flows in the table.
     #[must_use]
-    pub fn active(&self) -> usize {
-        self.shards.iter().flatten().map(|shard| shard.active()).sum()
+    pub const fn active(&self) -> usize {
+        self.table.held()
     }
 }
 
@@ -123,7 +162,7 @@ mod tests {
     /// The last flow of a quiet link ends, whichever shard it lives on.
     #[test]
     fn time_alone_ends_flows_in_every_shard() {
-        let mut meter = Meter::new(&FlowConfig::default(), "", |_| true);
+        let mut meter = Meter::new(&FlowConfig::default(), "");
         let mut records = Records::default();
         let batch: Vec<_> = (0..1_000).map(|port| packet(port, 0)).collect();
         meter.observe(&batch, &mut records);
@@ -138,7 +177,7 @@ mod tests {
 
     #[test]
     fn postponed_updates_come_with_the_next_interval() {
-        let mut meter = Meter::new(&FlowConfig::default(), "", |_| true);
+        let mut meter = Meter::new(&FlowConfig::default(), "");
         let mut records = Records::default();
         let mut updates = |postpone: bool, seconds: std::ops::Range<u64>| {
             meter.postpone_updates(postpone);

@@ -21,10 +21,10 @@ impl Identification {
         Self { agent: if agent_id.is_empty() { 0 } else { xxh3_64(agent_id.as_bytes()) }, seed }
     }
 
-    fn flow_id(&self, entry: &Entry, facts: &Facts, shard: u8) -> FlowId {
+    fn flow_id(&self, entry: &Entry, facts: &Facts) -> FlowId {
         let mut input = [0; 72];
         let [a, b, c, d, e] = entry.key.words();
-        let words = [self.agent, a, b, c, d, e, facts.start_time, facts.ordinal, u64::from(shard)];
+        let words = [self.agent, a, b, c, d, e, facts.start_time, facts.ordinal, u64::from(facts.shard)];
         for (bytes, word) in input.chunks_exact_mut(8).zip(words) {
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
@@ -36,12 +36,11 @@ impl Identification {
 pub(crate) fn record(
     entry: &mut Entry,
     facts: &mut Facts,
-    shard: u8,
     event: FlowEvent,
     end_reason: Option<FlowEndReason>,
     identification: &Identification,
 ) -> FlowRecord {
-    let id = identification.flow_id(entry, facts, shard);
+    let id = identification.flow_id(entry, facts);
     let community_id = facts.community_id(&entry.key, identification.seed);
     let (sequence, deltas) = (facts.sequence, entry.delta);
     let tally = if event == FlowEvent::Start {
@@ -83,7 +82,7 @@ pub(crate) fn record(
         vlan: vlan(facts.vlan),
         inner_vlan: vlan(facts.inner_vlan),
         point: entry.point(),
-        shard,
+        shard: facts.shard,
         tally,
     }
 }
@@ -122,8 +121,9 @@ mod tests {
         let mut o = udp(from, "10.0.0.1:53");
         o.start = start;
         o.orient(&HashSecret::new(1));
+        o.shard = shard;
         let entry = Entry::new(FlowKey::of(&o), &o, 1);
-        Identification::new(agent, 0).flow_id(&entry, &Facts::new(&o, ordinal), shard)
+        Identification::new(agent, 0).flow_id(&entry, &Facts::new(&o, ordinal))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a shard's flows lie: what every packet touches apart from what only records and first packets need.
+//! Where flows lie: what every packet touches apart from what only records and first packets need.
 //!
 //! Two arrays of 128 bytes a flow. Packets that go to many flows pay for each page that they touch: half the bytes are
 //! half the pages.
@@ -7,8 +7,8 @@ use crate::entry::{Entry, Facts};
 use crate::index::Place;
 use crate::prefetch::prefetch;
 
-/// Flows that a shard reserves address space for: 16 MiB. Memory is taken as they are written; growing would copy.
-const RESERVED: usize = 1 << 16;
+/// Flows that address space is reserved for at first, 32 MiB. Memory is taken as they are written.
+const RESERVED: usize = 1 << 17;
 
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
@@ -42,33 +42,26 @@ impl Slab {
         Some((self.entries.get_mut(place as usize)?.as_mut()?, self.facts.get_mut(place as usize)?))
     }
 
-    /// A place without a flow, unless `capacity` are held.
-    pub(crate) fn vacant(&mut self, capacity: usize) -> Option<Place> {
+    /// Takes a flow in; where it lies from now on.
+    pub(crate) fn insert(&mut self, entry: Entry, facts: Facts) -> Place {
         if let Some(place) = self.free.pop() {
-            return Some(place);
+            self.entries[place as usize] = Some(entry);
+            self.facts[place as usize] = facts;
+            return place;
         }
-        let held = self.entries.len();
-        if held == capacity {
-            return None;
-        }
-        if held == self.entries.capacity() {
-            let more = held.max(RESERVED).min(capacity - held);
+        let place = self.entries.len();
+        if place == self.entries.capacity() {
+            let more = place.max(RESERVED);
             self.entries.reserve_exact(more);
             self.facts.reserve_exact(more);
         }
-        self.entries.push(None);
-        self.facts.push(Facts::EMPTY);
-        Some(held as Place)
-    }
-
-    /// Fills a place that [`Slab::vacant`] gave.
-    pub(crate) fn fill(&mut self, place: Place, entry: Entry, facts: Facts) {
-        self.entries[place as usize] = Some(entry);
-        self.facts[place as usize] = facts;
+        self.entries.push(Some(entry));
+        self.facts.push(facts);
+        place as Place
     }
 
     /// Makes the place vacant; the index hash of the flow that was there.
-    pub(crate) fn vacate(&mut self, place: Place) -> Option<u32> {
+    pub(crate) fn remove(&mut self, place: Place) -> Option<u32> {
         self.entries.get_mut(place as usize)?.take()?;
         self.free.push(place);
         self.facts.get(place as usize).map(|facts| facts.hash)

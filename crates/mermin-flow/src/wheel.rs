@@ -2,7 +2,8 @@
 //!
 //! Lazy: a packet moves no timer. When a slot comes due the table looks at each of its flows and either ends it or
 //! schedules it at its real deadline, so a timer costs per expiry and per 128 s, not per packet. A place lies in one
-//! list at a time; lists are doubly linked because a deadline that moves nearer (FIN, RST) must be taken out.
+//! list at a time; lists are doubly linked because a deadline that moves nearer (FIN, RST) must be taken out. The links
+//! of all wheels of a worker lie in one array, by place, as the flows do.
 
 use crate::index::Place;
 
@@ -20,10 +21,13 @@ struct Link {
 
 const UNLINKED: Link = Link { previous: NONE, next: NONE, slot: NONE };
 
+/// By place, its neighbours in the list that it lies in.
+#[derive(Debug, Default)]
+pub(crate) struct Links(Vec<Link>);
+
 #[derive(Debug)]
 pub(crate) struct Wheel {
     heads: [u32; SLOTS as usize],
-    links: Vec<Link>,
     /// The first tick that was not handled yet.
     tick: u64,
     held: usize,
@@ -31,7 +35,7 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        Self { heads: [NONE; SLOTS as usize], links: Vec::new(), tick: 0, held: 0 }
+        Self { heads: [NONE; SLOTS as usize], tick: 0, held: 0 }
     }
 
     /// The first moment at which [`Wheel::due`] has something to do.
@@ -41,23 +45,25 @@ impl Wheel {
     }
 
     /// Puts `place` where it will be looked at in the second after `deadline`, or, if that is far, earlier.
-    pub(crate) fn schedule(&mut self, place: Place, deadline: u64) {
-        self.cancel(place);
+    pub(crate) fn schedule(&mut self, links: &mut Links, place: Place, deadline: u64) {
+        self.cancel(links, place);
         let tick = (deadline / TICK).clamp(self.tick, self.tick.saturating_add(SLOTS - 1));
         let slot = (tick % SLOTS) as u32;
-        if self.links.len() <= place as usize {
-            self.links.resize(place as usize + 1, UNLINKED);
+        let Links(links) = links;
+        if links.len() <= place as usize {
+            links.resize(place as usize + 1, UNLINKED);
         }
         let head = std::mem::replace(&mut self.heads[slot as usize], place);
-        self.links[place as usize] = Link { previous: NONE, next: head, slot };
+        links[place as usize] = Link { previous: NONE, next: head, slot };
         if head != NONE {
-            self.links[head as usize].previous = place;
+            links[head as usize].previous = place;
         }
         self.held += 1;
     }
 
-    pub(crate) fn cancel(&mut self, place: Place) {
-        let Some(link) = self.links.get_mut(place as usize) else { return };
+    /// Takes `place` out of the list that it lies in, if any.
+    pub(crate) fn cancel(&mut self, Links(links): &mut Links, place: Place) {
+        let Some(link) = links.get_mut(place as usize) else { return };
         let Link { previous, next, slot } = std::mem::replace(link, UNLINKED);
         if slot == NONE {
             return;
@@ -65,16 +71,16 @@ impl Wheel {
         if previous == NONE {
             self.heads[slot as usize] = next;
         } else {
-            self.links[previous as usize].next = next;
+            links[previous as usize].next = next;
         }
         if next != NONE {
-            self.links[next as usize].previous = previous;
+            links[next as usize].previous = previous;
         }
         self.held -= 1;
     }
 
     /// Takes one place whose second has passed by `now`; `None` when there is none left and the wheel stands at `now`.
-    pub(crate) fn due(&mut self, now: u64) -> Option<Place> {
+    pub(crate) fn due(&mut self, links: &mut Links, now: u64) -> Option<Place> {
         let until = now / TICK;
         // One turn passes every slot, so seconds before the last turn need no look; an empty wheel needs none at all.
         let turn = if self.held == 0 { 0 } else { SLOTS };
@@ -82,7 +88,7 @@ impl Wheel {
         while self.tick < until {
             let head = self.heads[(self.tick % SLOTS) as usize];
             if head != NONE {
-                self.cancel(head);
+                self.cancel(links, head);
                 return Some(head);
             }
             self.tick += 1;
@@ -97,9 +103,17 @@ impl Wheel {
         (head != NONE).then_some(head)
     }
 
-    /// The place behind `place` in its second.
+    /// All places in its lists.
+    pub(crate) fn places(&self, links: &Links) -> impl Iterator<Item = Place> {
+        let heads = self.heads.iter().copied().filter(|head| *head != NONE);
+        heads.flat_map(|head| std::iter::successors(Some(head), |place| links.behind(*place)))
+    }
+}
+
+impl Links {
+    /// The place behind `place` in its list.
     pub(crate) fn behind(&self, place: Place) -> Option<Place> {
-        self.links.get(place as usize).map(|link| link.next).filter(|next| *next != NONE)
+        self.0.get(place as usize).map(|link| link.next).filter(|next| *next != NONE)
     }
 }
 
@@ -118,27 +132,27 @@ mod tests {
         /// Against a sorted map: nothing fires before its deadline's second is over, everything does within 128 s after it.
         #[test]
         fn fires_all_and_none_early(steps in prop::collection::vec((0_u32..30, 0_u64..300, any::<bool>(), step()), 1..200)) {
-            let (mut wheel, mut model) = (Wheel::new(), BTreeMap::new());
+            let (mut wheel, mut links, mut model) = (Wheel::new(), Links::default(), BTreeMap::new());
             let mut now = 1_000 * TICK;
-            while wheel.due(now).is_some() {}
+            while wheel.due(&mut links, now).is_some() {}
             for (place, ahead, cancel, step) in steps {
                 if cancel {
-                    wheel.cancel(place);
+                    wheel.cancel(&mut links, place);
                     model.remove(&place);
                 } else {
                     let deadline = now + ahead * TICK + 5;
-                    wheel.schedule(place, deadline);
+                    wheel.schedule(&mut links, place, deadline);
                     model.insert(place, deadline);
                 }
                 now += step * TICK / 7;
-                while let Some(place) = wheel.due(now) {
+                while let Some(place) = wheel.due(&mut links, now) {
                     let deadline = model.remove(&place);
                     prop_assert!(deadline.is_some(), "fired twice or after being cancelled");
                     let deadline = deadline.unwrap_or_default();
                     if deadline / TICK >= now / TICK {
                         // A far deadline is looked at early and put back.
                         prop_assert!(ahead_of(deadline, now) <= 300);
-                        wheel.schedule(place, deadline);
+                        wheel.schedule(&mut links, place, deadline);
                         model.insert(place, deadline);
                     }
                 }
@@ -146,6 +160,9 @@ mod tests {
                     prop_assert!(deadline / TICK >= now / TICK, "missed {} at {}", deadline, now);
                 }
                 prop_assert_eq!(wheel.held, model.len());
+                let mut places: Vec<_> = wheel.places(&links).collect();
+                places.sort_unstable();
+                prop_assert!(places.iter().eq(model.keys()));
             }
         }
     }

@@ -61,7 +61,7 @@ fn nothing_is_allocated_after_warm_up() {
     for capacity in [1_000, 100_000] {
         let config =
             FlowConfig { table_capacity: NonZeroUsize::new(capacity).unwrap(), ..FlowConfig::default() };
-        let mut meter = Meter::new(&config, "", |_| true);
+        let mut meter = Meter::new(&config, "");
         let mut orientation = Orientation::new(HashSecret::new(1));
         let (mut records, mut batch, mut n) = (Count::default(), Vec::with_capacity(100), 0);
         let mut go = |packets: u64| {

@@ -288,7 +288,7 @@ fn meter(config: &FlowConfig, raw: &[Observation], way: Way) -> (Vec<FlowRecord>
     let end = prepared.last().map_or(0, |o| o.watermark);
     let (mut records, mut secondary) = (Records::default(), Tally::ZERO);
     for worker in 0..way.workers {
-        let mut meter = Meter::new(config, "", |shard| shard % way.workers == worker);
+        let mut meter = Meter::new(config, "");
         let own: Vec<_> =
             prepared.iter().filter(|o| usize::from(o.shard) % way.workers == worker).copied().collect();
         let mut taken = Tally::ZERO;

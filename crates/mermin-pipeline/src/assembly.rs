@@ -145,7 +145,7 @@ pub fn start<S: Source + 'static>(
         let cells = Arc::new(MeterCells::default());
         let worker = FlowWorker {
             intake,
-            meter: Meter::new(flow, &stages.agent_id, |shard| worker_of(shard, flow_workers) == number),
+            meter: Meter::new(flow, &stages.agent_id),
             outlet: Outlet::new(number, downstream, record_batch, Arc::clone(&created)),
             cells: Arc::clone(&cells),
             may_postpone: when_full != WhenFull::Wait,

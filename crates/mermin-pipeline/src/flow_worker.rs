@@ -185,7 +185,7 @@ mod tests {
         let queue = RecordQueue::new(10_000);
         let downstream = Downstream::Enrichment(vec![Arc::clone(&queue)]);
         let mut outlet = Outlet::new(0, downstream, 256, Arc::new(CreatedLog::new()));
-        let mut meter = Meter::new(&FlowConfig::default(), "", |_| true);
+        let mut meter = Meter::new(&FlowConfig::default(), "");
         for port in 0..flows {
             let mut o = Observation {
                 ports: [port.to_be(), 53_u16.to_be()],

@@ -1,0 +1,91 @@
+//! The flow table of one worker: an index that finds flows, and a slab where they lie.
+//!
+//! One table for all shards of the worker, not one a shard: then all of it is a few regions of memory, and what every
+//! packet reads of the table itself stays in the first-level cache (figures in `docs/benchmarks.md`).
+
+use crate::entry::{Entry, Facts};
+use crate::index::{Index, Place};
+use crate::key::FlowKey;
+use crate::slab::Slab;
+
+#[derive(Debug)]
+pub(crate) struct FlowTable {
+    index: Index,
+    slab: Slab,
+}
+
+impl FlowTable {
+    pub(crate) fn new() -> Self {
+        Self { index: Index::new(), slab: Slab::default() }
+    }
+
+    /// Starts loading what finds the flow.
+    #[inline(always)]
+    pub(crate) fn prefetch_index(&self, hash: u32) {
+        self.index.prefetch(hash);
+    }
+
+    /// Starts loading the two lines of the flow that every packet touches; where it probably lies.
+    #[inline(always)]
+    pub(crate) fn prefetch_entry(&self, hash: u32) -> Option<Place> {
+        let likely = self.index.likely(hash);
+        if let Some(place) = likely {
+            self.slab.prefetch(place);
+        }
+        likely
+    }
+
+    /// Where the flow with this key lies. `likely` may be outdated.
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: u32, key: &FlowKey, likely: Option<Place>) -> Option<Place> {
+        let is_it = |place| self.slab.entry(place).is_some_and(|entry| entry.key.same(key));
+        match likely {
+            Some(place) if is_it(place) => likely,
+            _ => self.index.find(hash, is_it),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry(&self, place: Place) -> Option<&Entry> {
+        self.slab.entry(place)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, place: Place) -> Option<(&Entry, &Facts)> {
+        self.slab.get(place)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, place: Place) -> Option<(&mut Entry, &mut Facts)> {
+        self.slab.get_mut(place)
+    }
+
+    /// Takes a flow in; where it lies from now on.
+    pub(crate) fn insert(&mut self, entry: Entry, facts: Facts) -> Place {
+        let hash = facts.hash;
+        let place = self.slab.insert(entry, facts);
+        self.index.insert(hash, place);
+        place
+    }
+
+    /// Drops the flow at `place`.
+    pub(crate) fn remove(&mut self, place: Place) {
+        if let Some(hash) = self.slab.remove(place) {
+            self.index.remove(hash, place);
+        }
+    }
+
+    /// Places that have ever held a flow.
+    pub(crate) const fn places(&self) -> usize {
+        self.slab.places()
+    }
+
+    /// Flows held.
+    pub(crate) const fn held(&self) -> usize {
+        self.slab.held()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Entry, &Facts)> {
+        self.slab.iter()
+    }
+}

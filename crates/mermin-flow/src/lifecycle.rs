@@ -1,0 +1,450 @@
+//! What happens in a flow's life: it is created, reported, and ended by its deadlines, by another flow that takes its
+//! ends, for want of room, or with the run.
+//!
+//! Time is the watermark that each observation carries. The rule that makes records independent of batches, ticks and the
+//! number of workers: before anything else happens to a flow, its deadlines up to now are handled in order of time, the
+//! periodic report before the end when both fall together.
+
+use crate::entry::{Counted, Entry, Facts};
+use crate::index::Place;
+use crate::key::FlowKey;
+use crate::meter::{Meter, RecordSink};
+use crate::observation::Observation;
+use crate::record::{FlowEndReason, FlowEvent};
+use crate::report;
+
+impl Meter {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn add_after_deadline(
+        &mut self,
+        place: Place,
+        key: FlowKey,
+        o: &Observation,
+        sink: &mut impl RecordSink,
+    ) {
+        if !self.settle(place, o.watermark, sink) {
+            return self.create(key, o, sink);
+        }
+        let Some(entry) = self.table.entry(place) else { return };
+        if entry.is_reopened_by(o) {
+            self.end(place, FlowEndReason::EndOfFlowDetected, sink);
+            return self.create(key, o, sink);
+        }
+        self.add(place, key, o, sink);
+    }
+
+    /// Handles everything of a shard that is due up to `now`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn advance_shard(&mut self, shard: usize, now: u64, sink: &mut impl RecordSink) {
+        while let Some(place) = self.shards[shard].wheel.due(&mut self.links, now) {
+            self.look_at(place, now, sink);
+        }
+        self.due[shard] = self.shards[shard].wheel.next();
+    }
+
+    /// Handles a flow's deadlines up to `now` and puts it where the next one is.
+    fn look_at(&mut self, place: Place, now: u64, sink: &mut impl RecordSink) {
+        if self.settle(place, now, sink)
+            && let Some((entry, facts)) = self.table.get(place)
+        {
+            let wheel = &mut self.shards[usize::from(facts.shard)].wheel;
+            wheel.schedule(&mut self.links, place, self.settings.deadline(entry));
+        }
+    }
+
+    /// Handles a flow's deadlines up to `now` in order of time; whether the flow lives on.
+    fn settle(&mut self, place: Place, now: u64, sink: &mut impl RecordSink) -> bool {
+        let Some((entry, _)) = self.table.get_mut(place) else { return false };
+        let idle = self.settings.idle_deadline(entry);
+        if entry.active_deadline <= idle.min(now) {
+            // Every packet so far came before this deadline; later intervals up to `now` have none, and give no record.
+            let has_packets = entry.delta.iter().any(|side| side.packets > 0);
+            let active = self.settings.active;
+            let passed = (idle.min(now) - entry.active_deadline) / active;
+            entry.active_deadline =
+                entry.active_deadline.saturating_add(active.saturating_mul(passed.saturating_add(1)));
+            if has_packets && !self.postpone_updates {
+                self.report(place, FlowEvent::Update, Some(FlowEndReason::ActiveTimeout), sink);
+            }
+        }
+        if idle > now {
+            return true;
+        }
+        let closed = self.table.entry(place).is_some_and(Entry::is_closed);
+        let reason = if closed { FlowEndReason::EndOfFlowDetected } else { FlowEndReason::IdleTimeout };
+        self.end(place, reason, sink);
+        false
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn create(&mut self, key: FlowKey, o: &Observation, sink: &mut impl RecordSink) {
+        let number = usize::from(o.shard);
+        self.make_room(number, o.watermark, sink);
+        let shard = &mut self.shards[number];
+        let (mut entry, mut facts) = (Entry::new(key, o, self.settings.active), Facts::new(o, shard.ordinal));
+        shard.ordinal += 1;
+        shard.held += 1;
+        self.book.created += 1;
+        sink.created(|| facts.community_id(&key, self.settings.identification.seed));
+        let counted = entry.count(o, &mut facts);
+        debug_assert_ne!(counted, Counted::Secondary, "the first packet's observation point is the flow's");
+        self.book.metered += o.tally();
+        let (last, deadline, ordinal) = (entry.last, self.settings.deadline(&entry), facts.ordinal);
+        let place = self.table.insert(entry, facts);
+        shard.wheel.schedule(&mut self.links, place, deadline);
+        shard.eviction.created(place, last, ordinal, self.settings.capacity, &self.table);
+        if self.settings.start_records {
+            self.report(place, FlowEvent::Start, None, sink);
+        }
+    }
+
+    /// Where the shard is full, ends the flows whose time is over, swept or not; if there are none, the least recently
+    /// seen one.
+    fn make_room(&mut self, number: usize, now: u64, sink: &mut impl RecordSink) {
+        let capacity = self.settings.capacity;
+        while self.shards[number].held >= capacity {
+            let shard = &mut self.shards[number];
+            let places = shard.wheel.places(&self.links);
+            let oldest = shard
+                .eviction
+                .least_recent(places, capacity, &self.table)
+                .expect("a full shard has a least recently seen flow");
+            // Under a flood of new flows even the least recent one is young, so nothing is due and nothing is walked.
+            let due = |entry: &Entry| entry.last.saturating_add(self.settings.shortest_idle) <= now;
+            if self.table.entry(oldest).is_some_and(due) {
+                let mut next = shard.wheel.first_of_second();
+                while let Some(place) = next {
+                    next = self.links.behind(place);
+                    self.look_at(place, now, sink);
+                }
+            }
+            if self.shards[number].held == capacity && self.settle(oldest, now, sink) {
+                self.end(oldest, FlowEndReason::LackOfResources, sink);
+            }
+        }
+    }
+
+    fn end(&mut self, place: Place, reason: FlowEndReason, sink: &mut impl RecordSink) {
+        self.report(place, FlowEvent::End, Some(reason), sink);
+        let Some((_, facts)) = self.table.get(place) else { return };
+        let shard = &mut self.shards[usize::from(facts.shard)];
+        shard.held -= 1;
+        shard.wheel.cancel(&mut self.links, place);
+        self.table.remove(place);
+        self.book.released += 1;
+    }
+
+    fn report(
+        &mut self,
+        place: Place,
+        event: FlowEvent,
+        reason: Option<FlowEndReason>,
+        sink: &mut impl RecordSink,
+    ) {
+        let Some((entry, facts)) = self.table.get_mut(place) else { return };
+        let record = report::record(entry, facts, event, reason, &self.settings.identification);
+        self.book.reported += record.tally;
+        sink.record(record);
+    }
+
+    /// Reports what is due at `watermark`, then ends every flow.
+    pub fn finish(&mut self, watermark: u64, sink: &mut impl RecordSink) {
+        self.advance(watermark, sink);
+        for place in 0..self.table.places() as Place {
+            if self.table.entry(place).is_some() && self.settle(place, watermark, sink) {
+                self.end(place, FlowEndReason::ForcedEnd, sink);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FlowConfig;
+    use crate::key::HashSecret;
+    use crate::record::FlowRecord;
+    use crate::tally::Tally;
+    use crate::tcp::{ACK, FIN, RST, SYN};
+    use crate::testing::{SECOND, T0, tcp, udp};
+    use crate::units::Interval;
+    use std::num::NonZeroUsize;
+
+    #[derive(Default)]
+    struct Records(Vec<FlowRecord>);
+
+    impl RecordSink for Records {
+        fn record(&mut self, record: FlowRecord) {
+            self.0.push(record);
+        }
+    }
+
+    /// Flows that are all of shard 0.
+    struct Table {
+        meter: Meter,
+        records: Records,
+    }
+
+    impl Table {
+        fn new(change: impl FnOnce(&mut FlowConfig)) -> Self {
+            let mut config = FlowConfig::default();
+            change(&mut config);
+            Self { meter: Meter::new(&config, ""), records: Records::default() }
+        }
+
+        /// The packet, `at` seconds after `T0`.
+        fn packet(&mut self, at: u64, mut o: Observation) {
+            o.start = T0 + at * SECOND;
+            o.end = o.start;
+            o.watermark = o.start;
+            self.observe(o);
+            let book = self.meter.book();
+            assert_eq!(book.metered, book.reported + self.meter.resident());
+        }
+
+        fn observe(&mut self, mut o: Observation) {
+            o.orient(&HashSecret::new(1));
+            o.shard = 0;
+            self.meter.observe(&[o], &mut self.records);
+        }
+
+        /// Event, reason and packets both ways of each record so far.
+        fn told(&mut self) -> Vec<(FlowEvent, Option<FlowEndReason>, u64, u64)> {
+            let told =
+                |r: FlowRecord| (r.event, r.end_reason, r.forward.delta.packets, r.reverse.delta.packets);
+            self.records.0.drain(..).map(told).collect()
+        }
+
+        fn finish(&mut self, at: u64) {
+            self.meter.finish(T0 + at * SECOND, &mut self.records);
+            assert_eq!((self.meter.active(), self.meter.resident()), (0, Tally::ZERO));
+            assert_eq!(self.meter.book().created, self.meter.book().released);
+        }
+    }
+
+    const CLIENT: &str = "10.0.0.2:40000";
+    const SERVER: &str = "10.0.0.1:443";
+
+    fn up(flags: u8) -> Observation {
+        Observation { tcp_flags: flags, has_tcp_flags: true, ..tcp(CLIENT, SERVER) }
+    }
+
+    fn down(flags: u8) -> Observation {
+        Observation { tcp_flags: flags, has_tcp_flags: true, ..tcp(SERVER, CLIENT) }
+    }
+
+    use FlowEndReason::{ActiveTimeout, EndOfFlowDetected, ForcedEnd, IdleTimeout, LackOfResources};
+    use FlowEvent::{End, Start, Update};
+
+    #[test]
+    fn counts_of_both_directions_and_a_forced_end() {
+        let mut table = Table::new(|_| ());
+        table.packet(0, up(SYN));
+        table.packet(0, down(SYN | ACK));
+        table.packet(1, up(ACK));
+        table.finish(2);
+        let record = table.records.0[0].clone();
+        assert_eq!(record.source.port, Some(40_000));
+        assert_eq!((record.forward.total.packets, record.reverse.total.packets), (2, 1));
+        assert_eq!((record.forward.total.bytes, record.forward.total.frame_bytes), (120, 148));
+        assert_eq!((record.start_time, record.end_time), (T0, T0 + SECOND));
+        assert_eq!(record.forward.tcp_flags, Some(SYN | ACK));
+        assert_eq!(table.told(), [(End, Some(ForcedEnd), 2, 1)]);
+    }
+
+    #[test]
+    fn an_idle_gap_ends_a_flow_whether_swept_or_not() {
+        for swept in [false, true] {
+            let mut table = Table::new(|_| ());
+            table.packet(0, up(ACK));
+            table.packet(29, up(ACK));
+            if swept {
+                table.meter.advance(T0 + 59 * SECOND, &mut table.records);
+            }
+            table.packet(59, up(ACK));
+            assert_eq!(table.told(), [(End, Some(IdleTimeout), 2, 0)]);
+            table.finish(60);
+            assert_eq!(table.told(), [(End, Some(ForcedEnd), 1, 0)]);
+        }
+    }
+
+    #[test]
+    fn an_active_interval_gives_one_record_and_an_empty_one_none() {
+        let mut table = Table::new(|config| config.idle_timeout = Interval::seconds(1_000));
+        for at in [0, 59, 60, 119, 300] {
+            table.packet(at, up(ACK));
+        }
+        assert_eq!(table.told(), [(Update, Some(ActiveTimeout), 2, 0), (Update, Some(ActiveTimeout), 2, 0)]);
+        table.finish(361);
+        assert_eq!(table.told(), [(Update, Some(ActiveTimeout), 1, 0), (End, Some(ForcedEnd), 0, 0)]);
+    }
+
+    #[test]
+    fn the_report_comes_before_the_end_when_both_are_due() {
+        let mut table = Table::new(|config| config.active_timeout = Interval::seconds(30));
+        table.packet(0, up(ACK));
+        table.packet(500, up(ACK));
+        assert_eq!(table.told(), [(Update, Some(ActiveTimeout), 1, 0), (End, Some(IdleTimeout), 0, 0)]);
+    }
+
+    #[test]
+    fn a_postponed_report_is_in_the_next_one() {
+        let mut table = Table::new(|config| config.idle_timeout = Interval::seconds(1_000));
+        table.meter.postpone_updates(true);
+        table.packet(0, up(ACK));
+        table.packet(60, up(ACK));
+        assert_eq!(table.told(), []);
+        table.meter.postpone_updates(false);
+        table.packet(120, up(ACK));
+        assert_eq!(table.told(), [(Update, Some(ActiveTimeout), 2, 0)]);
+    }
+
+    #[test]
+    fn fin_from_both_sides_or_from_the_only_one_ends_after_its_timeout() {
+        let mut table = Table::new(|_| ());
+        table.packet(0, up(FIN | ACK));
+        table.packet(1, down(ACK));
+        table.packet(20, down(ACK));
+        assert_eq!(table.told(), [], "one side is open");
+        table.packet(21, down(FIN | ACK));
+        table.packet(22, up(ACK));
+        table.packet(27, up(ACK));
+        assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 2, 3)]);
+        let mut table = Table::new(|_| ());
+        table.packet(0, up(FIN));
+        table.finish(6);
+        assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 1, 0)]);
+    }
+
+    #[test]
+    fn a_syn_after_fin_or_rst_is_another_flow() {
+        for close in [FIN, RST] {
+            let mut table = Table::new(|_| ());
+            table.packet(0, up(SYN));
+            table.packet(0, down(close | ACK));
+            table.packet(1, up(SYN));
+            assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 1, 1)]);
+            assert_eq!(table.meter.active(), 1);
+        }
+        let mut table = Table::new(|_| ());
+        table.packet(0, up(FIN | ACK));
+        table.packet(0, down(FIN | ACK));
+        table.packet(1, down(SYN));
+        assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 1, 1)]);
+    }
+
+    #[test]
+    fn a_later_syn_names_the_initiator_until_the_flow_was_reported() {
+        for start_records in [false, true] {
+            let mut table = Table::new(|config| config.start_records = start_records);
+            table.packet(0, Observation { ports: [443_u16.to_be(), 40_000_u16.to_be()], ..down(ACK) });
+            table.packet(0, down(SYN));
+            table.finish(1);
+            let last = table.records.0.last().unwrap();
+            assert_eq!(last.source.port, Some(if start_records { 40_000 } else { 443 }));
+        }
+    }
+
+    #[test]
+    fn start_records_carry_nothing() {
+        let mut table = Table::new(|config| config.start_records = true);
+        table.packet(0, up(SYN));
+        table.finish(1);
+        let sequences: Vec<_> = table.records.0.iter().map(|r| r.sequence).collect();
+        assert_eq!(sequences, [0, 1]);
+        assert_eq!(table.told(), [(Start, None, 0, 0), (End, Some(ForcedEnd), 1, 0)]);
+    }
+
+    #[test]
+    fn at_the_bound_the_least_recently_seen_flow_goes() {
+        let mut table = Table::new(|config| config.table_capacity = NonZeroUsize::new(3 * 64).unwrap());
+        let flow = |n: u16| udp(&format!("10.0.0.1:{n}"), "10.0.0.2:53");
+        for (at, n) in [(0, 1), (1, 2), (2, 3), (3, 1), (4, 4), (5, 5)] {
+            table.packet(at, flow(n));
+        }
+        let ports = |table: &mut Table| -> Vec<_> {
+            table.records.0.drain(..).map(|r| (r.end_reason, r.source.port.min(r.destination.port))).collect()
+        };
+        let gone = ports(&mut table);
+        assert_eq!(gone.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), [Some(LackOfResources); 2]);
+        assert_eq!(gone.iter().map(|(_, port)| *port).collect::<Vec<_>>(), [Some(2), Some(3)]);
+        assert_eq!(table.meter.active(), 3);
+    }
+
+    #[test]
+    fn a_flow_whose_time_is_over_makes_room_before_one_that_lives() {
+        // All within one second of the wheel: no sweep comes between.
+        for ticked in [false, true] {
+            let mut table = Table::new(|config| {
+                config.table_capacity = NonZeroUsize::new(2 * 64).unwrap();
+                config.udp_timeout = "200ms".parse().unwrap();
+            });
+            let at = |ms: u64, o: Observation| Observation { watermark: T0 + ms * 1_000_000, ..o };
+            let packet = |table: &mut Table, mut o: Observation| {
+                (o.start, o.end) = (o.watermark, o.watermark);
+                table.observe(o);
+            };
+            packet(&mut table, at(0, up(ACK)));
+            packet(&mut table, at(10, udp("10.0.0.1:1", "10.0.0.2:53")));
+            if ticked {
+                table.meter.advance(T0 + 210_000_000, &mut table.records);
+            }
+            // The TCP flow was seen less recently, but it lives.
+            packet(&mut table, at(215, udp("10.0.0.1:2", "10.0.0.2:53")));
+            assert_eq!(table.told(), [(End, Some(IdleTimeout), 1, 0)]);
+            packet(&mut table, at(220, udp("10.0.0.1:3", "10.0.0.2:53")));
+            assert_eq!(table.told(), [(End, Some(LackOfResources), 1, 0)]);
+        }
+    }
+
+    #[test]
+    fn flows_that_come_and_go_after_the_table_was_full_leave_nothing_behind() {
+        let mut table = Table::new(|config| config.table_capacity = NonZeroUsize::new(4 * 64).unwrap());
+        for n in 0..5 {
+            table.packet(0, udp(&format!("10.0.0.1:{n}"), "10.0.0.2:53"));
+        }
+        for n in 0..1_000_u16 {
+            table.packet(u64::from(n) * 40 + 40, udp(&format!("10.0.0.1:{n}"), "10.0.0.2:53"));
+            assert!(table.meter.shards[0].eviction.held() <= 8);
+        }
+    }
+
+    #[test]
+    fn a_syn_never_makes_a_group_the_source() {
+        let mut table = Table::new(|_| ());
+        let group = tcp("239.1.2.3:5000", "10.0.0.1:443");
+        table.packet(0, Observation { tcp_flags: ACK, has_tcp_flags: true, ..group });
+        table.packet(0, Observation { tcp_flags: SYN, has_tcp_flags: true, ..group });
+        table.finish(1);
+        assert_eq!(table.records.0[0].source.address.to_string(), "10.0.0.1");
+        assert_eq!(table.records.0[0].initiator, crate::Initiator::Multicast);
+    }
+
+    #[test]
+    fn another_observation_point_of_the_same_direction_is_secondary() {
+        let mut table = Table::new(|_| ());
+        table.packet(0, up(SYN));
+        table.packet(0, Observation { point: 1, ..up(SYN) });
+        table.packet(0, Observation { point: 1, ..down(SYN | ACK) });
+        table.packet(0, Observation { point: 0, ..down(SYN | ACK) });
+        assert_eq!(table.meter.book.secondary.packets, 2);
+        table.finish(1);
+        assert_eq!(table.told(), [(End, Some(ForcedEnd), 1, 1)]);
+    }
+
+    #[test]
+    fn segmented_buffers_leave_the_table_as_they_came() {
+        let mut table = Table::new(|_| ());
+        let segmented =
+            Observation { packets: 10, frame_bytes: 15_000, buffers: 1, buffer_bytes: 14_600, ..up(ACK) };
+        table.packet(0, segmented);
+        table.packet(0, Observation { frame_bytes: 100, buffer_bytes: 104, ..up(ACK) });
+        table.finish(1);
+        let expected = Tally { packets: 11, bytes: 15_100, buffers: 2, buffer_bytes: 14_704 };
+        assert_eq!(table.records.0[0].tally, expected);
+        assert_eq!(table.meter.book.reported, expected);
+    }
+}
