@@ -1,4 +1,5 @@
-//! The same capture gives the same records, whatever the number of workers and the sizes of channels.
+//! The same capture gives the same records, whatever the number of workers, wherever flow tables are kept, and whatever
+//! the sizes of channels.
 
 use crate::captures;
 use mermin_tests::program::Program;
@@ -12,13 +13,15 @@ fn sorted(file: &Path, settings: &[&str]) -> Vec<String> {
 }
 
 fn same_for_all_workers(file: &Path, settings: &[&str]) {
-    let expected = sorted(file, settings);
+    let in_reader: Vec<&str> = settings.iter().copied().chain(["pipeline.replay_metering=reader"]).collect();
+    let expected = sorted(file, &in_reader);
     assert!(!expected.is_empty());
     for flow in [1, 2, 8] {
         for enrichment in [1, 2, 4] {
             let workers = [
                 format!("pipeline.flow_workers={flow}"),
                 format!("pipeline.enrichment_workers={enrichment}"),
+                "pipeline.replay_metering=workers".to_owned(),
             ];
             let settings: Vec<&str> =
                 settings.iter().copied().chain(workers.iter().map(String::as_str)).collect();
@@ -56,7 +59,11 @@ fn with_evictions() {
 #[test]
 fn with_tiny_channels() {
     let (_folder, file) = many_flows();
-    let settings = ["pipeline.packet_channel_capacity=1", "pipeline.enrichment_channel_capacity=1"];
+    let settings = [
+        "pipeline.packet_channel_capacity=1",
+        "pipeline.enrichment_channel_capacity=1",
+        "pipeline.replay_metering=workers",
+    ];
     assert!(sorted(&file, &settings) == sorted(&file, &[]), "other records with channels of one");
 }
 

@@ -2,21 +2,25 @@
 
 use crate::Hold;
 use crate::cells::{MeterCells, TallyCell};
-use crate::config::PipelineConfig;
+use crate::config::{PipelineConfig, ReplayMetering};
 use crate::created_log::CreatedLog;
+use crate::credits::Credits;
 use crate::enrichment::{EnrichmentCells, EnrichmentWorker};
 use crate::flow_worker::{Downstream, FlowWorker, Outlet};
+use crate::handover::Handover;
+use crate::in_place::InPlace;
 use crate::observer::Shared;
 use crate::output::{FanOut, Output};
-use crate::packet_channel::{WhenFull, packet_channel, worker_of};
-use crate::reader::{Reader, ReaderControl};
+use crate::packet_channel::{WhenFull, packet_channel};
+use crate::reader::{Reader, ReaderControl, ReaderEnd};
 use crate::record_queue::{Consumer, RecordQueue};
 use crate::running::Running;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::info;
 
 /// Flow records that a batch between two stages holds at most.
@@ -81,6 +85,24 @@ impl Threads {
         };
         thread::Builder::new().name(name).spawn(work).map_err(|source| StartError::Thread { stage, source })
     }
+
+    fn spawn_reader<S: Source + 'static>(
+        &self,
+        begin: Begin<S>,
+        handover: impl Handover + Send + 'static,
+    ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
+        let Begin { source, control, interval } = begin;
+        let orientation = Orientation::new(HashSecret::new(random()));
+        let reader = Reader::new(source, orientation, handover, control, interval);
+        self.spawn("packet reader", "reader".to_owned(), move || reader.run())
+    }
+}
+
+/// What a reader begins with, whatever becomes of its observations.
+struct Begin<S> {
+    source: S,
+    control: Arc<ReaderControl>,
+    interval: Duration,
 }
 
 /// Starts all stages.
@@ -92,7 +114,10 @@ pub fn start<S: Source + 'static>(
     flow: &FlowConfig,
     stages: Stages<S>,
 ) -> Result<Running<S>, StartError> {
-    let (flow_workers, enrichment_workers) = (config.flow_workers.get(), config.enrichment_workers.get());
+    let enrichment_workers = config.enrichment_workers.get();
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let in_place = !S::LIVE && meters_in_reader(config, cores);
+    let flow_workers = if in_place { 1 } else { config.flow_workers.get() };
     let when_full = match (config.enable_backpressure, S::LIVE) {
         (false, _) => WhenFull::Drop,
         (true, true) => WhenFull::Leave,
@@ -130,11 +155,10 @@ pub fn start<S: Source + 'static>(
         }
     }
 
-    let (lanes, intakes) = packet_channel(config.packet_channel_capacity.get(), flow_workers, when_full);
     let created = Arc::new(CreatedLog::new());
     let record_batch = (capacity / (4 * flow_workers)).clamp(1, RECORD_BATCH_MAX);
-    let (mut meters, mut released) = (Vec::new(), Vec::new());
-    for (number, intake) in intakes.into_iter().enumerate() {
+    let (mut workers, mut meters, mut released) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..flow_workers {
         let downstream = if enriches {
             Downstream::Enrichment(enrichment.iter().map(|(queue, _)| Arc::clone(queue)).collect())
         } else {
@@ -143,24 +167,24 @@ pub fn start<S: Source + 'static>(
             Downstream::FanOut { fan_out: Arc::clone(&fan_out), released: cell }
         };
         let cells = Arc::new(MeterCells::default());
-        let worker = FlowWorker {
-            intake,
+        workers.push(FlowWorker {
             meter: Meter::new(flow, &stages.agent_id),
             outlet: Outlet::new(number, downstream, record_batch, Arc::clone(&created)),
             cells: Arc::clone(&cells),
             may_postpone: when_full != WhenFull::Wait,
+            postponing: false,
             hold: stages.hold.clone(),
-        };
-        threads.push(spawner.spawn("flow worker", format!("flow-{number}"), move || worker.run())?);
+        });
         meters.push(cells);
     }
 
+    let credits = Arc::new(Credits::new(config.packet_channel_capacity.get()));
     let control = Arc::new(ReaderControl::new(stages.source.interrupter()));
     let shared = Arc::new(Shared {
         started: Instant::now(),
         enable_metrics: config.enable_metrics,
         control: Arc::clone(&control),
-        credits: lanes.credits(),
+        credits: Arc::clone(&credits),
         meters,
         enrichment,
         released,
@@ -171,18 +195,63 @@ pub fn start<S: Source + 'static>(
         end: Condvar::new(),
     });
     info!("Flow processing pipeline initialized");
-    let orientation = Orientation::new(HashSecret::new(random()));
     let interval = config.stats_interval.0;
-    let reader = Reader::new(stages.source, orientation, lanes, control, interval);
-    let reader = spawner.spawn("packet reader", "reader".to_owned(), move || reader.run())?;
+    let begin = Begin { source: stages.source, control, interval };
+    let reader = if in_place && let Some(worker) = workers.pop() {
+        spawner.spawn_reader(begin, InPlace::new(worker))?
+    } else {
+        let (lanes, intakes) = packet_channel(credits, flow_workers, when_full);
+        for (number, (worker, intake)) in workers.into_iter().zip(intakes).enumerate() {
+            let work = move || worker.run(&intake);
+            threads.push(spawner.spawn("flow worker", format!("flow-{number}"), work)?);
+        }
+        spawner.spawn_reader(begin, lanes)?
+    };
     let task = Arc::clone(&shared);
     let statistics =
         spawner.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics(interval))?;
     Ok(Running { shared, reader, threads, statistics, shutdown_timeout: config.shutdown_timeout.0 })
 }
 
+/// Whether the reader of a replay meters itself, on a machine with `cores` for this process.
+fn meters_in_reader(config: &PipelineConfig, cores: usize) -> bool {
+    config.enable_backpressure
+        && match config.replay_metering {
+            ReplayMetering::Reader => true,
+            ReplayMetering::Workers => false,
+            ReplayMetering::Auto => cores < config.flow_workers.get() + 2,
+        }
+}
+
 /// 64 bits that nobody outside the process knows: the seed that the standard library gives its hash maps.
 fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_meters_in_the_reader_where_threads_would_share_cores() {
+        let config = |workers: usize, replay_metering, enable_backpressure| PipelineConfig {
+            flow_workers: NonZeroUsize::new(workers).unwrap(),
+            replay_metering,
+            enable_backpressure,
+            ..PipelineConfig::default()
+        };
+        for (workers, cores, in_reader) in
+            [(1, 1, true), (1, 2, true), (1, 3, false), (2, 3, true), (2, 4, false)]
+        {
+            for (metering, expected) in [
+                (ReplayMetering::Auto, in_reader),
+                (ReplayMetering::Reader, true),
+                (ReplayMetering::Workers, false),
+            ] {
+                assert_eq!(meters_in_reader(&config(workers, metering, true), cores), expected);
+                assert!(!meters_in_reader(&config(workers, metering, false), cores), "the channel drops");
+            }
+        }
+    }
 }

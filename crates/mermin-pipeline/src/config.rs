@@ -5,6 +5,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 
+/// Where a replay keeps its flow tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayMetering {
+    /// In the flow workers where there is a core for each of them, for the reader and for the outputs; otherwise, as
+    /// threads that share cores cost more than they bring, in the reader.
+    #[default]
+    Auto,
+    /// In the packet reader's thread.
+    Reader,
+    /// In the flow workers' threads.
+    Workers,
+}
+
 /// The stages between source and outputs: how many workers, how much room between them, what happens when it is full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +33,10 @@ pub struct PipelineConfig {
     /// Threads that keep the flow tables; there are 64 shards to share out, so more would have none. On two busy cores one is faster than two.
     #[schemars(range(min = 1, max = 64))]
     pub flow_workers: NonZeroUsize,
+    /// Which threads keep the flow tables of a replay that waits (`enable_backpressure: true`): `workers`, `reader`
+    /// (`flow_workers` and `packet_channel_capacity` then play no part), or `auto`: workers where there is a core for
+    /// each of them, for the reader and for the outputs, otherwise the reader. Live capture always uses workers.
+    pub replay_metering: ReplayMetering,
     /// Threads that add names and identities to flow records.
     #[schemars(range(min = 1, max = 64))]
     pub enrichment_workers: NonZeroUsize,
@@ -44,6 +62,7 @@ impl Default for PipelineConfig {
             packet_channel_capacity: count(10_000),
             enrichment_channel_capacity: count(1_000),
             flow_workers: count(2),
+            replay_metering: ReplayMetering::Auto,
             enrichment_workers: count(1),
             stats_interval: Interval::seconds(30),
             enable_metrics: false,

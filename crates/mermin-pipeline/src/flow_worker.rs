@@ -6,7 +6,7 @@ use crate::output::FanOut;
 use crate::packet_channel::{Intake, Message};
 use crate::record_queue::RecordQueue;
 use crate::snapshot::Marker;
-use mermin_flow::{CommunityId, FlowRecord, Meter, RecordSink, Tally};
+use mermin_flow::{CommunityId, FlowRecord, Meter, Observation, RecordSink, Tally};
 use std::sync::Arc;
 
 /// Where a flow worker sends records.
@@ -115,54 +115,51 @@ impl RecordSink for Outlet {
     }
 }
 
-/// A flow worker's thread.
+/// Meters the observations of its shards: on a thread of its own, or within the reader's.
 pub(crate) struct FlowWorker {
-    pub(crate) intake: Intake,
     pub(crate) meter: Meter,
     pub(crate) outlet: Outlet,
     pub(crate) cells: Arc<MeterCells>,
     /// Live, periodic records are put off while enrichment lags; a replay waits instead.
     pub(crate) may_postpone: bool,
+    pub(crate) postponing: bool,
     pub(crate) hold: crate::Hold,
 }
 
 impl FlowWorker {
-    pub(crate) fn run(mut self) {
-        let mut postponing = false;
+    /// The work of the worker's thread.
+    pub(crate) fn run(mut self, intake: &Intake) {
         loop {
             // Without a reader (it has panicked) time stands still, and what it has handed over is reported.
-            let message = self.intake.next().unwrap_or(Message::Finish(0));
-            self.hold.wait();
-            if self.may_postpone && self.outlet.is_full() != postponing {
-                postponing = !postponing;
-                self.meter.postpone_updates(postponing);
-            }
-            match message {
+            match intake.next().unwrap_or(Message::Finish(0)) {
                 Message::Batch(batch) => {
-                    self.meter.observe(&batch, &mut self.outlet);
-                    self.cells.set(&self.meter.book());
-                    self.intake.give_back(batch);
+                    self.observe(&batch);
+                    intake.give_back(batch);
                 }
-                Message::Watermark(watermark) => {
-                    self.meter.advance(watermark, &mut self.outlet);
-                    self.cells.set(&self.meter.book());
-                }
+                Message::Watermark(watermark) => self.advance(watermark),
                 Message::Marker(marker) => self.mark(&marker),
-                Message::Finish(watermark) => {
-                    self.meter.postpone_updates(false);
-                    self.meter.finish(watermark, &mut self.outlet);
-                    break;
-                }
+                Message::Finish(watermark) => return self.finish(watermark),
             }
-            if self.intake.is_empty() {
-                self.outlet.flush();
+            if intake.is_empty() {
+                self.flush();
             }
         }
-        self.outlet.flush();
+    }
+
+    pub(crate) fn observe(&mut self, batch: &[Observation]) {
+        self.begin();
+        self.meter.observe(batch, &mut self.outlet);
         self.cells.set(&self.meter.book());
     }
 
-    fn mark(&mut self, marker: &Marker) {
+    pub(crate) fn advance(&mut self, watermark: u64) {
+        self.begin();
+        self.meter.advance(watermark, &mut self.outlet);
+        self.cells.set(&self.meter.book());
+    }
+
+    pub(crate) fn mark(&mut self, marker: &Marker) {
+        self.begin();
         let (book, resident, active) = (self.meter.book(), self.meter.resident(), self.meter.active() as u64);
         marker.add(|parts| {
             parts.meter += book;
@@ -171,13 +168,35 @@ impl FlowWorker {
         });
         self.outlet.mark(marker);
     }
+
+    /// Hands on the records made so far: nothing should wait for more to come.
+    pub(crate) fn flush(&mut self) {
+        self.outlet.flush();
+    }
+
+    /// Ends all flows. Time has come to `watermark`.
+    pub(crate) fn finish(mut self, watermark: u64) {
+        self.hold.wait();
+        self.meter.postpone_updates(false);
+        self.meter.finish(watermark, &mut self.outlet);
+        self.outlet.flush();
+        self.cells.set(&self.meter.book());
+    }
+
+    fn begin(&mut self) {
+        self.hold.wait();
+        if self.may_postpone && self.outlet.is_full() != self.postponing {
+            self.postponing = !self.postponing;
+            self.meter.postpone_updates(self.postponing);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record_queue::{Consumer, Item};
-    use mermin_flow::{FlowConfig, HashSecret, Observation, PortForm};
+    use mermin_flow::{FlowConfig, HashSecret, PortForm};
     use std::time::Duration;
 
     /// Puts a record of each of `flows` flows through an outlet with batches of 256, and takes the batches.

@@ -3,9 +3,9 @@
 use crate::assembly::Panicked;
 use crate::cells::{MeterCells, TallyCell};
 use crate::created_log::CreatedLog;
+use crate::credits::Credits;
 use crate::enrichment::EnrichmentCells;
 use crate::output::FanOut;
-use crate::packet_channel::Credits;
 use crate::reader::ReaderControl;
 use crate::record_queue::RecordQueue;
 use crate::snapshot::{Collector, Parts, ReaderPart};

@@ -7,13 +7,13 @@
 //!
 //! Control messages (time, markers, the end) pass without credits: few exist at a time.
 
+use crate::credits::Credits;
+use crate::handover::Handover;
 use crate::snapshot::Marker;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mermin_flow::{Observation, SHARDS, Tally, prefetch_to_write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, Thread};
-use std::time::Duration;
 
 const BATCH_MAX: usize = 1_024;
 
@@ -42,63 +42,6 @@ pub(crate) enum WhenFull {
     Leave,
     /// Drops the newest batch and counts it.
     Drop,
-}
-
-/// Counts of the channel that both ends and the statistics see.
-#[derive(Debug)]
-pub(crate) struct Credits {
-    pub(crate) capacity: usize,
-    used: AtomicUsize,
-    pub(crate) high_water: AtomicUsize,
-    /// Times that the reader waited for a worker.
-    pub(crate) waits: AtomicUsize,
-    reader_waits: AtomicBool,
-    reader: std::sync::OnceLock<Thread>,
-}
-
-impl Credits {
-    /// Observations in the channel.
-    pub(crate) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Only the reader takes, so between look and add the channel can only have become emptier.
-    fn take(&self, n: usize) -> bool {
-        let used = self.used.load(Ordering::Acquire);
-        if used + n > self.capacity {
-            return false;
-        }
-        self.used.fetch_add(n, Ordering::AcqRel);
-        self.high_water.fetch_max(used + n, Ordering::Relaxed);
-        true
-    }
-
-    fn give_back(&self, n: usize) {
-        self.used.fetch_sub(n, Ordering::SeqCst);
-        if self.reader_waits.load(Ordering::SeqCst)
-            && let Some(reader) = self.reader.get()
-        {
-            reader.unpark();
-        }
-    }
-
-    /// Parks the reader until `n` fit. The timeout only bounds the harm of a worker that died.
-    fn wait(&self, n: usize, abandoned: impl Fn() -> bool) -> bool {
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        self.reader.get_or_init(thread::current);
-        self.reader_waits.store(true, Ordering::SeqCst);
-        let taken = loop {
-            if self.take(n) {
-                break true;
-            }
-            if abandoned() {
-                break false;
-            }
-            thread::park_timeout(Duration::from_millis(50));
-        };
-        self.reader_waits.store(false, Ordering::SeqCst);
-        taken
-    }
 }
 
 struct Lane {
@@ -143,9 +86,9 @@ pub(crate) struct Lanes {
     credits: Arc<Credits>,
     batch: usize,
     outstanding_max: usize,
-    pub(crate) when_full: WhenFull,
+    when_full: WhenFull,
     blocked: bool,
-    pub(crate) lost: Tally,
+    lost: Tally,
     worker_gone: bool,
 }
 
@@ -158,18 +101,15 @@ pub(crate) struct Intake {
     ticking: Arc<AtomicBool>,
 }
 
-/// A channel for `workers` workers that holds `capacity` observations.
-pub(crate) fn packet_channel(capacity: usize, workers: usize, when_full: WhenFull) -> (Lanes, Vec<Intake>) {
+/// A channel for `workers` workers that holds as many observations as there are credits.
+pub(crate) fn packet_channel(
+    credits: Arc<Credits>,
+    workers: usize,
+    when_full: WhenFull,
+) -> (Lanes, Vec<Intake>) {
+    let capacity = credits.capacity;
     let batch = (capacity / (4 * workers)).clamp(1, BATCH_MAX);
     let outstanding_max = capacity / batch / workers + 2;
-    let credits = Arc::new(Credits {
-        capacity,
-        used: AtomicUsize::new(0),
-        high_water: AtomicUsize::new(0),
-        waits: AtomicUsize::new(0),
-        reader_waits: AtomicBool::new(false),
-        reader: std::sync::OnceLock::new(),
-    });
     let ends = (0..workers).map(|_| {
         #[expect(
             clippy::disallowed_methods,
@@ -213,24 +153,6 @@ pub(crate) fn packet_channel(capacity: usize, workers: usize, when_full: WhenFul
 }
 
 impl Lanes {
-    pub(crate) fn credits(&self) -> Arc<Credits> {
-        Arc::clone(&self.credits)
-    }
-
-    /// Appends an oriented observation to the batch of the worker that owns its shard.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, o: &Observation) {
-        let worker = usize::from(self.workers[usize::from(o.shard) % SHARDS]);
-        let open = &mut self.lanes[worker].open;
-        if let Some(place) = open.spare_capacity_mut().get(AHEAD) {
-            prefetch_to_write(place);
-        }
-        open.push(*o);
-        if open.len() >= self.batch {
-            self.send(worker);
-        }
-    }
-
     /// Hands over what is open, a batch at a time: while the channel was full more than a batch, even more than the
     /// channel holds, can have come together.
     fn send(&mut self, worker: usize) {
@@ -268,9 +190,23 @@ impl Lanes {
             }
         }
     }
+}
 
-    /// A drain has ended: nothing should wait for more to come.
-    pub(crate) fn flush(&mut self) {
+impl Handover for Lanes {
+    #[inline(always)]
+    fn push(&mut self, o: &Observation) {
+        let worker = usize::from(self.workers[usize::from(o.shard) % SHARDS]);
+        let open = &mut self.lanes[worker].open;
+        if let Some(place) = open.spare_capacity_mut().get(AHEAD) {
+            prefetch_to_write(place);
+        }
+        open.push(*o);
+        if open.len() >= self.batch {
+            self.send(worker);
+        }
+    }
+
+    fn flush(&mut self) {
         for worker in 0..self.lanes.len() {
             let lane = &self.lanes[worker];
             if lane.outstanding.load(Ordering::Acquire) < self.outstanding_max {
@@ -279,8 +215,7 @@ impl Lanes {
         }
     }
 
-    /// Tries again to hand over what had no room; whether the source may be read.
-    pub(crate) fn has_room(&mut self) -> bool {
+    fn has_room(&mut self) -> bool {
         if self.blocked {
             self.blocked = false;
             for worker in 0..self.lanes.len() {
@@ -292,23 +227,20 @@ impl Lanes {
         !self.blocked
     }
 
-    /// Whether a batch waits in the reader for room.
-    pub(crate) const fn is_blocked(&self) -> bool {
+    fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Whether a worker's thread has ended before it was told to.
-    pub(crate) const fn worker_gone(&self) -> bool {
+    fn worker_gone(&self) -> bool {
         self.worker_gone
     }
 
-    /// What waits in the reader for room.
-    pub(crate) fn open(&self) -> Tally {
+    fn open(&self) -> Tally {
         self.lanes.iter().flat_map(|lane| &lane.open).map(Observation::tally).sum()
     }
 
-    /// Tells workers how far time has come, unless they still have to hear the last message of this kind.
-    pub(crate) fn tick(&mut self, watermark: u64) {
+    /// Unless a worker still has to hear the last message of this kind.
+    fn tick(&mut self, watermark: u64) {
         for lane in &self.lanes {
             // What waits in the reader is older than the watermark and must be handled before it.
             if lane.open.is_empty() && !lane.ticking.swap(true, Ordering::AcqRel) {
@@ -317,15 +249,21 @@ impl Lanes {
         }
     }
 
-    /// Sends a marker behind everything that was handed over.
-    pub(crate) fn mark(&mut self, marker: &Marker) {
+    fn mark(&mut self, marker: &Marker) {
         for lane in &self.lanes {
             let _ = lane.messages.send(Message::Marker(marker.clone()));
         }
     }
 
-    /// Hands over what is left, waiting for room, and ends the channel.
-    pub(crate) fn finish(mut self, watermark: u64) -> Tally {
+    fn lost(&self) -> Tally {
+        self.lost
+    }
+
+    fn wait_from_now(&mut self) {
+        self.when_full = WhenFull::Wait;
+    }
+
+    fn finish(mut self, watermark: u64) -> Tally {
         self.when_full = WhenFull::Wait;
         for worker in 0..self.lanes.len() {
             self.send(worker);
@@ -370,6 +308,11 @@ impl Intake {
 mod tests {
     use super::*;
     use mermin_flow::Observation;
+    use std::thread;
+
+    fn packet_channel(capacity: usize, workers: usize, when_full: WhenFull) -> (Lanes, Vec<Intake>) {
+        super::packet_channel(Arc::new(Credits::new(capacity)), workers, when_full)
+    }
 
     fn observation(shard: u8) -> Observation {
         Observation { shard, packets: 1, buffers: 1, ..Observation::EMPTY }

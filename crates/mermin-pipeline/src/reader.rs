@@ -1,10 +1,10 @@
-//! The packet reader: from the source to the lanes of the flow workers, on a thread of its own.
+//! The packet reader: from the source to the flow tables, on a thread of its own.
 //!
 //! Live, it never waits for a worker: when the packet channel is full it leaves packets where they are, in the kernel,
 //! which counts those that it has no room for, and looks again a millisecond later.
 
 use crate::cells::TallyCell;
-use crate::packet_channel::{Lanes, WhenFull};
+use crate::handover::Handover;
 use crate::progress::Progress;
 use crate::snapshot::{Collector, Marker, ReaderPart};
 use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
@@ -83,30 +83,30 @@ struct Requests {
     under_way: Vec<Weak<Collector>>,
 }
 
-/// Takes observations from the source, prepares them and puts them into lanes.
-struct Feed {
+/// Takes observations from the source, prepares them and hands them on.
+struct Feed<H> {
     orientation: Orientation,
-    lanes: Lanes,
+    handover: H,
     observed: Tally,
     first: u64,
     last: u64,
 }
 
-impl Sink for Feed {
+impl<H: Handover> Sink for Feed<H> {
     #[inline(always)]
     fn observe(&mut self, mut o: Observation) {
         self.observed += o.tally();
         self.first = self.first.min(o.start);
         self.last = self.last.max(o.end);
         self.orientation.prepare(&mut o);
-        self.lanes.push(&o);
+        self.handover.push(&o);
     }
 }
 
 /// The reader's thread.
-pub(crate) struct Reader<S> {
+pub(crate) struct Reader<S, H> {
     source: S,
-    feed: Feed,
+    feed: Feed<H>,
     control: Arc<ReaderControl>,
     progress: Progress,
     warnings: Warnings,
@@ -128,15 +128,15 @@ pub(crate) struct ReaderEnd<S> {
     pub(crate) part: ReaderPart,
 }
 
-impl<S: Source> Reader<S> {
+impl<S: Source, H: Handover> Reader<S, H> {
     pub(crate) fn new(
         source: S,
         orientation: Orientation,
-        lanes: Lanes,
+        handover: H,
         control: Arc<ReaderControl>,
         stats_interval: Duration,
     ) -> Self {
-        let feed = Feed { orientation, lanes, observed: Tally::ZERO, first: u64::MAX, last: 0 };
+        let feed = Feed { orientation, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
         let warnings = Warnings { interval: stats_interval, said: None, lost: 0 };
         let progress = Progress::new(S::LIVE);
         Self { source, feed, control, progress, warnings, markers: Vec::new(), looked: Instant::now() }
@@ -146,13 +146,13 @@ impl<S: Source> Reader<S> {
         info!("Packet reader task started");
         let mut closed = false;
         self.looked = Instant::now();
-        while !self.feed.lanes.worker_gone() {
+        while !self.feed.handover.worker_gone() {
             if !closed && self.control.stop.load(Ordering::Acquire) {
                 self.source.close();
-                self.feed.lanes.when_full = WhenFull::Wait;
+                self.feed.handover.wait_from_now();
                 closed = true;
             }
-            if !self.feed.lanes.has_room() {
+            if !self.feed.handover.has_room() {
                 self.housekeeping();
                 std::thread::sleep(PAUSE);
                 continue;
@@ -173,8 +173,8 @@ impl<S: Source> Reader<S> {
     /// Everything that has arrived is read: hands it over, and lets time go on for the flows that have no packets.
     fn drained(&mut self) {
         let watermark = self.feed.orientation.advance(self.source.watermark());
-        self.feed.lanes.flush();
-        self.feed.lanes.tick(watermark);
+        self.feed.handover.flush();
+        self.feed.handover.tick(watermark);
     }
 
     fn housekeeping(&mut self) {
@@ -193,7 +193,7 @@ impl<S: Source> Reader<S> {
             let part = self.part(sightings);
             for marker in std::mem::take(&mut self.markers) {
                 marker.add_reader(part.clone());
-                self.feed.lanes.mark(&marker);
+                self.feed.handover.mark(&marker);
             }
         }
     }
@@ -202,16 +202,16 @@ impl<S: Source> Reader<S> {
         let (feed, control) = (&self.feed, &self.control);
         let rejected = self.source.rejected();
         control.observed.set(feed.observed);
-        control.lost.set(feed.lanes.lost);
+        control.lost.set(feed.handover.lost());
         control.rejected.store(rejected, Ordering::Relaxed);
         control.first_packet.store(feed.first, Ordering::Relaxed);
         control.last_packet.store(feed.last, Ordering::Relaxed);
         control.polls.fetch_add(1, Ordering::Relaxed);
-        self.progress.reached(feed.observed.packets - feed.lanes.lost.packets + rejected);
+        self.progress.reached(feed.observed.packets - feed.handover.lost().packets + rejected);
     }
 
     fn warn_when_full(&mut self) {
-        let (lost, blocked) = (self.feed.lanes.lost.packets, self.feed.lanes.is_blocked());
+        let (lost, blocked) = (self.feed.handover.lost().packets, self.feed.handover.is_blocked());
         let news = blocked || lost > self.warnings.lost;
         if !news || self.warnings.said.is_some_and(|at| at.elapsed() < self.warnings.interval) {
             return;
@@ -233,8 +233,8 @@ impl<S: Source> Reader<S> {
         ReaderPart {
             sightings,
             observed: feed.observed,
-            waiting: feed.lanes.open(),
-            lost: feed.lanes.lost,
+            waiting: feed.handover.open(),
+            lost: feed.handover.lost(),
             span: (feed.first <= feed.last).then_some((feed.first, feed.last)),
             unresolved_fragments: feed.orientation.unresolved_fragments(),
         }
@@ -251,7 +251,7 @@ impl<S: Source> Reader<S> {
             }
         };
         let part = self.part(sightings);
-        let lost = self.feed.lanes.finish(watermark);
+        let lost = self.feed.handover.finish(watermark);
         ReaderEnd { source: self.source, part: ReaderPart { waiting: Tally::ZERO, lost, ..part } }
     }
 }

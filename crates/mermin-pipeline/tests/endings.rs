@@ -9,7 +9,7 @@ use mermin_flow::{
     Source,
 };
 use mermin_pipeline::{Outcome, PipelineConfig, Running, Stages, start};
-use parts::{Collected, Names, Synthetic, assert_settled, config, count, stages};
+use parts::{Collected, Names, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ fn chatty() -> FlowConfig {
 #[test]
 fn a_panic_of_the_enricher_ends_a_replay_and_a_live_run() {
     let collected = Collected::default();
-    let replay = Stages {
+    let replay = || Stages {
         enricher: Some(Arc::new(Bug(2))),
         ..stages(Synthetic::<false>::new(100_000, 10), &collected)
     };
@@ -106,9 +106,14 @@ fn a_panic_of_the_enricher_ends_a_replay_and_a_live_run() {
         enricher: Some(Arc::new(Bug(2))),
         ..stages(Synthetic::<true>::new(u64::MAX, 10), &collected)
     };
-    let replay = ends(start(&config(2, 2), &chatty(), replay).unwrap());
+    let in_reader = ends(start(&in_reader(), &chatty(), replay()).unwrap());
+    let replay = ends(start(&config(2, 2), &chatty(), replay()).unwrap());
     let live = ends(start(&config(2, 2), &chatty(), live).unwrap());
-    for (panicked, statistics) in [(replay.panicked, replay.statistics), (live.panicked, live.statistics)] {
+    for (panicked, statistics) in [
+        (replay.panicked, replay.statistics),
+        (in_reader.panicked, in_reader.statistics),
+        (live.panicked, live.statistics),
+    ] {
         assert!(panicked.iter().all(|name| name.starts_with("enrich-")) && !panicked.is_empty());
         assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
         assert!(statistics.ledger.resident["enrichment_channel"].packets > 0);
@@ -177,6 +182,12 @@ fn an_output_that_is_stuck_at_the_end_does_not_keep_records_from_the_others() {
 
 #[test]
 fn a_replay_that_waits_for_a_stuck_output_can_be_ended_and_its_books_balance() {
+    for config in [config(2, 1), in_reader()] {
+        a_stuck_replay_ends(config);
+    }
+}
+
+fn a_stuck_replay_ends(config: PipelineConfig) {
     let collected = Collected::default();
     collected.stuck.store(true, Ordering::Release);
     let timeout = Interval(Duration::from_secs(2));
@@ -184,7 +195,7 @@ fn a_replay_that_waits_for_a_stuck_output_can_be_ended_and_its_books_balance() {
         packet_channel_capacity: count(100),
         enrichment_channel_capacity: count(10),
         shutdown_timeout: timeout,
-        ..config(2, 1)
+        ..config
     };
     let flow = FlowConfig { table_capacity: count(64), ..FlowConfig::default() };
     let stages =

@@ -5,7 +5,7 @@ mod parts;
 
 use mermin_flow::{FlowConfig, FlowEvent, FlowRecord};
 use mermin_pipeline::{PipelineConfig, Stages, Statistics, start};
-use parts::{Collected, Synthetic, assert_settled, config, count, stages};
+use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +68,8 @@ fn neither_workers_nor_capacities_change_the_records() {
             enrichment_channel_capacity: count(1),
             ..config(3, 3)
         },
+        in_reader(),
+        PipelineConfig { enrichment_channel_capacity: count(1), ..in_reader() },
     ] {
         assert!(sorted(&other) == reference, "{other:?}");
     }
@@ -85,13 +87,14 @@ fn enrichment_can_be_bypassed() {
 
 #[test]
 fn a_snapshot_of_a_running_pipeline_balances() {
+    snapshots_balance::<true>(&config(2, 2));
+    snapshots_balance::<false>(&in_reader());
+}
+
+fn snapshots_balance<const LIVE: bool>(config: &PipelineConfig) {
     let collected = Collected::default();
-    let running = start(
-        &config(2, 2),
-        &FlowConfig::default(),
-        stages(Synthetic::<true>::new(u64::MAX, 1_000), &collected),
-    )
-    .unwrap();
+    let source = Synthetic::<LIVE>::new(u64::MAX, 1_000);
+    let running = start(config, &FlowConfig::default(), stages(source, &collected)).unwrap();
     let observer = running.observer();
     let done = Arc::new(AtomicBool::new(false));
     let looker = {

@@ -7,7 +7,7 @@ use mermin_flow::{
     Amount, Enricher, Exporter, Failure, FlowRecord, Observation, Polled, PortForm, Receipt, Sightings, Sink,
     Source,
 };
-use mermin_pipeline::{Hold, Outcome, PipelineConfig, Stages};
+use mermin_pipeline::{Hold, Outcome, PipelineConfig, ReplayMetering, Stages};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,12 +128,19 @@ pub(crate) fn count(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
 }
 
+/// With workers in threads of their own, on however few cores.
 pub(crate) fn config(flow_workers: usize, enrichment_workers: usize) -> PipelineConfig {
     PipelineConfig {
+        replay_metering: ReplayMetering::Workers,
         flow_workers: count(flow_workers),
         enrichment_workers: count(enrichment_workers),
         ..PipelineConfig::default()
     }
+}
+
+/// With the flow table in the reader's thread.
+pub(crate) fn in_reader() -> PipelineConfig {
+    PipelineConfig { replay_metering: ReplayMetering::Reader, ..config(2, 2) }
 }
 
 pub(crate) fn stages<const LIVE: bool>(

@@ -1,0 +1,41 @@
+//! What becomes of the observations that the reader has prepared: they go to the threads of flow workers
+//! (`packet_channel.rs`), or the reader meters them itself (`in_place.rs`).
+
+use crate::snapshot::Marker;
+use mermin_flow::{Observation, Tally};
+
+/// The reader's way to the flow tables.
+pub(crate) trait Handover {
+    /// Takes one oriented observation.
+    fn push(&mut self, o: &Observation);
+
+    /// A drain has ended: nothing should wait for more to come.
+    fn flush(&mut self);
+
+    /// Time has come to `watermark`, also for flows that have no packets.
+    fn tick(&mut self, watermark: u64);
+
+    /// A snapshot passes, behind everything that was handed over.
+    fn mark(&mut self, marker: &Marker);
+
+    /// Tries again to hand over what had no room; whether the source may be read.
+    fn has_room(&mut self) -> bool;
+
+    /// Whether a batch waits in the reader for room.
+    fn is_blocked(&self) -> bool;
+
+    /// Whether a worker has ended before it was told to.
+    fn worker_gone(&self) -> bool;
+
+    /// What waits in the reader.
+    fn open(&self) -> Tally;
+
+    /// What was dropped for want of room.
+    fn lost(&self) -> Tally;
+
+    /// From now on waits for room, whatever the configuration says: the end has come.
+    fn wait_from_now(&mut self);
+
+    /// Hands over what is left and ends all flows, time having come to `watermark`; what was dropped in all.
+    fn finish(self, watermark: u64) -> Tally;
+}

@@ -1,0 +1,82 @@
+//! Metering in the reader's thread: no hand-off, no wake-ups, no second core's caches (figures in
+//! `docs/benchmarks.md`). For sources that can wait.
+
+use crate::flow_worker::FlowWorker;
+use crate::handover::Handover;
+use crate::snapshot::Marker;
+use mermin_flow::{Observation, Tally};
+
+/// Observations metered at once: enough that cache misses overlap, few enough to stay in the second-level cache.
+const BATCH: usize = 256;
+
+/// The one flow worker, which owns all shards.
+pub(crate) struct InPlace {
+    open: Vec<Observation>,
+    worker: FlowWorker,
+}
+
+impl InPlace {
+    pub(crate) fn new(worker: FlowWorker) -> Self {
+        Self { open: Vec::with_capacity(BATCH), worker }
+    }
+
+    fn meter(&mut self) {
+        if !self.open.is_empty() {
+            self.worker.observe(&self.open);
+            self.open.clear();
+        }
+    }
+}
+
+impl Handover for InPlace {
+    #[inline(always)]
+    fn push(&mut self, o: &Observation) {
+        self.open.push(*o);
+        if self.open.len() == BATCH {
+            self.meter();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.meter();
+        self.worker.flush();
+    }
+
+    fn tick(&mut self, watermark: u64) {
+        self.meter();
+        self.worker.advance(watermark);
+    }
+
+    /// What is open stays so: the reader has counted it as waiting.
+    fn mark(&mut self, marker: &Marker) {
+        self.worker.mark(marker);
+    }
+
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    fn is_blocked(&self) -> bool {
+        false
+    }
+
+    fn worker_gone(&self) -> bool {
+        false
+    }
+
+    fn open(&self) -> Tally {
+        self.open.iter().map(Observation::tally).sum()
+    }
+
+    fn lost(&self) -> Tally {
+        Tally::ZERO
+    }
+
+    fn wait_from_now(&mut self) {}
+
+    fn finish(mut self, watermark: u64) -> Tally {
+        self.meter();
+        self.worker.finish(watermark);
+        Tally::ZERO
+    }
+}
