@@ -43,8 +43,7 @@ pub(crate) fn replay(
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();
     for damage in damages {
-        let stop = Stop::new(Exit::Data, damage.to_string())
-            .help("what lies before the damage was delivered; get a whole copy of the capture");
+        let stop = Stop::new(Exit::Data, damage.to_string()).help(damage.help());
         drop(writeln!(surroundings.err, "{stop}"));
     }
     Ok(if finished.exit == Exit::Fine && !damages.is_empty() { Exit::Data } else { finished.exit })

@@ -29,7 +29,7 @@ pub enum OpenError {
 
 /// Where and why reading a file ended before its end. All before it was delivered.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {fault} at byte {offset}{}", if *.compressed { " of the uncompressed data" } else { "" })]
+#[error("{file}: {}", self.told())]
 pub struct Damage {
     /// The file as the user named it; `standard input` for `-`.
     pub file: String,
@@ -40,6 +40,36 @@ pub struct Damage {
     /// What is wrong.
     #[source]
     pub fault: Fault,
+}
+
+impl Damage {
+    fn told(&self) -> String {
+        let Self { offset, compressed, fault, .. } = self;
+        match (fault, compressed) {
+            // Of the file as a whole: a place would say nothing.
+            (Fault::Empty | Fault::Magic { .. }, false) => fault.to_string(),
+            (Fault::Empty | Fault::Magic { .. }, true) => format!("after decompression, {fault}"),
+            (_, false) => format!("{fault} at byte {offset}"),
+            (_, true) => format!("{fault} at byte {offset} of the uncompressed data"),
+        }
+    }
+
+    /// What a user could do about it.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        match self.fault {
+            Fault::Empty => "nothing was delivered: get the capture with its content",
+            Fault::Magic { .. } => {
+                "name captures in pcap or pcapng, as they are or compressed by gzip or zstd"
+            }
+            Fault::AfterGzip => "all before it was delivered: cut off what is not part of the capture",
+            Fault::Read { .. } => {
+                "what lies before was delivered; look at the device, or copy the capture to another"
+            }
+            _ if self.offset == 0 => "nothing was delivered: get a whole copy of the capture",
+            _ => "what lies before the damage was delivered; get a whole copy of the capture",
+        }
+    }
 }
 
 /// The part of a file that ends too early.
@@ -119,6 +149,9 @@ pub enum Fault {
     /// The compressed data ends too early.
     #[error("the compressed data is cut")]
     CompressionCut,
+    /// What follows a gzip member is no other one.
+    #[error("the gzip data is followed by something else")]
+    AfterGzip,
     /// The compressed data is wrong.
     #[error("the compressed data is damaged ({source})")]
     Compression {
@@ -133,10 +166,17 @@ pub enum Fault {
     },
 }
 
+/// A gzip stream's reader met [`Fault::AfterGzip`].
+#[derive(Debug, thiserror::Error)]
+#[error("something else follows")]
+pub(super) struct AfterGzip;
+
 impl From<io::Error> for Fault {
     fn from(source: io::Error) -> Self {
         if source.raw_os_error().is_some() {
             Self::Read { source }
+        } else if source.get_ref().is_some_and(|inner| inner.is::<AfterGzip>()) {
+            Self::AfterGzip
         } else if source.kind() == io::ErrorKind::UnexpectedEof {
             Self::CompressionCut
         } else {

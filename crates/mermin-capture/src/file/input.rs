@@ -1,10 +1,10 @@
 //! Opens a capture and takes off its compression, recognised by magic and not by name.
 
-use super::damage::OpenError;
-use flate2::bufread::MultiGzDecoder;
+use super::damage::{AfterGzip, OpenError};
+use flate2::bufread::GzDecoder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
-use std::io::{self, BufReader, Chain, Cursor, Read, stdin};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, ErrorKind, Read, stdin};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,13 +94,37 @@ pub(super) fn decompress(mut input: Box<dyn Read + Send>) -> io::Result<Plain> {
     let whole = Cursor::new(magic).chain(input);
     let buffered = |whole| -> Whole { BufReader::with_capacity(64 << 10, whole) };
     let input: Box<dyn Read + Send> = if gzip {
-        Box::new(Pieces(MultiGzDecoder::new(buffered(whole))))
+        Box::new(Pieces(Members(Some(GzDecoder::new(buffered(whole))))))
     } else if zstd {
         Box::new(Pieces(zstd::Decoder::with_buffer(buffered(whole))?))
     } else {
         Box::new(whole)
     };
     Ok(Plain { input, compressed: gzip || zstd })
+}
+
+/// The members of a gzip stream, one after the other. flate2's own reader of several takes what follows the last for a
+/// header: a few bytes of anything look like a cut one.
+struct Members<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let read = member.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            let next = member.get_mut().fill_buf()?;
+            if next.is_empty() {
+                break;
+            }
+            if next.iter().zip(GZIP).any(|(found, magic)| *found != magic) {
+                return Err(io::Error::new(ErrorKind::InvalidData, AfterGzip));
+            }
+            self.0 = self.0.take().map(|member| GzDecoder::new(member.into_inner()));
+        }
+        Ok(0)
+    }
 }
 
 /// Decompresses in pieces: what a decompressor wrote in the call that met damage is lost, so a call is small.

@@ -364,16 +364,43 @@ fn damage_is_told_by_place_after_all_before_it_was_delivered() {
     let mut huge = one.clone();
     huge[20..24].copy_from_slice(&300_000u32.to_le_bytes());
     let gz = gzip(&plain(2000));
+    let after_gzip =
+        "made: the gzip data is followed by something else at byte 136024 of the uncompressed data";
     let zst = zstd::encode_all(plain(2000).as_slice(), 1).unwrap();
     for (name, bytes, packets, message) in [
-        ("0 bytes", vec![], 0, "made: the file is empty at byte 0".to_owned()),
-        ("magic", b"hello".to_vec(), 0, "made: not a pcap or pcapng file (it begins with 68 65 6c 6c) at byte 0".into()),
-        ("short magic", vec![0xd4], 0, "made: not a pcap or pcapng file (it begins with d4) at byte 0".into()),
+        ("0 bytes", vec![], 0, "made: the file is empty".to_owned()),
+        (
+            "magic",
+            b"hello".to_vec(),
+            0,
+            "made: not a pcap or pcapng file (it begins with 68 65 6c 6c)".into(),
+        ),
+        ("short magic", vec![0xd4], 0, "made: not a pcap or pcapng file (it begins with d4)".into()),
         ("cut header", classic[..23].to_vec(), 0, "made: the file ends inside a header at byte 0".into()),
-        ("cut record header", classic[..24 + 68 + 15].to_vec(), 1, "made: the file ends inside a record at byte 92".into()),
-        ("cut record", classic[..24 + 3 * 68 - 1].to_vec(), 2, "made: the file ends inside a record at byte 160".into()),
-        ("long record", long, 3, "made: a captured length of 327680 bytes is beyond the limit of 262144 at byte 228".into()),
-        ("long record in the buffer", held_long, 0, "made: a captured length of 262145 bytes is beyond the limit of 262144 at byte 24".into()),
+        (
+            "cut record header",
+            classic[..24 + 68 + 15].to_vec(),
+            1,
+            "made: the file ends inside a record at byte 92".into(),
+        ),
+        (
+            "cut record",
+            classic[..24 + 3 * 68 - 1].to_vec(),
+            2,
+            "made: the file ends inside a record at byte 160".into(),
+        ),
+        (
+            "long record",
+            long,
+            3,
+            "made: a captured length of 327680 bytes is beyond the limit of 262144 at byte 228".into(),
+        ),
+        (
+            "long record in the buffer",
+            held_long,
+            0,
+            "made: a captured length of 262145 bytes is beyond the limit of 262144 at byte 24".into(),
+        ),
         (
             "long record in a grown buffer",
             grown,
@@ -382,32 +409,145 @@ fn damage_is_told_by_place_after_all_before_it_was_delivered() {
         ),
         ("cut block front", after(&one[..11]), 1, format!("made: the file ends inside a block at byte {at}")),
         ("cut block", after(&one[..40]), 1, format!("made: the file ends inside a block at byte {at}")),
-        ("cut unknown block", after(&block(Little, 99, &[0; 8])[..17]), 1, format!("made: the file ends inside a block at byte {at}")),
-        ("length 8", after(&[6, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0]), 1, format!("made: a block's length is wrong (8) at byte {at}")),
-        ("length 13", after(&[99, 0, 0, 0, 13, 0, 0, 0, 8, 0, 0, 0, 0]), 1, format!("made: a block's length is wrong (13) at byte {at}")),
-        ("length beyond reason", after(&[6, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]), 1, format!("made: a block's length is wrong (33554432) at byte {at}")),
-        ("length at the end", after(&bad_end), 1, format!("made: a block's length is wrong ({}) at byte {at}", one.len())),
-        ("length at the end of an unknown block", after(&bad_skip), 1, format!("made: a block's length is wrong (20) at byte {at}")),
-        ("version", after(&version), 1, format!("made: a section is of version 2, which isn't known at byte {at}")),
-        ("byte order", after(&order), 1, format!("made: a section header has no byte-order magic at byte {at}")),
-        ("captured length", after(&captured), 1, format!("made: a block's content does not fit its length at byte {at}")),
-        ("captured length beyond reason", after(&huge), 1, format!("made: a captured length of 300000 bytes is beyond the limit of 262144 at byte {at}")),
-        ("interface", after(&enhanced(Little, 1, 1, &frame(1, 1), 43)), 1, format!("made: a packet belongs to interface 1, which isn't described at byte {at}")),
-        ("no interface", [section(Little), simple(Little, &[0; 4], 4)].concat(), 0, "made: a packet belongs to interface 0, which isn't described at byte 28".into()),
-        ("empty gzip", gzip(&[]), 0, "made: the file is empty at byte 0 of the uncompressed data".into()),
-        ("cut gzip", gz[..gz.len() - 12].to_vec(), 2000, "made: the compressed data is cut at byte 136024 of the uncompressed data".into()),
-        ("cut zstd", zst[..zst.len() - 12].to_vec(), 0, "made: the compressed data is cut at byte 0 of the uncompressed data".into()),
-        ("bytes after gzip", [gz.as_slice(), b"no further member"].concat(), 2000, "made: the compressed data is damaged (invalid gzip header) at byte 136024 of the uncompressed data".into()),
+        (
+            "cut unknown block",
+            after(&block(Little, 99, &[0; 8])[..17]),
+            1,
+            format!("made: the file ends inside a block at byte {at}"),
+        ),
+        (
+            "length 8",
+            after(&[6, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0]),
+            1,
+            format!("made: a block's length is wrong (8) at byte {at}"),
+        ),
+        (
+            "length 13",
+            after(&[99, 0, 0, 0, 13, 0, 0, 0, 8, 0, 0, 0, 0]),
+            1,
+            format!("made: a block's length is wrong (13) at byte {at}"),
+        ),
+        (
+            "length beyond reason",
+            after(&[6, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]),
+            1,
+            format!("made: a block's length is wrong (33554432) at byte {at}"),
+        ),
+        (
+            "length at the end",
+            after(&bad_end),
+            1,
+            format!("made: a block's length is wrong ({}) at byte {at}", one.len()),
+        ),
+        (
+            "length at the end of an unknown block",
+            after(&bad_skip),
+            1,
+            format!("made: a block's length is wrong (20) at byte {at}"),
+        ),
+        (
+            "version",
+            after(&version),
+            1,
+            format!("made: a section is of version 2, which isn't known at byte {at}"),
+        ),
+        (
+            "byte order",
+            after(&order),
+            1,
+            format!("made: a section header has no byte-order magic at byte {at}"),
+        ),
+        (
+            "captured length",
+            after(&captured),
+            1,
+            format!("made: a block's content does not fit its length at byte {at}"),
+        ),
+        (
+            "captured length beyond reason",
+            after(&huge),
+            1,
+            format!("made: a captured length of 300000 bytes is beyond the limit of 262144 at byte {at}"),
+        ),
+        (
+            "interface",
+            after(&enhanced(Little, 1, 1, &frame(1, 1), 43)),
+            1,
+            format!("made: a packet belongs to interface 1, which isn't described at byte {at}"),
+        ),
+        (
+            "no interface",
+            [section(Little), simple(Little, &[0; 4], 4)].concat(),
+            0,
+            "made: a packet belongs to interface 0, which isn't described at byte 28".into(),
+        ),
+        ("empty gzip", gzip(&[]), 0, "made: after decompression, the file is empty".into()),
+        (
+            "cut gzip",
+            gz[..gz.len() - 12].to_vec(),
+            2000,
+            "made: the compressed data is cut at byte 136024 of the uncompressed data".into(),
+        ),
+        (
+            "cut zstd",
+            zst[..zst.len() - 12].to_vec(),
+            0,
+            "made: the compressed data is cut at byte 0 of the uncompressed data".into(),
+        ),
+        (
+            "text in gzip",
+            gzip(b"hello"),
+            0,
+            "made: after decompression, not a pcap or pcapng file (it begins with 68 65 6c 6c)".into(),
+        ),
+        ("bytes after gzip", [gz.as_slice(), b"no further member"].concat(), 2000, after_gzip.into()),
+        ("a byte after gzip", [gz.as_slice(), b"\n"].concat(), 2000, after_gzip.into()),
+        ("half a magic after gzip", [gz.as_slice(), &[0x1f, 0]].concat(), 2000, after_gzip.into()),
+        (
+            "cut second member",
+            [gz.as_slice(), &gz[..5]].concat(),
+            2000,
+            "made: the compressed data is cut at byte 136024 of the uncompressed data".into(),
+        ),
     ] {
         let (kept, _, damages) = read(bytes);
         if name == "cut gzip" || name == "cut zstd" {
             // How much comes out of a cut stream is the decompressor's affair.
-            assert!(damages[0].starts_with("made: the compressed data is cut at byte"), "{name}: {damages:?}");
-            assert!(kept.0.len() < 2000 && (name == "cut zstd" || kept.0.len() > 1000), "{name}: {}", kept.0.len());
+            assert!(
+                damages[0].starts_with("made: the compressed data is cut at byte"),
+                "{name}: {damages:?}"
+            );
+            assert!(
+                kept.0.len() < 2000 && (name == "cut zstd" || kept.0.len() > 1000),
+                "{name}: {}",
+                kept.0.len()
+            );
             continue;
         }
         assert_eq!(damages, [message], "{name}");
         assert_eq!(kept.0.len(), packets, "{name}");
+    }
+}
+
+#[test]
+fn help_tells_what_was_delivered() {
+    let help = |bytes: &[u8]| {
+        let (mut source, _) = reader(bytes.to_vec());
+        drain(&mut source, 100);
+        source.damages()[0].help()
+    };
+    let file = plain(2);
+    for (bytes, expected) in [
+        (&[][..], "nothing was delivered: get the capture with its content"),
+        (b"%PDF", "name captures in pcap or pcapng, as they are or compressed by gzip or zstd"),
+        (&file[..20], "nothing was delivered: get a whole copy of the capture"),
+        (&file[..100], "what lies before the damage was delivered; get a whole copy of the capture"),
+        (
+            &[gzip(&file).as_slice(), b"x"].concat(),
+            "all before it was delivered: cut off what is not part of the capture",
+        ),
+    ] {
+        assert_eq!(help(bytes), expected);
     }
 }
 
