@@ -2,6 +2,9 @@
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
+/// The last time that is believed, on 21 July 2553: a year before 64 bits of nanoseconds end. A watermark at that end
+/// could not go on with the packets that follow, and no flow would time out any more.
+const LATEST: u64 = u64::MAX - 365 * 86_400 * SECOND;
 /// `if_tsresol` without the option: microseconds.
 pub(super) const MICROSECONDS: u8 = 6;
 
@@ -38,9 +41,14 @@ impl Clock {
         Self { scale, offset: i128::from(offset) * i128::from(SECOND) }
     }
 
-    /// The time of a count of ticks, where it fits.
+    /// The time of a count of ticks, where it is from 1970 to 2553.
     #[inline]
     pub(super) fn nanos(&self, ticks: u64) -> Option<u64> {
+        self.since_1970(ticks).filter(|nanos| *nanos <= LATEST)
+    }
+
+    #[inline]
+    fn since_1970(&self, ticks: u64) -> Option<u64> {
         let nanos = match self.scale {
             Scale::Multiply(factor) if self.offset == 0 => return ticks.checked_mul(factor),
             Scale::Multiply(factor) => u128::from(ticks) * u128::from(factor),
@@ -66,7 +74,11 @@ mod tests {
             (0, -2, 1, None),
             (0, i64::MIN, 1, None),
             (0, i64::MAX, 1, None),
-            (0, 0, u64::MAX / SECOND, Some(u64::MAX / SECOND * SECOND)),
+            (9, 0, LATEST, Some(LATEST)),
+            (9, 0, LATEST + 1, None),
+            (9, 0, u64::MAX, None),
+            (9, 1, LATEST, None),
+            (12, 0, u64::MAX, Some(u64::MAX / 1_000)),
             (0, 0, u64::MAX / SECOND + 1, None),
             (6, 0, u64::MAX, None),
             (12, 0, 1_999_999, Some(1_999)),
