@@ -1,6 +1,6 @@
 //! The `enrich` section of the configuration.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -17,7 +17,7 @@ pub struct EnrichConfig {
     /// `false` leaves records as they are, at no cost.
     pub enabled: bool,
     /// Names of networks, for `source.name` and `destination.name`. Of several networks that hold an address the
-    /// smallest counts; the order here doesn't matter.
+    /// smallest counts; the order here doesn't matter. As an option: `--set enrich.names.10.0.0.0/8=office`.
     pub names: Names,
 }
 
@@ -50,6 +50,22 @@ pub enum NetworkError {
         /// The network that holds it.
         network: IpNet,
     },
+    /// IPv4 addresses in their IPv6 form, which no packet carries.
+    #[error("`{given}` stands for IPv4 addresses, which packets carry as such; write {network}")]
+    Mapped {
+        /// What was written.
+        given: String,
+        /// The same as an IPv4 network.
+        network: IpNet,
+    },
+}
+
+/// The network of `::ffff:0:0/96` as the IPv4 network that it stands for.
+fn unmapped(network: &IpNet) -> Option<IpNet> {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(network) = network else { return None };
+    let length = network.prefix_len().checked_sub(MAPPED)?;
+    Some(Ipv4Net::new(network.network().to_ipv4_mapped()?, length).ok()?.into())
 }
 
 impl FromStr for Network {
@@ -62,7 +78,10 @@ impl FromStr for Network {
         if network.trunc() != network {
             return Err(NetworkError::HostBits { given: given.to_owned(), network: network.trunc() });
         }
-        Ok(Self(network))
+        match unmapped(&network) {
+            Some(network) => Err(NetworkError::Mapped { given: given.to_owned(), network }),
+            None => Ok(Self(network)),
+        }
     }
 }
 
@@ -136,6 +155,8 @@ mod tests {
         let single: Names = serde_json::from_str(r#"{"192.0.2.1":"door","::1":"me"}"#).unwrap();
         assert_eq!(serde_json::to_string(&single).unwrap(), r#"{"192.0.2.1/32":"door","::1/128":"me"}"#);
         assert_eq!(serde_json::from_str::<EnrichConfig>("{}").unwrap(), EnrichConfig::default());
+        let around_the_mapped = r#"{"::/0":"all","::fffe:0:0/95":"more","::fffe:0:0/96":"beside"}"#;
+        assert_eq!(serde_json::from_str::<Names>(around_the_mapped).unwrap().0.len(), 3);
     }
 
     #[test]
@@ -146,6 +167,12 @@ mod tests {
                 "`10.0.0.1/8` has bits set behind its prefix; the network is 10.0.0.0/8",
             ),
             (r#"{"2001:db8::1/32":"a"}"#, "the network is 2001:db8::/32"),
+            (
+                r#"{"::ffff:10.0.0.0/104":"a"}"#,
+                "`::ffff:10.0.0.0/104` stands for IPv4 addresses, which packets carry as such; write 10.0.0.0/8",
+            ),
+            (r#"{"::ffff:192.0.2.1":"a"}"#, "write 192.0.2.1/32"),
+            (r#"{"::ffff:0:0/96":"a"}"#, "write 0.0.0.0/0"),
             (r#"{"10.0.0.0/33":"a"}"#, "`10.0.0.0/33` is not a network"),
             (r#"{"office":"10.0.0.0/8"}"#, "`office` is not a network"),
             (r#"{"10.0.0.0/8":""}"#, "the name of `10.0.0.0/8` has 0 bytes"),

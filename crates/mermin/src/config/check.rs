@@ -69,8 +69,9 @@ impl Check {
     fn hint(&self, schema: Schema<'_>, node: &Node) -> String {
         let Value::Scalar(Scalar { text, kind }) = &node.value else { return String::new() };
         match (schema.form(), kind) {
-            (Form::Text, Kind::Integer(number)) if schema.name() == Some("Interval") && *number >= 0 => {
-                format!("; if seconds are meant: {number}s")
+            // A text where it comes from an option.
+            (Form::Text, _) if schema.name() == Some("Interval") && text.parse::<u64>().is_ok() => {
+                format!("; if seconds are meant: {text}s")
             }
             (Form::Text, Kind::Integer(_) | Kind::Float(_) | Kind::Bool(_)) if schema.name().is_none() => {
                 format!("; in quotes: \"{text}\"")

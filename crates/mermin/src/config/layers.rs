@@ -38,11 +38,12 @@ pub(crate) fn environment(
 }
 
 /// A layer per `--set key.path=value`, in the order given. Unknown keys are left to the check.
-pub(crate) fn set(texts: &[String], problems: &mut Vec<Problem>) -> Vec<Node> {
+pub(crate) fn set(schema: Schema<'_>, texts: &[String], problems: &mut Vec<Problem>) -> Vec<Node> {
     let mut layers = Vec::new();
     for text in texts {
         let origin = Origin::Set(Arc::from(text.as_str()));
-        let parts = text.split_once('=').and_then(|(path, value)| Some((split_dotted(path)?, value)));
+        let keys = |path| split_dotted(path).map(|keys| with_own_key(schema, keys));
+        let parts = text.split_once('=').and_then(|(path, value)| Some((keys(path)?, value)));
         match parts {
             Some((keys, text)) => value(text, origin, keys, &mut layers, problems),
             None => problems.push(Problem {
@@ -54,6 +55,23 @@ pub(crate) fn set(texts: &[String], problems: &mut Vec<Problem>) -> Vec<Node> {
         }
     }
     layers
+}
+
+/// A key of the user's choice may hold dots: in `enrich.names.10.0.0.0/8` it is all that follows `names`.
+fn with_own_key(schema: Schema<'_>, mut keys: Vec<String>) -> Vec<String> {
+    let mut here = schema;
+    for depth in 0..keys.len() {
+        if let Form::Map(values) = here.form()
+            && !matches!(values.form(), Form::Section | Form::Map(_))
+        {
+            let own = keys.split_off(depth).join(".");
+            keys.push(own);
+            break;
+        }
+        let Some(next) = here.property(&keys[depth]) else { break };
+        here = next;
+    }
+    keys
 }
 
 /// The tree of one value: any YAML, so that lists and sections can be given too.

@@ -185,7 +185,7 @@ pub fn load(inputs: &Inputs) -> Result<Config, Problems> {
         }
     }
     stack.extend(layers::environment(schema, inputs.environment.iter().cloned(), &mut problems));
-    stack.extend(layers::set(&inputs.set, &mut problems));
+    stack.extend(layers::set(schema, &inputs.set, &mut problems));
     stack.extend(inputs.overrides.iter().map(named_option));
     build(schema, stack, problems)
 }

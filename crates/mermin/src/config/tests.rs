@@ -221,6 +221,11 @@ fn environment_and_set_name_themselves() {
              help: write --set key.path=value, for example --set pipeline.flow_workers=4",
         ),
         (
+            "pipeline.shutdown_timeout=5",
+            "error: `shutdown_timeout` can't be the text `5`\n  --> --set pipeline.shutdown_timeout=5\n\
+             help: expected a duration with a unit, for example 30s, 500ms or 1m30s; if seconds are meant: 5s",
+        ),
+        (
             "log_level=[a",
             "error: this is not YAML: while parsing a flow sequence, expected ',' or ']'\n  \
              --> --set log_level=[a log_level\n\
@@ -234,6 +239,22 @@ fn environment_and_set_name_themselves() {
             assert_eq!(found, expected);
         }
     }
+}
+
+#[test]
+fn a_key_of_the_users_choice_may_hold_dots() {
+    for text in [
+        "enrich.names.10.0.0.0/8=office",
+        "enrich.names.\"10.0.0.0/8\"=office",
+        "enrich.names={10.0.0.0/8: office}",
+    ] {
+        let config = load(&Inputs { set: vec![text.into()], ..Inputs::default() }).unwrap();
+        let names: Vec<_> =
+            config.enrich.names.0.iter().map(|(net, name)| (net.0.to_string(), name.as_str())).collect();
+        assert_eq!(names, [("10.0.0.0/8".to_owned(), "office")], "{text}");
+    }
+    let mapped = Inputs { set: vec!["enrich.names.::ffff:10.0.0.0/104=x".into()], ..Inputs::default() };
+    assert!(message(load(&mapped)).contains("write 10.0.0.0/8\n"));
 }
 
 #[test]
