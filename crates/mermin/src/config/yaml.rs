@@ -23,12 +23,28 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Node, Problem> {
             Err(error) => {
                 let what = format!("this is not YAML: {}", error.info());
                 let help = "check indentation (two spaces a level, no tabs), colons and quotes around here";
-                return Err(builder.problem(what, *error.marker(), help));
+                let mut problem = builder.problem(what, *error.marker(), help);
+                problem.origin = problem.origin.map(|origin| within(text, origin));
+                return Err(problem);
             }
         }
     }
     let start = builder.origin(Marker::new(0, 1, 0));
     Ok(builder.root.unwrap_or_else(|| Node::empty_map(start)))
+}
+
+/// `place`, or the end of what is written where that lies behind it: what the scanner misses at the end of the text it
+/// misses on the line after.
+fn within(text: &str, place: Origin) -> Origin {
+    let written = text.trim_end();
+    let (last, width) =
+        written.lines().last().map_or((1, 0), |last| (written.lines().count(), last.chars().count()));
+    match place {
+        Origin::Text { name, line, .. } if line > last => {
+            Origin::Text { name, line: last, column: width + 1 }
+        }
+        other => other,
+    }
 }
 
 /// Builds the tree from events with a stack of its own, so that depth is bounded by a number and not by memory.
@@ -256,6 +272,21 @@ mod tests {
         for key in ["a", "b", "c"] {
             let Value::Scalar(scalar) = &node.nearest(&[key.to_owned()]).value else { panic!("{key}") };
             assert_eq!(scalar.kind, Kind::Text, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_at_the_end_is_missed_on_the_last_line() {
+        let place = |text| read(text, "x").unwrap_err().origin.unwrap().to_string();
+        for (text, expected) in [
+            ("a: [1", "x:1:6"),
+            ("a: [1\n", "x:1:6"),
+            ("a: {b: 1\n\n\n", "x:1:9"),
+            ("a:\n  - [\n# ä\n", "x:3:4"),
+            ("a: b: c\n", "x:1:5"),
+            ("a: \"x\n", "x:1:4"),
+        ] {
+            assert_eq!(place(text), expected, "{text:?}");
         }
     }
 
