@@ -44,9 +44,10 @@ pub fn run(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     surroundings: &mut Surroundings<'_>,
 ) -> Exit {
-    let result = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let result = match Cli::try_parse_from(&arguments) {
         Ok(cli) => dispatch(cli, surroundings),
-        Err(error) => usage::report(&error, surroundings),
+        Err(error) => usage::report(&error, &arguments, surroundings),
     };
     match result {
         Ok(exit) => exit,

@@ -105,6 +105,51 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
             "error: unexpected argument '--frobnicate' found\nhelp: `mermin run --help` lists the options\n",
         ),
         (
+            &["replay", "x", "-x"],
+            "error: unexpected argument '-x' found\nhelp: `mermin replay --help` lists the options\n",
+        ),
+        (
+            &["replay", "x", "-O", "json"],
+            "error: unexpected argument '-O' found\nhelp: did you mean `-o`? `mermin replay --help` lists the options\n",
+        ),
+        (
+            &["check", "-o", "json"],
+            "error: unexpected argument '-o' found\nhelp: `-o` is an option of run, replay, demo; `mermin check --help` lists the options\n",
+        ),
+        (
+            &["--config", "x", "run"],
+            "error: unexpected argument '--config' found\nhelp: `--config` is an option of run, replay, demo, check: write it behind the command; `mermin --help` lists the options\n",
+        ),
+        (
+            &["run", "eth0"],
+            "error: unexpected argument 'eth0' found\nhelp: to name an interface: mermin run -i eth0\n",
+        ),
+        (
+            &["replay", "x", "-o"],
+            "error: a value is required for '--output <KIND[:PATH]>' but none was supplied\nhelp: `mermin replay --help` lists the options\n",
+        ),
+        (
+            &["replay", "x", "--color", "nver"],
+            "error: invalid value 'nver' for '--color <WHEN>'\nhelp: did you mean `never`? one of auto, always, never\n",
+        ),
+        (
+            &["completions", "ksh"],
+            "error: invalid value 'ksh' for '<SHELL>'\nhelp: did you mean `zsh`? one of bash, elvish, fish, powershell, zsh\n",
+        ),
+        (
+            &["replay", "x", "-v", "--log-level", "info"],
+            "error: the argument '-v...' cannot be used with '--log-level <LEVEL>'\nhelp: leave one of them out\n",
+        ),
+        (
+            &["help", "run"],
+            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, config, completions, man\n",
+        ),
+        (
+            &["run", "--duration", "5"],
+            "error: `5` is not a duration\n  --> --duration 5\n\
+             help: write a number with a unit, for example 30s, 500ms or 1m30s\n",
+        ),
+        (
             &["replay", "x", "--set", "pipeline.flow_worker=1"],
             "error: unknown key `flow_worker`\n  --> --set pipeline.flow_worker=1\nhelp: did you mean `flow_workers`?\n",
         ),
