@@ -89,6 +89,16 @@ impl Eviction {
                 .filter(|(_, facts)| facts.is(self.shard, ordinal))
                 .map(|(entry, _)| entry.last);
             if current == Some(last) {
+                // A flood of new flows comes this way for each of them: the next victims are asked for in time.
+                if let Some(&(_, _, place)) = created.get(2) {
+                    table.prefetch_flow(place);
+                }
+                if let Some(&(_, _, place)) = created.get(1) {
+                    table.prefetch_removal(place);
+                }
+                for Reverse((_, _, place)) in moved.as_slice().iter().take(3) {
+                    table.prefetch_flow(*place);
+                }
                 return Some(place);
             }
             let current = current.map(|last| Reverse((last, ordinal, place)));

@@ -35,6 +35,19 @@ impl FlowTable {
         likely
     }
 
+    /// Starts loading all of the flow at `place`.
+    pub(crate) fn prefetch_flow(&self, place: Place) {
+        self.slab.prefetch(place);
+        self.slab.prefetch_facts(place);
+    }
+
+    /// Starts loading what [`FlowTable::remove`] needs, once the flow itself has been loaded.
+    pub(crate) fn prefetch_removal(&self, place: Place) {
+        if let Some((_, facts)) = self.get(place) {
+            self.index.prefetch(facts.hash);
+        }
+    }
+
     /// Where the flow with this key lies. `likely` may be outdated.
     #[inline(always)]
     pub(crate) fn find(&self, hash: u32, key: &FlowKey, likely: Option<Place>) -> Option<Place> {

@@ -28,6 +28,14 @@ impl Slab {
         }
     }
 
+    /// Loads the two lines that records need.
+    pub(crate) fn prefetch_facts(&self, place: Place) {
+        if let Some(facts) = self.facts.get(place as usize) {
+            prefetch(facts, 0);
+            prefetch(facts, 1);
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn entry(&self, place: Place) -> Option<&Entry> {
         self.entries.get(place as usize)?.as_ref()
