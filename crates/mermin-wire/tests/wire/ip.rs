@@ -164,6 +164,8 @@ fn authentication_headers_are_walked() {
                 "{words} {length}"
             );
         }
+        // A packet may end with the header.
+        assert_eq!(ip(&ipv4(51, &header(59, words))).unwrap().offset, 20 + 4 * (u32::from(words) + 2));
     }
 }
 
@@ -259,4 +261,20 @@ fn the_walk_has_an_end() {
     assert_eq!(crate::build::walk(Link::Ethernet, &frame), Err(Unmetered::TooDeep));
     let frame = crate::build::tagged(&tags[1..], 0x0800, &ipv4(UDP, &udp()));
     assert!(crate::build::walk(Link::Ethernet, &frame).is_ok());
+}
+
+#[test]
+fn options_are_steps_too_and_their_end_is_one() {
+    // Bare IP, IPv6, the hop-by-hop header, the end of its options and the transport are the others.
+    for (options, expected) in [(STEPS - 5, Ok(UDP)), (STEPS - 4, Err(Unmetered::TooDeep))] {
+        // All of one byte but the last, which takes what is left of three units of eight bytes.
+        let mut bytes = vec![UDP, 2];
+        bytes.resize(2 + options as usize - 1, 0);
+        let rest = 24 - bytes.len();
+        bytes.extend([1, rest as u8 - 2]);
+        bytes.resize(24, 0);
+        bytes.extend(udp());
+        let datagram = with(ipv6(0, &bytes), &[(4, 0), (5, 0)]);
+        assert_eq!(ip(&datagram).map(|headers| headers.protocol), expected, "{options}");
+    }
 }

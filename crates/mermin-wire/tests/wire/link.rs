@@ -95,6 +95,14 @@ fn reasons_have_numbers() {
 }
 
 #[test]
+fn reasons_have_the_names_that_the_statistics_reference_gives() {
+    let names = "arp lldp eapol llc mpls pppoe other_ethertype link_type truncated malformed_ethernet \
+                 malformed_vlan malformed_ipv4 malformed_ipv6 malformed_extension malformed_tcp malformed_udp \
+                 malformed_sctp malformed_icmp malformed_icmpv6 too_deep bad_timestamp";
+    assert_eq!(Unmetered::ALL.map(Unmetered::name).join(" "), names);
+}
+
+#[test]
 fn link_headers_cut_by_the_frame_or_by_the_capture() {
     let plain = ethernet(0x0800, &ipv4(UDP, &udp()));
     let qinq = tagged(&[(0x88a8, 1), (0x8100, 2)], 0x0800, &ipv4(UDP, &udp()));
