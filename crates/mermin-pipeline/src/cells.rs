@@ -57,3 +57,25 @@ impl MeterCells {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_comes_out_of_the_cell_that_it_was_put_in() {
+        let tally = |n| Tally { packets: n, bytes: n + 1, buffers: n + 2, buffer_bytes: n + 3 };
+        let book = MeterBook {
+            metered: tally(10),
+            secondary: tally(20),
+            reported: tally(30),
+            created: 40,
+            released: 39,
+        };
+        let cells = MeterCells::default();
+        cells.set(&book);
+        cells.set(&book);
+        assert_eq!(cells.get(), book);
+        assert_eq!(cells.messages.into_inner(), 2);
+    }
+}

@@ -104,6 +104,7 @@ const fn lines(window: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_lines::lines_of;
 
     #[test]
     fn ten_a_second_and_the_rest_is_told_with_the_next_one() {
@@ -145,5 +146,29 @@ mod tests {
         });
         assert_eq!(admitted, 10);
         assert_eq!(limit.suppressed.into_inner(), 8_000 - 10);
+    }
+
+    /// The lines of a log that hears of `flows` new flows and is told to name those that it has not.
+    fn said(level: Level, flows: usize) -> Vec<String> {
+        lines_of(level, || {
+            let log = CreatedLog::new();
+            (0..flows).for_each(|_| log.note(|| CommunityId([7; 20])));
+            log.say_suppressed();
+            log.say_suppressed();
+        })
+    }
+
+    #[test]
+    fn debug_names_each_info_ten_a_second_with_the_number_of_the_rest_and_less_none() {
+        let flow = format!("New flow created: {}", CommunityId([7; 20]));
+        assert_eq!(said(Level::DEBUG, 30), vec![flow.clone(); 30]);
+        assert_eq!(said(Level::WARN, 30), [""; 0]);
+        assert_eq!(said(Level::INFO, 3), vec![flow.clone(); 3]);
+        let lines = said(Level::INFO, 30);
+        let named = lines.iter().filter(|line| **line == flow).count();
+        let more: Vec<_> = lines.iter().filter_map(|line| line.split_once(" more flows created")).collect();
+        let suppressed: usize = more.iter().map(|(number, _)| number.parse::<usize>().unwrap()).sum();
+        assert_eq!((named + more.len(), named + suppressed), (lines.len(), 30), "{lines:#?}");
+        assert!(named >= 10 && more.iter().all(|(number, _)| *number != "0"), "{lines:#?}");
     }
 }

@@ -189,6 +189,35 @@ mod tests {
         let ledger = Ledger::of(&parts());
         assert!(ledger.balances() && ledger.is_settled());
         assert_eq!((ledger.seen.packets, ledger.processed()), (10, 10));
+        // Packets and bytes from the right side, buffers from the left.
+        assert_eq!(ledger.seen, Tally { packets: 10, bytes: 1_000, buffers: 10, buffer_bytes: 1_000 });
+        assert_eq!(
+            ledger.unmetered,
+            BTreeMap::from([("arp", Tally::frame(100))]),
+            "no reason without packets"
+        );
+        assert_eq!(ledger.lost, BTreeMap::new());
+    }
+
+    #[test]
+    fn what_is_metered_is_resident_or_released() {
+        let mut parts = parts();
+        parts.released = parts.released - Tally::frame(100) - Tally::frame(100) - Tally::frame(100);
+        parts.resident = Tally::frame(100) + Tally::frame(100);
+        assert!(!Ledger::of(&parts).metering_balances());
+        parts.in_enrichment = Tally::frame(100);
+        let ledger = Ledger::of(&parts);
+        assert!(ledger.metering_balances() && ledger.balances() && !ledger.is_settled());
+    }
+
+    #[test]
+    fn without_the_sources_own_count_nothing_is_proven() {
+        let mut parts = parts();
+        parts.reader.sightings.inexact = SEEN_UNKNOWN.to_vec();
+        let ledger = Ledger::of(&parts);
+        assert!(!ledger.sightings_balance() && !ledger.balances() && ledger.metering_balances());
+        parts.reader.sightings.inexact = vec!["lost.socket_drop.bytes"];
+        assert!(Ledger::of(&parts).balances());
     }
 
     #[test]
@@ -257,5 +286,12 @@ mod tests {
         assert_eq!(json["lost"]["socket_drop"]["bytes"], Value::Null);
         assert_eq!(json["lost"]["socket_drop"]["packets"], json!(3));
         assert_eq!(json["inexact"], json!(["lost.socket_drop.bytes"]));
+        parts.reader.sightings.inexact.clear();
+        let exact = Ledger::of(&parts).to_json();
+        assert_eq!(
+            exact["lost"]["socket_drop"],
+            json!({"packets": 3, "bytes": 0, "buffers": 0, "buffer_bytes": 0})
+        );
+        assert_eq!(exact.get("inexact"), None);
     }
 }

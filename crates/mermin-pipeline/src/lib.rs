@@ -16,6 +16,8 @@ mod handover;
 mod hold;
 mod in_place;
 mod ledger;
+#[cfg(test)]
+mod log_lines;
 mod observer;
 mod output;
 mod packet_channel;

@@ -51,6 +51,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_lines::lines_of;
 
     /// Milestones told for counts, each reached at so many milliseconds.
     fn told(live: bool, counts: &[(u64, u64)]) -> Vec<u64> {
@@ -73,5 +74,20 @@ mod tests {
     fn live_it_tells_at_most_one_a_second_and_of_those_swallowed_the_last() {
         let counts = [(0, 1_200), (500, 10_000), (999, 200_000), (1_000, 300_000), (1_500, 1_000_000)];
         assert_eq!(told(true, &counts), [1_000, 100_000]);
+    }
+
+    #[test]
+    fn live_several_milestones_at_once_are_one() {
+        assert_eq!(told(true, &[(0, 999), (0, 9_999)]), [1_000]);
+        assert_eq!(told(true, &[(0, 10_000)]), [10_000]);
+    }
+
+    #[test]
+    fn a_milestone_is_a_line_of_the_log() {
+        let lines = lines_of(tracing::Level::INFO, || {
+            let mut progress = Progress::new(false);
+            [0, 999, 1_000, 1_001, 10_500].into_iter().for_each(|processed| progress.reached(processed));
+        });
+        assert_eq!(lines, ["Processed 1000 packets", "Processed 10000 packets"]);
     }
 }

@@ -198,3 +198,169 @@ impl<B: Batch> Drop for Consumer<B> {
         self.0.emptied.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Collector;
+    use mermin_flow::{
+        CommunityId, Counts, Direction, End, FlowEvent, FlowId, Identity, Initiator, Tally, TcpState,
+    };
+    use std::sync::mpsc;
+    use std::thread;
+
+    type Queue = RecordQueue<Vec<FlowRecord>>;
+
+    /// A queue that never comes to an end fails the test instead of holding it up.
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn batch(n: usize) -> Vec<FlowRecord> {
+        let counts = Counts::default();
+        let side =
+            Direction { delta: counts, total: counts, tcp_flags: None, ttl: None, traffic_class: None };
+        let end =
+            End { address: [192, 0, 2, 1].into(), port: None, mac: None, identity: Identity::default() };
+        let record = FlowRecord {
+            id: FlowId(1),
+            sequence: 0,
+            community_id: CommunityId([0; 20]),
+            event: FlowEvent::Start,
+            end_reason: None,
+            start_time: 0,
+            end_time: 0,
+            protocol: 1,
+            source: end.clone(),
+            destination: end,
+            initiator: Initiator::FirstSeen,
+            icmp: None,
+            forward: side,
+            reverse: side,
+            tcp_state: TcpState::Unknown,
+            vlan: None,
+            inner_vlan: None,
+            point: 0,
+            shard: 0,
+            tally: Tally::ZERO,
+        };
+        vec![record; n]
+    }
+
+    fn full(capacity: usize) -> (Arc<Queue>, Consumer<Vec<FlowRecord>>) {
+        let queue = Queue::new(capacity);
+        assert!(queue.push(batch(capacity)).is_ok());
+        (Arc::clone(&queue), Consumer(queue))
+    }
+
+    /// Pushes from another thread, and comes back when that waits for room.
+    fn pushing(queue: &Arc<Queue>, n: usize) -> mpsc::Receiver<Result<(), usize>> {
+        let (done, outcome) = mpsc::channel();
+        let pusher = Arc::clone(queue);
+        thread::spawn(move || done.send(pusher.push(batch(n)).map_err(|back| back.len())));
+        while queue.figures().waits == 0 {
+            assert!(outcome.try_recv().is_err(), "it did not wait");
+            thread::yield_now();
+        }
+        outcome
+    }
+
+    fn taken(consumer: &Consumer<Vec<FlowRecord>>) -> Option<usize> {
+        match consumer.next(Duration::ZERO) {
+            Some(Item::Records(batch)) => Some(batch.len()),
+            Some(Item::Marker(..) | Item::End) | None => None,
+        }
+    }
+
+    #[test]
+    fn room_is_counted_in_records_and_an_empty_queue_takes_any_batch() {
+        let queue = Queue::new(10);
+        let consumer = Consumer(Arc::clone(&queue));
+        for (n, fits, depth) in [(2, true, 2), (9, false, 2), (8, true, 10), (1, false, 10)] {
+            assert_eq!(
+                queue.try_push(batch(n)).map_err(|back| back.len()),
+                if fits { Ok(()) } else { Err(n) }
+            );
+            assert_eq!(queue.figures().depth, depth, "{n}");
+            assert_eq!(queue.is_full(), depth == 10, "{n}");
+        }
+        assert_eq!([taken(&consumer), taken(&consumer), taken(&consumer)], [Some(2), Some(8), None]);
+        assert!(queue.try_push(batch(25)).is_ok());
+        assert!(queue.try_push(batch(1)).is_err());
+        assert_eq!(taken(&consumer), Some(25));
+        assert!(queue.push(batch(11)).is_ok());
+        let figures = queue.figures();
+        assert_eq!((figures.capacity, figures.depth, figures.high_water, figures.waits), (10, 11, 25, 0));
+        assert!(queue.is_full());
+    }
+
+    #[test]
+    fn records_markers_and_ends_come_in_order_and_only_batches_are_counted_as_taken() {
+        let queue = Queue::new(10);
+        let consumer = Consumer(Arc::clone(&queue));
+        let marker = Collector::new(1);
+        assert!(queue.is_empty() && !queue.is_full());
+        assert!(queue.push(batch(3)).is_ok());
+        queue.mark(7, Arc::clone(&marker));
+        assert!(queue.push(batch(1)).is_ok());
+        queue.end();
+        assert!(!queue.is_empty());
+        assert_eq!(taken(&consumer), Some(3));
+        let Some(Item::Marker(7, passed)) = consumer.next(Duration::ZERO) else { panic!("the marker") };
+        assert!(Arc::ptr_eq(&passed, &marker));
+        assert_eq!((queue.taken(), queue.figures().depth), (1, 1));
+        assert_eq!(taken(&consumer), Some(1));
+        assert!(matches!(consumer.next(Duration::ZERO), Some(Item::End)));
+        assert!(consumer.next(Duration::ZERO).is_none() && queue.is_empty());
+        assert_eq!((queue.taken(), queue.figures().depth), (2, 0));
+    }
+
+    #[test]
+    fn whoever_waits_for_room_goes_on_when_there_is_some() {
+        let (queue, consumer) = full(4);
+        let outcome = pushing(&queue, 2);
+        assert_eq!(taken(&consumer), Some(4));
+        assert_eq!(outcome.recv_timeout(LONG), Ok(Ok(())));
+        assert_eq!((taken(&consumer), queue.figures().waits), (Some(2), 1));
+    }
+
+    #[test]
+    fn a_consumer_that_waits_hears_of_what_comes() {
+        let queue = Queue::new(4);
+        let (done, outcome) = mpsc::channel();
+        let consumer = Consumer(Arc::clone(&queue));
+        thread::spawn(move || {
+            let heard = [(); 3].map(|()| consumer.next(LONG * 6).is_some());
+            done.send(heard)
+        });
+        assert!(queue.push(batch(1)).is_ok());
+        queue.mark(0, Collector::new(1));
+        queue.end();
+        assert_eq!(outcome.recv_timeout(LONG), Ok([true; 3]));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_consumer_that_is_gone() {
+        let (queue, consumer) = full(4);
+        let outcome = pushing(&queue, 2);
+        drop(consumer);
+        assert_eq!(outcome.recv_timeout(LONG), Ok(Err(2)));
+        let queue = Queue::new(4);
+        drop(Consumer(Arc::clone(&queue)));
+        assert!(queue.push(batch(1)).is_err() && queue.try_push(batch(1)).is_err(), "though there is room");
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn after_giving_up_nobody_waits_but_what_has_room_still_passes() {
+        let (queue, consumer) = full(4);
+        let outcome = pushing(&queue, 2);
+        queue.give_up();
+        assert_eq!(outcome.recv_timeout(LONG), Ok(Err(2)));
+        let (done, outcome) = mpsc::channel();
+        let pusher = Arc::clone(&queue);
+        thread::spawn(move || done.send(pusher.push(batch(3)).map_err(|back| back.len())));
+        assert_eq!(outcome.recv_timeout(LONG), Ok(Err(3)));
+        assert_eq!((taken(&consumer), queue.figures().waits), (Some(4), 1));
+        assert!(queue.push(batch(3)).is_ok());
+        assert_eq!(taken(&consumer), Some(3));
+    }
+}

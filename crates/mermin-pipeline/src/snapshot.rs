@@ -142,3 +142,74 @@ impl Arrivals {
         last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mermin_flow::Amount;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_snapshot_is_complete_with_its_last_part() {
+        let marker = Collector::new(3);
+        let began = Instant::now();
+        assert!(marker.wait(Duration::from_millis(20)).is_none());
+        assert!(began.elapsed() >= Duration::from_millis(20), "it waits for what may still come");
+        marker.add(|parts| parts.released = Tally::frame(60));
+        assert!(marker.reader().is_none());
+        marker.add_reader(ReaderPart { lost: Tally::frame(70), ..ReaderPart::default() });
+        assert_eq!(marker.reader().map(|part| part.lost), Some(Tally::frame(70)));
+        assert!(marker.wait(Duration::ZERO).is_none());
+        marker.add(|parts| parts.active = 5);
+        let parts = marker.wait(Duration::ZERO).expect("all parts are there");
+        assert_eq!(
+            (parts.active, parts.released, parts.reader.lost),
+            (5, Tally::frame(60), Tally::frame(70))
+        );
+    }
+
+    #[test]
+    fn whoever_waits_for_a_snapshot_is_told_at_once() {
+        let marker = Collector::new(2);
+        let (done, outcome) = mpsc::channel();
+        let waiter = Arc::clone(&marker);
+        thread::spawn(move || {
+            let twice = [(); 2].map(|()| waiter.wait(LONG * 6).is_some());
+            done.send(twice)
+        });
+        marker.add(|_| {});
+        marker.add(|_| {});
+        assert_eq!(outcome.recv_timeout(LONG), Ok([true; 2]));
+    }
+
+    #[test]
+    fn markers_that_overtake_each_other_are_told_apart() {
+        let markers = [(); 3].map(|()| Collector::new(1));
+        let mut arrivals = Arrivals::default();
+        let mut arrives = |which: usize| arrivals.is_last(&markers[which], 2);
+        assert_eq!([0, 1, 2, 1, 0, 2].map(&mut arrives), [false, false, false, true, true, true]);
+        assert_eq!([0, 0].map(&mut arrives), [false, true], "one that is complete is forgotten");
+        assert!(arrivals.is_last(&markers[0], 1));
+    }
+
+    #[test]
+    fn an_outputs_book_balances_when_all_it_was_handed_stands_in_it() {
+        let amount = |n: u64| Amount { records: n, packets: n * 10, bytes: n * 100 };
+        let mut book = OutputBook {
+            handed: amount(15),
+            delivered: amount(8),
+            queued: amount(4),
+            dropped: [("queue_full", amount(2)), ("crash", amount(1))].into(),
+        };
+        assert!(book.balances());
+        book.queued = amount(3);
+        assert!(!book.balances());
+        book.queued = amount(4);
+        book.dropped.remove("crash");
+        assert!(!book.balances());
+    }
+}
