@@ -3,8 +3,8 @@
 //! What a frame says is `mermin-wire`'s to tell; here its answer takes the form of the domain, and what is not metered
 //! is counted. Ethertypes are counted in a map, which only frames that aren't IP touch.
 
-use mermin_flow::{FragmentPosition, Observation, PortForm, Sightings, Sink, Tally};
-use mermin_wire::{Buffer, Fragment, Headers, Link, Next, Unmetered};
+use mermin_flow::{Observation, Sightings, Sink, Tally};
+use mermin_wire::{Buffer, Headers, Link, Next, Unmetered};
 
 /// A frame as a source holds it.
 pub(crate) struct Frame<'a> {
@@ -115,20 +115,12 @@ fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Count
         point: frame.point,
         protocol: headers.protocol,
         ip_version: headers.version,
-        port_form: match headers.port_form {
-            mermin_wire::PortForm::Absent => PortForm::Absent,
-            mermin_wire::PortForm::Ports => PortForm::Ports,
-            mermin_wire::PortForm::IcmpTypeCode => PortForm::IcmpTypeCode,
-        },
+        port_form: headers.port_form,
         has_tcp_flags: headers.has_tcp_flags,
         tcp_flags: headers.tcp_flags,
         traffic_class: headers.traffic_class,
         ttl: headers.ttl,
-        fragment: match headers.fragment {
-            Fragment::Whole => FragmentPosition::Whole,
-            Fragment::First => FragmentPosition::First,
-            Fragment::Later => FragmentPosition::Later,
-        },
+        fragment: headers.fragment,
         ..Observation::EMPTY
     }
 }

@@ -2,7 +2,8 @@
 //! fragments of one datagram must meet, and only the first has the ports that decide the shard.
 
 use crate::key::HashSecret;
-use crate::observation::{FragmentPosition, Observation, PortForm};
+use crate::observation::Observation;
+use mermin_wire::{Fragment, PortForm};
 use std::collections::{HashMap, VecDeque};
 
 /// A first fragment is remembered for this long.
@@ -48,7 +49,7 @@ impl Datagrams {
     /// order of ends and the watermark set, ahead of [`Observation::orient`].
     #[inline(always)]
     pub fn resolve(&mut self, o: &mut Observation) {
-        if o.fragment != FragmentPosition::Whole {
+        if o.fragment != Fragment::Whole {
             *o = self.resolve_fragment(*o);
         }
     }
@@ -59,7 +60,7 @@ impl Datagrams {
     fn resolve_fragment(&mut self, mut o: Observation) -> Observation {
         self.forget(o.watermark);
         let datagram = Datagram::of(&o);
-        if o.fragment == FragmentPosition::First {
+        if o.fragment == Fragment::First {
             let transport =
                 Transport { seen: o.watermark, ports: o.ports, port_form: o.port_form, protocol: o.protocol };
             self.known.insert(datagram, transport);
@@ -142,9 +143,9 @@ mod tests {
     use super::*;
     use crate::testing::{SECOND, T0, udp};
 
-    fn fragment(position: FragmentPosition, id: u32, at: u64) -> Observation {
+    fn fragment(position: Fragment, id: u32, at: u64) -> Observation {
         let mut o = Observation { fragment: position, fragment_id: id, ..udp("10.0.0.1:53", "10.0.0.2:9") };
-        if position == FragmentPosition::Later {
+        if position == Fragment::Later {
             o.ports = [0; 2];
             o.port_form = PortForm::Absent;
         }
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn later_fragments_take_the_first_ones_ports_for_thirty_seconds() {
-        use FragmentPosition::{First, Later};
+        use Fragment::{First, Later};
         let mut datagrams = Datagrams::default();
         assert!(!resolved(&mut datagrams, fragment(Later, 7, 0)));
         assert_eq!(datagrams.unresolved(), 1);
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_id_used_again_counts_from_its_second_use() {
-        use FragmentPosition::{First, Later};
+        use Fragment::{First, Later};
         let mut datagrams = Datagrams::default();
         resolved(&mut datagrams, fragment(First, 7, 0));
         resolved(&mut datagrams, fragment(First, 7, 20 * SECOND));
@@ -183,8 +184,8 @@ mod tests {
     #[test]
     fn vlan_and_addresses_are_part_of_a_datagram() {
         let mut datagrams = Datagrams::default();
-        resolved(&mut datagrams, fragment(FragmentPosition::First, 7, 0));
-        let later = fragment(FragmentPosition::Later, 7, 0);
+        resolved(&mut datagrams, fragment(Fragment::First, 7, 0));
+        let later = fragment(Fragment::Later, 7, 0);
         for other in [
             Observation { vlan: 5, ..later },
             Observation { addresses: [1, 2, 3, 4], ..later },
@@ -197,11 +198,9 @@ mod tests {
     #[test]
     fn the_reader_is_told_of_unresolved_fragments() {
         let mut orientation = Orientation::new(HashSecret::new(1));
-        for (position, packets, unresolved) in [
-            (FragmentPosition::Later, 2, 2),
-            (FragmentPosition::First, 1, 2),
-            (FragmentPosition::Later, 3, 2),
-        ] {
+        for (position, packets, unresolved) in
+            [(Fragment::Later, 2, 2), (Fragment::First, 1, 2), (Fragment::Later, 3, 2)]
+        {
             let mut o = fragment(position, 7, 0);
             (o.packets, o.end) = (packets, T0);
             orientation.prepare(&mut o);
@@ -228,10 +227,10 @@ mod tests {
     fn memory_is_bounded_and_the_oldest_goes_first() {
         let mut datagrams = Datagrams::default();
         for id in 0..20_000 {
-            resolved(&mut datagrams, fragment(FragmentPosition::First, id, 0));
+            resolved(&mut datagrams, fragment(Fragment::First, id, 0));
         }
         assert!(datagrams.known.len() <= CAPACITY + 1 && datagrams.by_age.len() <= CAPACITY + 1);
-        assert!(!resolved(&mut datagrams, fragment(FragmentPosition::Later, 0, 0)));
-        assert!(resolved(&mut datagrams, fragment(FragmentPosition::Later, 19_999, 0)));
+        assert!(!resolved(&mut datagrams, fragment(Fragment::Later, 0, 0)));
+        assert!(resolved(&mut datagrams, fragment(Fragment::Later, 19_999, 0)));
     }
 }

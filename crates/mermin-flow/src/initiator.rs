@@ -2,9 +2,10 @@
 
 use crate::icmp;
 use crate::key::{FlowKey, KeyForm};
-use crate::observation::{Observation, PortForm};
+use crate::observation::Observation;
 use crate::record::Initiator;
 use crate::tcp::{ACK, SYN};
+use mermin_wire::PortForm;
 use std::net::IpAddr;
 
 const TCP: u8 = 6;

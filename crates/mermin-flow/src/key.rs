@@ -5,7 +5,8 @@
 //! ID, same shard, on every run. The index hash is keyed with a secret, so that chosen keys can't be made to collide.
 
 use crate::icmp;
-use crate::observation::{Observation, PortForm};
+use crate::observation::Observation;
+use mermin_wire::PortForm;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Virtual shards; a flow lives on one.

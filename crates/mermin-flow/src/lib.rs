@@ -15,6 +15,7 @@ mod icmp;
 mod index;
 mod initiator;
 mod key;
+mod large_pages;
 mod lifecycle;
 mod meter;
 mod observation;
@@ -40,8 +41,9 @@ pub use community_id::CommunityId;
 pub use config::FlowConfig;
 pub use datagram::{Datagrams, Orientation};
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
+pub use mermin_wire::{Fragment, NO_VLAN, PortForm};
 pub use meter::{Meter, RecordSink};
-pub use observation::{FragmentPosition, NO_VLAN, Observation, PortForm};
+pub use observation::Observation;
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use prefetch::prefetch_to_write;
 pub use record::{

@@ -8,33 +8,7 @@
 //! words of addresses and ports are in network byte order, so comparing and hashing them needs no conversion.
 
 use crate::tally::Tally;
-
-/// What the ports field of an [`Observation`] holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum PortForm {
-    /// Nothing: the protocol has none, or they were not in the captured bytes, or the packet is an unresolved fragment.
-    Absent = 0,
-    /// Ports of TCP, UDP or SCTP.
-    Ports = 1,
-    /// Type and code of ICMP or ICMPv6, each in the place of a port.
-    IcmpTypeCode = 2,
-}
-
-/// Where a packet stands within its datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum FragmentPosition {
-    /// The packet is the whole datagram.
-    Whole = 0,
-    /// The first fragment: it has the transport header.
-    First = 1,
-    /// A later fragment: no transport header.
-    Later = 2,
-}
-
-/// No VLAN tag.
-pub const NO_VLAN: u16 = 0xffff;
+use mermin_wire::{Fragment, NO_VLAN, PortForm};
 
 /// Packets ≥ 1 of one flow key, seen at one observation point.
 ///
@@ -96,7 +70,7 @@ pub struct Observation {
     /// TTL or hop limit of the first packet.
     pub ttl: u8,
     /// Where the packet stands within its datagram.
-    pub fragment: FragmentPosition,
+    pub fragment: Fragment,
     /// Set by the packet reader.
     pub shard: u8,
 }
@@ -130,7 +104,7 @@ impl Observation {
         tcp_flags: 0,
         traffic_class: 0,
         ttl: 0,
-        fragment: FragmentPosition::Whole,
+        fragment: Fragment::Whole,
         shard: 0,
     };
 

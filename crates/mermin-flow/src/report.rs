@@ -2,11 +2,11 @@
 
 use crate::entry::{Entry, Facts};
 use crate::key::KeyForm;
-use crate::observation::NO_VLAN;
 use crate::record::{
     Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, TcpState,
 };
 use crate::tally::Tally;
+use mermin_wire::NO_VLAN;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// What goes into flow ids and Community IDs besides the flow.

@@ -1,6 +1,7 @@
 //! Observations by hand, for this crate's tests.
 
-use crate::observation::{Observation, PortForm};
+use crate::observation::Observation;
+use mermin_wire::PortForm;
 use std::net::{IpAddr, SocketAddr};
 
 /// One nanosecond-stamped second of 2023, so that no test depends on small numbers.

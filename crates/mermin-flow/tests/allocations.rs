@@ -1,8 +1,7 @@
 //! Nothing is allocated per packet, nor per flow, once the table has its size.
 
 use mermin_flow::{
-    FlowConfig, FlowRecord, FragmentPosition, HashSecret, Meter, Observation, Orientation, PortForm,
-    RecordSink,
+    FlowConfig, FlowRecord, Fragment, HashSecret, Meter, Observation, Orientation, PortForm, RecordSink,
 };
 use std::num::NonZeroUsize;
 
@@ -23,11 +22,11 @@ fn packet(n: u64) -> Observation {
     let flow = if n.is_multiple_of(3) { n % 64 } else { n % FLOWS };
     let at = T0 + n * 5_000_000;
     let fragment = match n % 50 {
-        0 => FragmentPosition::First,
-        1 => FragmentPosition::Later,
-        _ => FragmentPosition::Whole,
+        0 => Fragment::First,
+        1 => Fragment::Later,
+        _ => Fragment::Whole,
     };
-    let fragments = fragment != FragmentPosition::Whole;
+    let fragments = fragment != Fragment::Whole;
     Observation {
         addresses: [
             u64::from(if fragments { 7 } else { flow as u32 }),
@@ -35,12 +34,8 @@ fn packet(n: u64) -> Observation {
             u64::from(0x0a00_0001_u32.to_be()),
             0,
         ],
-        ports: if fragment == FragmentPosition::Later {
-            [0; 2]
-        } else {
-            [40_000_u16.to_be(), 53_u16.to_be()]
-        },
-        port_form: if fragment == FragmentPosition::Later { PortForm::Absent } else { PortForm::Ports },
+        ports: if fragment == Fragment::Later { [0; 2] } else { [40_000_u16.to_be(), 53_u16.to_be()] },
+        port_form: if fragment == Fragment::Later { PortForm::Absent } else { PortForm::Ports },
         fragment,
         fragment_id: (n / 50) as u32,
         protocol: 17,

@@ -8,8 +8,8 @@
 mod reference;
 
 use mermin_flow::{
-    CommunityId, FlowConfig, FlowEvent, FlowId, FlowRecord, FragmentPosition, HashSecret, Interval, Meter,
-    NO_VLAN, Observation, Orientation, PortForm, RecordSink, Tally,
+    CommunityId, FlowConfig, FlowEvent, FlowId, FlowRecord, Fragment, HashSecret, Interval, Meter, NO_VLAN,
+    Observation, Orientation, PortForm, RecordSink, Tally,
 };
 use proptest::prelude::*;
 use reference::{ACK, FIN, RST, Reference, SYN};
@@ -92,7 +92,7 @@ struct Step {
     /// Nanoseconds since the packet before; negative: out of order or a clock set back.
     step: i64,
     flags: Option<u8>,
-    fragment: FragmentPosition,
+    fragment: Fragment,
     fragment_id: u32,
     point: u16,
     packets: u32,
@@ -121,10 +121,10 @@ impl Step {
             o.has_tcp_flags = self.flags.is_some();
             o.tcp_flags = self.flags.unwrap_or(0);
         }
-        if o.port_form == PortForm::Ports && o.protocol == 17 && self.fragment != FragmentPosition::Whole {
+        if o.port_form == PortForm::Ports && o.protocol == 17 && self.fragment != Fragment::Whole {
             o.fragment = self.fragment;
             o.fragment_id = self.fragment_id;
-            if self.fragment == FragmentPosition::Later {
+            if self.fragment == Fragment::Later {
                 (o.ports, o.port_form) = ([0; 2], PortForm::Absent);
             }
         }
@@ -178,7 +178,7 @@ fn time_step() -> impl Strategy<Value = i64> {
 }
 
 fn step(conversations: std::ops::Range<usize>) -> impl Strategy<Value = Step> {
-    use FragmentPosition::{First, Later, Whole};
+    use Fragment::{First, Later, Whole};
     (
         (conversations, any::<bool>(), time_step(), flags()),
         (prop::sample::select(vec![Whole, Whole, First, Later]), 0_u32..3, 0_u16..3),

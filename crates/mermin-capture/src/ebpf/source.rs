@@ -12,8 +12,8 @@ use crate::interfaces::Interface;
 use aya::programs::tc::SchedClassifierLink;
 use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, PacketEvent};
 use mermin_flow::{
-    FragmentPosition, Hook, Loss, Observation, ObservationPoint, ObservationPoints, Polled, PortForm,
-    Sightings, Sink, Source, Tally,
+    Fragment, Hook, Loss, Observation, ObservationPoint, ObservationPoints, Polled, PortForm, Sightings,
+    Sink, Source, Tally,
 };
 use std::collections::HashMap;
 use std::io;
@@ -340,9 +340,9 @@ fn observation(event: &PacketEvent, clock: Clock, point: u16) -> Observation {
         traffic_class: event.traffic_class,
         ttl: event.ttl,
         fragment: match event.fragment {
-            1 => FragmentPosition::First,
-            2 => FragmentPosition::Later,
-            _ => FragmentPosition::Whole,
+            1 => Fragment::First,
+            2 => Fragment::Later,
+            _ => Fragment::Whole,
         },
         ..Observation::EMPTY
     }

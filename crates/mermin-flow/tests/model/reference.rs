@@ -6,7 +6,7 @@
 
 use mermin_flow::{
     CommunityId, Counts, Direction, End, FlowConfig, FlowEndReason, FlowEvent, FlowId, FlowKey, FlowRecord,
-    FragmentPosition, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState, Watermark,
+    Fragment, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState, Watermark,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -253,15 +253,15 @@ impl Reference {
         self.fragments.retain(|first| now - first.seen < FRAGMENT_LIFETIME);
         let of = (o.addresses.to_vec(), o.fragment_id, o.vlan, o.ip_version);
         match o.fragment {
-            FragmentPosition::Whole => {}
-            FragmentPosition::First => self.fragments.push(FirstFragment {
+            Fragment::Whole => {}
+            Fragment::First => self.fragments.push(FirstFragment {
                 of,
                 seen: now,
                 ports: o.ports,
                 port_form: o.port_form,
                 protocol: o.protocol,
             }),
-            FragmentPosition::Later => {
+            Fragment::Later => {
                 if let Some(first) = self.fragments.iter().rev().find(|first| first.of == of) {
                     (o.ports, o.port_form, o.protocol) = (first.ports, first.port_form, first.protocol);
                 }

@@ -6,7 +6,7 @@ use super::live::{Kept, finish, open};
 use super::net::{Pair, run};
 use crate::ebpf::RING_BYTES;
 use crate::ebpf::attach::Way;
-use mermin_flow::{Observation, PortForm};
+use mermin_flow::Observation;
 use mermin_wire::{Buffer, Headers, Link, count, parse};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
@@ -60,11 +60,7 @@ fn expected(frame: &[u8]) -> Option<Observation> {
         bytes: counts.ip_bytes,
         frame_bytes: counts.frame_bytes,
         ports: h.port_pair(),
-        port_form: match h.port_form {
-            mermin_wire::PortForm::Absent => PortForm::Absent,
-            mermin_wire::PortForm::Ports => PortForm::Ports,
-            mermin_wire::PortForm::IcmpTypeCode => PortForm::IcmpTypeCode,
-        },
+        port_form: h.port_form,
         fragment_id: h.fragment_id,
         macs: frame[..12].try_into().unwrap(),
         vlan: h.vlan,
