@@ -103,12 +103,6 @@ pub(crate) struct Facts {
 
 const _: () = assert!(size_of::<Option<Entry>>() == 128 && size_of::<Facts>() == 128);
 
-/// Two values by side: `own` on the second side if `second`, else on the first.
-#[inline(always)]
-fn of_side<T>(second: bool, own: T, other: T) -> [T; 2] {
-    if second { [other, own] } else { [own, other] }
-}
-
 /// What became of an observation that met its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
@@ -121,39 +115,22 @@ pub(crate) enum Counted {
 }
 
 impl Entry {
-    /// A flow of one observation. Not an empty flow that [`Entry::count`] adds to: that would read, in wider words, what
-    /// has only just been written, and wait for it.
-    #[inline(always)]
+    /// A flow without packets yet; [`Entry::count`] adds the first.
     pub(crate) fn new(key: FlowKey, first: &Observation, active_timeout: u64) -> Self {
-        let (initiator_side, how) = initiator::infer(&key, first);
-        let side = first.reversed;
-        let flags = if first.has_tcp_flags { first.tcp_flags } else { 0 };
-        let counts =
-            Counts { packets: u64::from(first.packets), bytes: first.bytes, frame_bytes: first.frame_bytes };
-        let flags_known = if first.has_tcp_flags { FLAGS_KNOWN } else { 0 };
+        let (side, how) = initiator::infer(&key, first);
         Self {
             key,
             last: first.watermark,
-            points: of_side(side, first.point, 0),
-            tcp_flags: of_side(side, flags, 0),
-            ttl_min: of_side(side, first.ttl, u8::MAX),
-            ttl_max: of_side(side, first.ttl, 0),
-            tcp_state: if first.has_tcp_flags {
-                tcp::next(TcpState::Unknown, 0, 0, flags)
-            } else {
-                TcpState::Unknown
-            },
-            idle_class: if flags & RST != 0 {
-                IdleClass::TcpRst
-            } else if flags & FIN != 0 {
-                IdleClass::TcpFin
-            } else {
-                IdleClass::of_protocol(key.protocol())
-            },
+            points: [0; 2],
+            tcp_flags: [0; 2],
+            ttl_min: [u8::MAX; 2],
+            ttl_max: [0; 2],
+            tcp_state: TcpState::Unknown,
+            idle_class: IdleClass::of_protocol(key.protocol()),
             initiator: how,
-            sides: INITIATED << initiator_side | (SENT_FIRST | HAS_PACKETS | flags_known) << u8::from(side),
-            traffic_class: of_side(side, first.traffic_class, 0),
-            delta: of_side(side, counts, Counts::default()),
+            sides: INITIATED << side | SENT_FIRST << u8::from(first.reversed),
+            traffic_class: [0; 2],
+            delta: [Counts::default(); 2],
             end_time: first.end,
             active_deadline: first.watermark.saturating_add(active_timeout),
         }
@@ -308,14 +285,11 @@ impl Facts {
     }
 
     /// What a flow's first packet says.
-    #[inline(always)]
     pub(crate) fn new(first: &Observation, ordinal: u64) -> Self {
         Self {
             start_time: first.start,
             ordinal,
             hash: first.hash,
-            packets_over_buffers: packets_over_buffers(first),
-            bytes_over_buffers: bytes_over_buffers(first),
             macs: first.macs,
             vlan: first.vlan,
             inner_vlan: first.inner_vlan,
@@ -336,8 +310,10 @@ impl Facts {
     /// Notes by how much packets and bytes differ from the buffers that carried them.
     #[cold]
     fn segmented(&mut self, o: &Observation) {
-        self.packets_over_buffers = self.packets_over_buffers.wrapping_add(packets_over_buffers(o));
-        self.bytes_over_buffers = self.bytes_over_buffers.wrapping_add(bytes_over_buffers(o));
+        let packets = u64::from(o.packets).wrapping_sub(u64::from(o.buffers));
+        self.packets_over_buffers = self.packets_over_buffers.wrapping_add(packets);
+        let bytes = o.frame_bytes.wrapping_sub(o.buffer_bytes) as i64;
+        self.bytes_over_buffers = self.bytes_over_buffers.wrapping_add(bytes);
     }
 
     /// Moves what was reported from the entry's deltas into the totals.
@@ -349,12 +325,4 @@ impl Facts {
         self.bytes_over_buffers = 0;
         self.sequence += 1;
     }
-}
-
-const fn packets_over_buffers(o: &Observation) -> u64 {
-    (o.packets as u64).wrapping_sub(o.buffers as u64)
-}
-
-const fn bytes_over_buffers(o: &Observation) -> i64 {
-    o.frame_bytes.wrapping_sub(o.buffer_bytes) as i64
 }
