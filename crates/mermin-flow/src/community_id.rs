@@ -4,7 +4,7 @@
 use crate::key::{FlowKey, KeyForm};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest as _, Sha1};
+use sha1::block_api::compress;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -19,11 +19,12 @@ impl CommunityId {
     /// Of a key, with the seed that all tools involved share (0 unless configured otherwise).
     #[must_use]
     pub fn of(key: &FlowKey, seed: u16) -> Self {
-        // Seed, two addresses, protocol, padding, two ports: 40 bytes at most, so one SHA-1 block.
-        let mut input = [0; 40];
+        // Seed, two addresses, protocol, padding, two ports: 40 bytes at most, so with SHA-1's own padding (RFC 3174
+        // section 4) one block.
+        let mut block = [0; 64];
         let mut length = 0;
         let mut push = |bytes: &[u8]| {
-            input[length..length + bytes.len()].copy_from_slice(bytes);
+            block[length..length + bytes.len()].copy_from_slice(bytes);
             length += bytes.len();
         };
         push(&seed.to_be_bytes());
@@ -35,11 +36,18 @@ impl CommunityId {
         }
         push(&[key.protocol(), 0]);
         if key.form() != KeyForm::Portless {
-            for port in key.ports() {
-                push(&port.to_be_bytes());
-            }
+            let [a, b] = key.ports().map(u16::to_be_bytes);
+            push(&[a[0], a[1], b[0], b[1]]);
         }
-        Self(Sha1::digest(&input[..length]).into())
+        push(&[0x80]);
+        block[56..].copy_from_slice(&(8 * (length as u64 - 1)).to_be_bytes());
+        let mut state = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+        compress(&mut state, &[block]);
+        let mut digest = [0; 20];
+        for (bytes, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+            *bytes = word.to_be_bytes();
+        }
+        Self(digest)
     }
 
     /// The text form, without allocation.

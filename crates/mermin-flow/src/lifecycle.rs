@@ -5,6 +5,7 @@
 //! number of workers: before anything else happens to a flow, its deadlines up to now are handled in order of time, the
 //! periodic report before the end when both fall together.
 
+use crate::community_id::CommunityId;
 use crate::entry::{Counted, Entry, Facts};
 use crate::index::Place;
 use crate::key::FlowKey;
@@ -84,18 +85,19 @@ impl Meter {
         let number = usize::from(o.shard);
         self.make_room(number, o.watermark, sink);
         let shard = &mut self.shards[number];
-        let (mut entry, mut facts) = (Entry::new(key, o, self.settings.active), Facts::new(o, shard.ordinal));
+        let ordinal = shard.ordinal;
         shard.ordinal += 1;
         shard.held += 1;
         self.book.created += 1;
-        sink.created(|| facts.community_id(&key, self.settings.identification.seed));
+        sink.created(|| CommunityId::of(&key, self.settings.identification.seed));
+        let (mut entry, mut facts) = (Entry::new(key, o, self.settings.active), Facts::new(o, ordinal));
         let counted = entry.count(o, &mut facts);
         debug_assert_ne!(counted, Counted::Secondary, "the first packet's observation point is the flow's");
         self.book.metered += o.tally();
-        let (last, deadline, ordinal) = (entry.last, self.settings.deadline(&entry), facts.ordinal);
+        let deadline = self.settings.deadline(&entry);
         let place = self.table.insert(entry, facts);
         shard.wheel.schedule(&mut self.links, place, deadline);
-        shard.eviction.created(place, last, ordinal, self.settings.capacity, &self.table);
+        shard.eviction.created(place, o.watermark, ordinal, self.settings.capacity, &self.table);
         if self.settings.start_records {
             self.report(place, FlowEvent::Start, None, sink);
         }
@@ -154,6 +156,7 @@ impl Meter {
     pub fn finish(&mut self, watermark: u64, sink: &mut impl RecordSink) {
         self.advance(watermark, sink);
         for place in 0..self.table.places() as Place {
+            self.table.prefetch_removal(place + 8);
             if self.table.entry(place).is_some() && self.settle(place, watermark, sink) {
                 self.end(place, FlowEndReason::ForcedEnd, sink);
             }

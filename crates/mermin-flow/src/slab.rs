@@ -5,6 +5,7 @@
 
 use crate::entry::{Entry, Facts};
 use crate::index::Place;
+use crate::large_pages::use_large_pages;
 use crate::prefetch::prefetch;
 
 /// Flows that address space is reserved for at first, 32 MiB. Memory is taken as they are written.
@@ -52,19 +53,24 @@ impl Slab {
 
     /// Takes a flow in; where it lies from now on.
     pub(crate) fn insert(&mut self, entry: Entry, facts: Facts) -> Place {
-        if let Some(place) = self.free.pop() {
-            self.entries[place as usize] = Some(entry);
-            self.facts[place as usize] = facts;
-            return place;
-        }
+        let place = self.free.pop().unwrap_or_else(|| self.grow());
+        self.entries[place as usize] = Some(entry);
+        self.facts[place as usize] = facts;
+        place
+    }
+
+    /// One more place.
+    fn grow(&mut self) -> Place {
         let place = self.entries.len();
         if place == self.entries.capacity() {
             let more = place.max(RESERVED);
             self.entries.reserve_exact(more);
             self.facts.reserve_exact(more);
+            use_large_pages(self.entries.spare_capacity_mut());
+            use_large_pages(self.facts.spare_capacity_mut());
         }
-        self.entries.push(Some(entry));
-        self.facts.push(facts);
+        self.entries.push(None);
+        self.facts.push(Facts::EMPTY);
         place as Place
     }
 
