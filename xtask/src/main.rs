@@ -7,6 +7,7 @@ mod bench;
 mod ebpf;
 mod examples;
 mod fuzz;
+mod mutants;
 mod run;
 mod test;
 mod tools;
@@ -23,6 +24,8 @@ enum Task {
     Bench(bench::Bench),
     /// Feeds the parser, the capture readers, the configuration and the flow table with made-up bytes.
     Fuzz(fuzz::Fuzz),
+    /// Changes the code in small ways and sees whether the tests notice.
+    Mutants(mutants::Mutants),
     /// Writes the captures in `examples/` anew; the same bytes each time.
     ExampleCapture(examples::ExampleCapture),
 }
@@ -33,6 +36,7 @@ fn main() -> Result<()> {
         Task::Test(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Fuzz(task) => task.run(),
+        Task::Mutants(task) => task.run(),
         Task::ExampleCapture(task) => task.run(),
     }
 }
