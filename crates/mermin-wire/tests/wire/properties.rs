@@ -1,7 +1,7 @@
 //! What holds for any bytes.
 
-use crate::build::{TCP, extension, fragment, ipv4, ipv6, tagged, tcp, udp};
-use mermin_wire::{Headers, Link, Next, Unmetered, parse, step};
+use crate::build::{TCP, UDP, extension, fragment, ipv4, ipv6, tagged, tcp, udp};
+use mermin_wire::{Headers, Link, Next, Unmetered, parse, step, straight, walk as walk_on};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -78,6 +78,23 @@ proptest! {
         );
     }
 
+    /// In the kernel the straight line has the linear part of the packet, and the rest of the walk has all of it.
+    #[test]
+    fn the_walk_goes_on_where_the_straight_line_ran_out_of_bytes(
+        frame in damaged(),
+        keep in any::<prop::sample::Index>(),
+    ) {
+        let mut headers = Headers::new(frame.len() as u32, None);
+        let next = straight(&frame[..keep.index(frame.len() + 1)], Link::Ethernet, &mut headers);
+        let outcome = walk_on(&frame, &mut headers, next);
+        let expected = walk(Link::Ethernet, &frame, frame.len());
+        if outcome.is_ok() {
+            // What stopped the straight line is of no account any more.
+            headers.reason = expected.0.reason;
+        }
+        prop_assert_eq!((headers, outcome), expected);
+    }
+
     #[test]
     fn cutting_a_frame_only_truncates(frame in damaged(), keep in any::<prop::sample::Index>()) {
         let captured = keep.index(frame.len() + 1);
@@ -124,4 +141,22 @@ fn numbers_of_steps_come_back() {
         assert_eq!(step(&[0_u8; 60][..], &mut headers, end), end);
     }
     assert_eq!(headers, Headers::new(60, None));
+}
+
+#[test]
+fn common_frames_need_no_more_than_the_straight_line() {
+    for (protocol, payload) in [(TCP, tcp()), (UDP, udp())] {
+        for (ethertype, datagram) in [(0x0800, ipv4(protocol, &payload)), (0x86dd, ipv6(protocol, &payload))]
+        {
+            let ends = |link, frame: &[u8]| {
+                let mut headers = Headers::new(frame.len() as u32, None);
+                assert_eq!(straight(frame, link, &mut headers), Next::Done, "{protocol} {frame:02x?}");
+                assert_ne!(headers.ports, 0);
+            };
+            ends(Link::Ip, &datagram);
+            for tags in 0..=2 {
+                ends(Link::Ethernet, &tagged(&[(0x88a8, 7), (0x8100, 8)][..tags], ethertype, &datagram));
+            }
+        }
+    }
 }
