@@ -177,8 +177,25 @@ impl Entry {
         o.tcp_flags & (SYN | ACK) == SYN && (self.tcp_flags[0] | self.tcp_flags[1]) & (FIN | RST) != 0
     }
 
-    /// Adds an observation of this flow.
+    /// Adds an observation of this flow, if it is like nearly all: of a side that has had packets, from where that side
+    /// is counted, no connection's begin or end, one packet a buffer. Otherwise does nothing.
     #[inline(always)]
+    pub(crate) fn count_plain(&mut self, o: &Observation) -> bool {
+        let side = usize::from(o.reversed);
+        let plain = self.is(HAS_PACKETS, side)
+            && self.points[side] == o.point
+            && o.tcp_flags & (SYN | FIN | RST) == 0
+            && !o.is_segmented();
+        if plain {
+            self.add(side, o);
+            if o.has_tcp_flags {
+                self.add_flags(side, o.tcp_flags);
+            }
+        }
+        plain
+    }
+
+    /// Adds an observation of this flow.
     pub(crate) fn count(&mut self, o: &Observation, facts: &mut Facts) -> Counted {
         let side = usize::from(o.reversed);
         if !self.is(HAS_PACKETS, side) {
@@ -186,6 +203,19 @@ impl Entry {
         } else if self.points[side] != o.point {
             return Counted::Secondary;
         }
+        self.add(side, o);
+        if o.is_segmented() {
+            facts.segmented(o);
+        }
+        if !o.has_tcp_flags {
+            return Counted::Yes;
+        }
+        self.add_flags(side, o.tcp_flags);
+        if o.tcp_flags & (SYN | FIN | RST) == 0 { Counted::Yes } else { self.turn(side, o.tcp_flags, facts) }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, side: usize, o: &Observation) {
         self.last = o.watermark;
         self.end_time = self.end_time.max(o.end);
         self.ttl_min[side] = self.ttl_min[side].min(o.ttl);
@@ -194,10 +224,6 @@ impl Entry {
         delta.packets += u64::from(o.packets);
         delta.bytes += o.bytes;
         delta.frame_bytes += o.frame_bytes;
-        if o.packets != o.buffers || o.frame_bytes != o.buffer_bytes {
-            facts.segmented(o);
-        }
-        if o.has_tcp_flags { self.count_flags(side, o.tcp_flags, facts) } else { Counted::Yes }
     }
 
     #[cold]
@@ -212,11 +238,10 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn count_flags(&mut self, side: usize, flags: u8, facts: &Facts) -> Counted {
+    fn add_flags(&mut self, side: usize, flags: u8) {
         self.sides |= FLAGS_KNOWN << side;
         self.tcp_state = tcp::next(self.tcp_state, self.tcp_flags[side], self.tcp_flags[1 - side], flags);
         self.tcp_flags[side] |= flags;
-        if flags & (SYN | FIN | RST) == 0 { Counted::Yes } else { self.turn(side, flags, facts) }
     }
 
     /// Handshake and close: the initiator may become certain and the idle timeout shorter.

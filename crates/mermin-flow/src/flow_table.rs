@@ -48,14 +48,15 @@ impl FlowTable {
         }
     }
 
-    /// Where the flow with this key lies. `likely` may be outdated.
+    /// Where the flow with this key lies.
     #[inline(always)]
-    pub(crate) fn find(&self, hash: u32, key: &FlowKey, likely: Option<Place>) -> Option<Place> {
-        let is_it = |place| self.slab.entry(place).is_some_and(|entry| entry.key.same(key));
-        match likely {
-            Some(place) if is_it(place) => likely,
-            _ => self.index.find(hash, is_it),
-        }
+    pub(crate) fn find(&self, hash: u32, key: &FlowKey) -> Option<Place> {
+        self.index.find(hash, |place| self.slab.entry(place).is_some_and(|entry| entry.key.same(key)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        self.slab.entry_mut(place)
     }
 
     #[inline(always)]

@@ -68,8 +68,8 @@ impl Meter {
             for (likely, o) in likely.iter_mut().zip(group) {
                 *likely = self.table.prefetch_entry(o.hash);
             }
-            for (likely, o) in likely.into_iter().zip(group) {
-                self.observe_one(o, likely, sink);
+            for (likely, o) in likely.iter().zip(group) {
+                self.observe_one(o, *likely, sink);
             }
         }
     }
@@ -81,14 +81,27 @@ impl Meter {
             self.advance_shard(usize::from(o.shard) % SHARDS, o.watermark, sink);
         }
         let key = FlowKey::of(o);
-        match self.table.find(o.hash, &key, likely) {
+        if let Some(entry) = likely.and_then(|place| self.table.entry_mut(place))
+            && entry.key.same(&key)
+            && o.watermark < self.settings.deadline(entry)
+            && entry.count_plain(o)
+        {
+            self.book.metered += o.tally();
+        } else {
+            self.observe_with_care(o, key, sink);
+        }
+    }
+
+    /// Meters an observation of whatever flow, with whatever it says.
+    #[inline(never)]
+    fn observe_with_care(&mut self, o: &Observation, key: FlowKey, sink: &mut impl RecordSink) {
+        match self.table.find(o.hash, &key) {
             Some(place) => self.add(place, key, o, sink),
             None => self.create(key, o, sink),
         }
     }
 
     /// Adds an observation to its flow.
-    #[inline(always)]
     pub(crate) fn add(&mut self, place: Place, key: FlowKey, o: &Observation, sink: &mut impl RecordSink) {
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
         if o.watermark >= self.settings.deadline(entry) || entry.is_reopened_by(o) {

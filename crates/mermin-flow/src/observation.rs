@@ -108,6 +108,13 @@ impl Observation {
         shard: 0,
     };
 
+    /// Whether packets and frame bytes are not those of the buffers that carried them.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn is_segmented(&self) -> bool {
+        self.packets != self.buffers || self.frame_bytes != self.buffer_bytes
+    }
+
     /// Its packets and bytes in the ledger's units.
     #[inline]
     #[must_use]

@@ -42,6 +42,11 @@ impl Slab {
         self.entries.get(place as usize)?.as_ref()
     }
 
+    #[inline(always)]
+    pub(crate) fn entry_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        self.entries.get_mut(place as usize)?.as_mut()
+    }
+
     pub(crate) fn get(&self, place: Place) -> Option<(&Entry, &Facts)> {
         Some((self.entry(place)?, self.facts.get(place as usize)?))
     }
