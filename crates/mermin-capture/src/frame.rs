@@ -34,13 +34,16 @@ impl Frames {
         self.sightings.seen += Tally { buffers: 1, buffer_bytes: u64::from(buffer.length), ..Tally::ZERO };
     }
 
-    /// Counts a frame that gives no observation.
+    /// Counts a frame that gives no observation. `time` is its time, where it has one.
     #[cold]
-    pub(crate) fn reject(&mut self, reason: Unmetered, buffer: &Buffer) {
+    pub(crate) fn reject(&mut self, reason: Unmetered, buffer: &Buffer, time: Option<u64>) {
         let (packets, bytes) = buffer.unmetered();
         let tally =
             Tally { packets: u64::from(packets), bytes, buffers: 1, buffer_bytes: u64::from(buffer.length) };
         self.sightings.reject(reason, tally);
+        if let Some(time) = time {
+            self.sightings.rejected_at(time);
+        }
         self.rejected += tally.packets;
     }
 
@@ -68,7 +71,7 @@ impl Frames {
                 if headers.ethertype != 0 {
                     *self.sightings.ethertypes.entry(headers.ethertype).or_default() += 1;
                 }
-                self.reject(reason, &frame.buffer);
+                self.reject(reason, &frame.buffer, Some(frame.time));
             }
         }
     }

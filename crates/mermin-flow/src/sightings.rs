@@ -48,6 +48,8 @@ pub struct Sightings {
     pub ethertypes: BTreeMap<u16, u64>,
     /// Dotted paths below the ledger of counts that can't be known, for example `lost.socket_drop.bytes`.
     pub inexact: Vec<&'static str>,
+    /// Times of the first and last packet that was not metered, of those with a time.
+    pub unmetered_span: Option<(u64, u64)>,
     /// Oddities of packets that were metered all the same, by name, for example `ip_length_over_frame`.
     pub anomalies: BTreeMap<&'static str, u64>,
 }
@@ -58,6 +60,13 @@ impl Sightings {
     pub fn reject(&mut self, reason: Unmetered, tally: Tally) {
         self.unmetered[reason as usize] += tally;
     }
+
+    /// Notes the time of a packet that is not metered.
+    #[inline]
+    pub fn rejected_at(&mut self, time: u64) {
+        let (first, last) = self.unmetered_span.unwrap_or((time, time));
+        self.unmetered_span = Some((first.min(time), last.max(time)));
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +76,16 @@ mod tests {
     #[test]
     fn losses_have_the_ledgers_names() {
         assert_eq!(Loss::ALL.map(Loss::name), ["ring_full", "socket_drop", "packet_channel_full"]);
+    }
+
+    #[test]
+    fn rejected_packets_span_a_time_in_any_order() {
+        let mut sightings = Sightings::default();
+        assert_eq!(sightings.unmetered_span, None);
+        for (time, span) in [(5, (5, 5)), (9, (5, 9)), (3, (3, 9)), (4, (3, 9))] {
+            sightings.rejected_at(time);
+            assert_eq!(sightings.unmetered_span, Some(span));
+        }
     }
 
     #[test]

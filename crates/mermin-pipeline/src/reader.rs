@@ -230,12 +230,14 @@ impl<S: Source, H: Handover> Reader<S, H> {
 
     fn part(&self, sightings: mermin_flow::Sightings) -> ReaderPart {
         let feed = &self.feed;
+        let (first, last) = sightings.unmetered_span.unwrap_or((u64::MAX, 0));
+        let (first, last) = (first.min(feed.first), last.max(feed.last));
         ReaderPart {
             sightings,
             observed: feed.observed,
             waiting: feed.handover.open(),
             lost: feed.handover.lost(),
-            span: (feed.first <= feed.last).then_some((feed.first, feed.last)),
+            span: (first <= last).then_some((first, last)),
             unresolved_fragments: feed.orientation.unresolved_fragments(),
         }
     }

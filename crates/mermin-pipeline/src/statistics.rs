@@ -34,7 +34,7 @@ pub struct Statistics {
     pub stages: Vec<(String, Figures)>,
     /// Wall-clock time of the run.
     pub duration: Duration,
-    /// Between the first and the last observed packet, ns.
+    /// Between the first and the last packet that has a time, ns.
     pub capture_nanos: u64,
 }
 

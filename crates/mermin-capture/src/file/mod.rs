@@ -57,10 +57,14 @@ impl<S: Sink> Verdicts<'_, S> {
     fn take(&mut self, captured: &Captured<'_>) {
         let buffer = Buffer::packet(captured.wire_length);
         self.frames.saw(&buffer);
-        let Some(time) = captured.time else { return self.frames.reject(Unmetered::BadTimestamp, &buffer) };
+        let Some(time) = captured.time else {
+            return self.frames.reject(Unmetered::BadTimestamp, &buffer, None);
+        };
         *self.time = time;
         *self.watermark = time.max(*self.watermark);
-        let Some(link) = captured.link else { return self.frames.reject(Unmetered::LinkType, &buffer) };
+        let Some(link) = captured.link else {
+            return self.frames.reject(Unmetered::LinkType, &buffer, Some(time));
+        };
         let (bytes, point) = (captured.bytes, captured.point);
         self.frames.deliver(&Frame { link, bytes, buffer, outer_tag: None, time, point }, self.sink);
     }

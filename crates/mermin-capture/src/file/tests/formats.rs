@@ -66,10 +66,12 @@ fn what_is_not_metered_is_counted_by_reason() {
         Tally { packets: 2, bytes: 120, buffers: 2, buffer_bytes: 120 }
     );
     assert_eq!(sightings.ethertypes.into_iter().collect::<Vec<_>>(), [(0x0806, 2)]);
+    assert_eq!(sightings.unmetered_span, Some((1_000_000_000, 2_000_000_000)));
 
     // PPP has no parser here, and that is no damage.
     let (_, sightings, damages) = read(pcap(Little, 0xa1b2_c3d4, 9, &[(1, 0, vec![0; 40], 40)]));
     assert_eq!(sightings.unmetered[Unmetered::LinkType as usize].packets, 1);
+    assert_eq!(sightings.unmetered_span, Some((1_000_000_000, 1_000_000_000)));
     assert_eq!(damages.len(), 0);
 
     // The datagram claims 38 bytes, the wire had 10 fewer.
