@@ -4,7 +4,7 @@
 //! `metered = resident + released`. `seen` is counted in buffers before anything is parsed and by nobody who counts
 //! the right side; its packets and bytes, known only after parsing, are the sum of the right side.
 
-use crate::observer::SEEN_UNKNOWN;
+use crate::observer::SOURCE_UNKNOWN;
 use crate::snapshot::Parts;
 use mermin_flow::{Loss, Tally};
 use mermin_wire::Unmetered;
@@ -105,13 +105,18 @@ impl Ledger {
         self.sightings_balance() && self.metering_balances()
     }
 
-    /// Whether every buffer that was seen stands somewhere. Without the source's own count (the reader has panicked)
-    /// nothing would be proven.
+    /// Whether every buffer that was seen stands somewhere. Without the source's own count nothing would be proven.
     #[must_use]
     pub fn sightings_balance(&self) -> bool {
         let sightings = self.sightings();
-        let counted = !self.inexact.contains(&SEEN_UNKNOWN[0]);
-        (sightings.buffers, sightings.buffer_bytes) == (self.seen.buffers, self.seen.buffer_bytes) && counted
+        (sightings.buffers, sightings.buffer_bytes) == (self.seen.buffers, self.seen.buffer_bytes)
+            && self.has_sources_book()
+    }
+
+    /// Whether the source has told what it saw. It hasn't where it did not answer in time, or the reader panicked.
+    #[must_use]
+    pub fn has_sources_book(&self) -> bool {
+        !self.inexact.contains(&SOURCE_UNKNOWN[0])
     }
 
     /// Whether everything metered is resident or released.
@@ -143,6 +148,9 @@ impl Ledger {
             Value::Object(counts.into_iter().map(value).collect())
         };
         let terms = |path: &str, parts: &BTreeMap<&'static str, Tally>| {
+            if parts.is_empty() && self.inexact.contains(&path) {
+                return Value::Null;
+            }
             let member = |(name, tally): (&&'static str, &Tally)| {
                 ((*name).to_owned(), term(&format!("{path}.{name}"), tally))
             };
@@ -213,7 +221,7 @@ mod tests {
     #[test]
     fn without_the_sources_own_count_nothing_is_proven() {
         let mut parts = parts();
-        parts.reader.sightings.inexact = SEEN_UNKNOWN.to_vec();
+        parts.reader.sightings.inexact = SOURCE_UNKNOWN.to_vec();
         let ledger = Ledger::of(&parts);
         assert!(!ledger.sightings_balance() && !ledger.balances() && ledger.metering_balances());
         parts.reader.sightings.inexact = vec!["lost.socket_drop.bytes"];

@@ -11,13 +11,14 @@ use crate::record_queue::RecordQueue;
 use crate::snapshot::{Collector, Parts, ReaderPart};
 use crate::statistics::Statistics;
 use mermin_flow::{FlowRecord, MeterBook, Sightings, Tally};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::info;
 
-/// Counts of the ledger that only the source's book has.
-pub(crate) const SEEN_UNKNOWN: [&str; 2] = ["seen.buffers", "seen.buffer_bytes"];
+/// Counts of the ledger that only the source's book has. `lost` has what the reader itself has lost.
+pub(crate) const SOURCE_UNKNOWN: [&str; 6] =
+    ["seen.packets", "seen.bytes", "seen.buffers", "seen.buffer_bytes", "unmetered", "lost"];
 
 /// An enrichment worker's queue, and what it publishes.
 pub(crate) type EnrichmentLane = (Arc<RecordQueue<Vec<FlowRecord>>>, Arc<EnrichmentCells>);
@@ -121,8 +122,11 @@ impl Shared {
     /// What the reader has published; how much its source has seen is then not known.
     fn published_by_reader(&self) -> ReaderPart {
         let (observed, lost) = (self.control.observed.get(), self.control.lost.get());
-        let sightings = Sightings { inexact: SEEN_UNKNOWN.to_vec(), ..Sightings::default() };
-        ReaderPart { observed, lost, sightings, ..ReaderPart::default() }
+        let sightings = Sightings { inexact: SOURCE_UNKNOWN.to_vec(), ..Sightings::default() };
+        let time = |at: &AtomicU64| at.load(Ordering::Relaxed);
+        let (first, last) = (time(&self.control.first_packet), time(&self.control.last_packet));
+        let span = (first <= last).then_some((first, last));
+        ReaderPart { observed, lost, sightings, span, ..ReaderPart::default() }
     }
 
     /// The parts as the threads have left them. While threads run, or when one has panicked (`incomplete`), what is

@@ -11,7 +11,7 @@ use mermin_flow::{
 use mermin_pipeline::{Outcome, PipelineConfig, Running, Stages, start};
 use parts::{Collected, Names, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Panics on a record whose sequence is high enough, as an enricher or as an exporter.
@@ -76,6 +76,45 @@ impl Source for BrokenSource {
 
     fn sightings(&mut self) -> Option<Sightings> {
         self.0.sightings()
+    }
+}
+
+/// Does not come back from its third poll until it is let go: a file on a mount that hangs.
+struct SilentSource {
+    inner: Synthetic<false>,
+    polls: u64,
+    let_go: Arc<AtomicBool>,
+}
+
+impl Source for SilentSource {
+    const LIVE: bool = false;
+
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        self.polls += 1;
+        while self.polls == 3 && !self.let_go.load(Ordering::Acquire) {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        self.inner.poll(sink, budget)
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        self.inner.wait(at_most);
+    }
+
+    fn watermark(&self) -> u64 {
+        self.inner.watermark()
+    }
+
+    fn rejected(&self) -> u64 {
+        0
+    }
+
+    fn close(&mut self) {
+        self.inner.close();
+    }
+
+    fn sightings(&mut self) -> Option<Sightings> {
+        self.inner.sightings()
     }
 }
 
@@ -153,6 +192,37 @@ fn a_panic_of_the_reader_loses_nothing_that_it_has_handed_over() {
     assert_eq!(ledger.to_json()["seen"]["buffers"], serde_json::Value::Null);
     assert!(ledger.released.packets > 0);
     assert_eq!(ledger.released, ledger.metered);
+}
+
+#[test]
+fn a_source_that_does_not_answer_leaves_its_book_unknown_and_the_others_right() {
+    for workers in [1, 2] {
+        let (collected, let_go) = (Collected::default(), Arc::new(AtomicBool::new(false)));
+        let Stages { source, enricher, exporters, output_queue_capacity, agent_id, hold } =
+            stages(Synthetic::<false>::new(u64::MAX, 10), &collected);
+        let source = SilentSource { inner: source, polls: 0, let_go: Arc::clone(&let_go) };
+        let stages = Stages { source, enricher, exporters, output_queue_capacity, agent_id, hold };
+        let timeout = Interval(Duration::from_millis(200));
+        let config = PipelineConfig { shutdown_timeout: timeout, ..config(workers, 1) };
+        let running = start(&config, &chatty(), stages).unwrap();
+        let observer = running.observer();
+        let outcome = running.wait(move || observer.packets() == 1_024);
+        let_go.store(true, Ordering::Release);
+        assert!(outcome.timed_out && outcome.source.is_none() && outcome.panicked.is_empty());
+        let statistics = &outcome.statistics;
+        let ledger = &statistics.ledger;
+        assert!(!ledger.has_sources_book() && ledger.metering_balances(), "{ledger:#?}");
+        let waiting = ledger.in_flight["packet_channel"];
+        assert_eq!((ledger.metered + waiting).packets, 1_024);
+        assert_eq!(statistics.capture_nanos, 1_023 * 1_000_000);
+        let json = ledger.to_json();
+        for unknown in ["/seen/packets", "/seen/bytes", "/seen/buffers", "/seen/buffer_bytes", "/unmetered"] {
+            assert_eq!(json.pointer(unknown), Some(&serde_json::Value::Null), "{unknown}");
+        }
+        let inexact =
+            ["seen.packets", "seen.bytes", "seen.buffers", "seen.buffer_bytes", "unmetered", "lost"];
+        assert_eq!(json["inexact"], serde_json::json!(inexact));
+    }
 }
 
 #[test]

@@ -152,7 +152,11 @@ fn finish<S>(
         drop(writeln!(surroundings.err, "{stop}"));
         exit = stop.exit();
     };
-    if outcome.timed_out {
+    if outcome.source.is_none() && outcome.panicked.is_empty() {
+        say(Stop::new(Exit::TimedOut, "the source did not answer before the shutdown timeout passed")
+            .at("pipeline.shutdown_timeout")
+            .help("what it had handed over is in the books; look at the device or the network that it reads from"));
+    } else if outcome.timed_out {
         say(Stop::new(Exit::TimedOut, "the shutdown timeout passed with records undelivered")
             .at("pipeline.shutdown_timeout")
             .help("give it more time, for example --set pipeline.shutdown_timeout=30s"));

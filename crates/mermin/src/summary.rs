@@ -36,7 +36,7 @@ pub(crate) fn summary(statistics: &Statistics) -> String {
     }
     text.push('\n');
     text.push_str(&verdict(statistics));
-    if !ledger.inexact.is_empty() {
+    if !ledger.inexact.is_empty() && ledger.has_sources_book() {
         let _ = write!(text, " Not known to the kernel: {}.", ledger.inexact.join(", "));
     }
     text.push('\n');
@@ -47,7 +47,7 @@ pub(crate) fn summary(statistics: &Statistics) -> String {
 fn verdict(statistics: &Statistics) -> String {
     let ledger = &statistics.ledger;
     let mut wrong = Vec::new();
-    if !ledger.sightings_balance() {
+    if !ledger.sightings_balance() && ledger.has_sources_book() {
         wrong.push("sightings (seen)".to_owned());
     }
     if !ledger.metering_balances() {
@@ -64,11 +64,20 @@ fn verdict(statistics: &Statistics) -> String {
         );
     }
     let outputs = if statistics.outputs.is_empty() { "" } else { ", outputs" };
+    if !ledger.has_sources_book() {
+        return format!(
+            "How many packets were seen is not known: the source has not told. The other books balance (metering{outputs})."
+        );
+    }
     format!("All books balance (sightings, metering{outputs}): no packet is missing, none is counted twice.")
 }
 
 fn sightings(text: &mut String, ledger: &Ledger) {
-    tally(text, "seen", &ledger.seen);
+    if ledger.has_sources_book() {
+        tally(text, "seen", &ledger.seen);
+    } else {
+        row(text, "seen", ["?"; 3].map(str::to_owned));
+    }
     tally(text, "  = metered", &ledger.metered);
     if ledger.secondary != Tally::ZERO {
         tally(text, "  + seen at another point", &ledger.secondary);
@@ -186,6 +195,24 @@ All books balance (sightings, metering): no packet is missing, none is counted t
     fn all_books_are_spoken_of() {
         let line = last_line(&with_output(statistics()));
         assert!(line.starts_with("All books balance (sightings, metering, outputs): "), "{line}");
+    }
+
+    #[test]
+    fn a_source_that_has_not_told_is_no_bug() {
+        let mut statistics = with_output(statistics());
+        statistics.ledger.inexact = vec!["seen.packets", "seen.buffers"];
+        let text = summary(&statistics);
+        assert!(
+            text.contains("\nseen                                     ?               ?               ?\n"),
+            "{text}"
+        );
+        assert_eq!(
+            text.lines().last().unwrap(),
+            "How many packets were seen is not known: the source has not told. The other books balance (metering, outputs)."
+        );
+        statistics.ledger.released.bytes += 1;
+        let line = last_line(&statistics);
+        assert!(line.starts_with("THIS BOOK DOES NOT BALANCE: metering (metered)."), "{line}");
     }
 
     #[test]
