@@ -228,16 +228,16 @@ pub struct CommonArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Log more: -v for debug, -vv for trace.
-    #[arg(short, action = ArgAction::Count, conflicts_with = "log_level")]
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "log_level")]
     pub verbose: u8,
-    /// Log events of this level and above.
+    /// Log events of this level and above: error, warn, info, debug or trace.
     #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     pub log_level: Option<LogLevel>,
-    /// The form of log lines on standard error.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    /// The form of log lines on standard error: text, or json for one object a line.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, hide_possible_values = true)]
     pub log_format: LogFormat,
-    /// Colours: auto means on a terminal, unless NO_COLOR is set.
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    /// Colours: always, never, or auto: on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
     pub color: Color,
 }
 

@@ -138,7 +138,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["replay", "x", "-v", "--log-level", "info"],
-            "error: the argument '-v...' cannot be used with '--log-level <LEVEL>'\nhelp: leave one of them out\n",
+            "error: the argument '--verbose...' cannot be used with '--log-level <LEVEL>'\nhelp: leave one of them out\n",
         ),
         (
             &["help", "run"],
@@ -306,6 +306,38 @@ fn a_replay_of_1000_packets_logs_as_documented() {
     let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap();
     assert_eq!(stats["packets_processed"], 1_000);
     assert_eq!(stats["ledger"]["released"]["packets"], 1_000);
+}
+
+/// One packet is metered; an ARP request and the packet of another link type lie around it.
+#[test]
+fn capture_seconds_span_all_packets() {
+    let folder = tempfile::tempdir().unwrap();
+    let arp = {
+        let mut file = capture(0);
+        for word in [1_699_999_990, 0, 42, 42] {
+            file.extend(u32::to_le_bytes(word));
+        }
+        file.extend([&[0xff; 12][..], &[8, 6], &[0; 28]].concat());
+        file
+    };
+    let ppp = {
+        let mut file = capture(0);
+        file[20] = 9;
+        for word in [1_700_000_005, 0, 4, 4] {
+            file.extend(u32::to_le_bytes(word));
+        }
+        file.extend([0; 4]);
+        file
+    };
+    let files = [("arp", arp), ("one", capture(1)), ("ppp", ppp)]
+        .map(|(name, bytes)| written(folder.path(), name, &bytes).to_str().unwrap().to_owned());
+    let stats = folder.path().join("stats.json");
+    let stats = stats.to_str().unwrap();
+    let ran = run(&["replay", &files[0], &files[1], &files[2], "-o", "none", "--stats", stats]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap();
+    assert_eq!(stats["ledger"]["metered"]["packets"], 1);
+    assert_eq!(stats["capture_seconds"], 15.0);
 }
 
 #[test]
