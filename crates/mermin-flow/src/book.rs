@@ -27,3 +27,30 @@ impl AddAssign for MeterBook {
         self.released += other.released;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_of_several_meters_add_up() {
+        let book = |n: u64| MeterBook {
+            metered: Tally::frame(n),
+            secondary: Tally::frame(10 * n),
+            reported: Tally::frame(100 * n),
+            created: 1_000 * n,
+            released: 10_000 * n,
+        };
+        let mut sum = book(2);
+        sum += book(3);
+        let frames = |bytes| Tally { packets: 2, bytes, buffers: 2, buffer_bytes: bytes };
+        let expected = MeterBook {
+            metered: frames(5),
+            secondary: frames(50),
+            reported: frames(500),
+            created: 5_000,
+            released: 50_000,
+        };
+        assert_eq!(sum, expected);
+    }
+}

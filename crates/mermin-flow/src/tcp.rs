@@ -98,6 +98,17 @@ mod tests {
             [Established, FinWait1, FinWait2, FinWait2]
         );
         assert_eq!(play(&[(0, SYN), (1, RST | ACK), (0, ACK)]), [SynSent, Closed, Closed]);
+        // The second FIN acknowledges the first.
+        assert_eq!(
+            play(&[(0, ACK), (1, FIN | ACK), (0, FIN | ACK), (0, FIN | ACK)]),
+            [Established, FinWait1, TimeWait, TimeWait]
+        );
+        // A FIN again, and a segment that acknowledges nothing.
+        assert_eq!(
+            play(&[(0, ACK), (1, FIN), (0, FIN), (0, FIN | ACK), (1, 0), (1, ACK)]),
+            [Established, FinWait1, Closing, Closing, Closing, TimeWait]
+        );
+        assert_eq!(play(&[(0, FIN), (1, 0), (1, ACK)]), [FinWait1, FinWait1, FinWait2]);
     }
 
     #[test]
@@ -106,5 +117,11 @@ mod tests {
         assert_eq!(play(&[(0, SYN), (1, SYN)]), [SynSent, SynReceived]);
         assert_eq!(play(&[(0, SYN), (0, SYN), (0, ACK)]), [SynSent, SynSent, Established]);
         assert_eq!(play(&[(0, 0)]), [Unknown]);
+        assert_eq!(play(&[(0, SYN), (0, 8), (1, ACK)]), [SynSent, SynSent, Established]);
+        assert_eq!(
+            play(&[(1, SYN | ACK), (1, SYN | ACK), (1, SYN), (1, 0), (0, ACK)]),
+            [SynReceived, SynReceived, SynReceived, SynReceived, Established]
+        );
+        assert_eq!(play(&[(0, ACK), (0, SYN), (0, SYN | ACK)]), [Established; 3]);
     }
 }

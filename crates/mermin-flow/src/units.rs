@@ -181,6 +181,8 @@ mod tests {
             ("500ms", 500_000_000),
             ("1m30s", 90_000_000_000),
             ("2h", 7_200_000_000_000),
+            ("1h1m1s1ms1us1ns", 3_661_001_001_001),
+            ("59m59s999ms", 3_599_999_000_000),
         ] {
             let interval: Interval = text.parse().unwrap();
             assert_eq!(interval.nanos(), nanos);
@@ -198,7 +200,9 @@ mod tests {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.0, bytes);
         }
-        assert_eq!(ByteSize(64 << 20).to_string(), "64MiB");
+        for (bytes, text) in [(64 << 20, "64MiB"), (0, "0B"), (1, "1B"), (1_500, "1500B"), (2_000, "2kB")] {
+            assert_eq!(ByteSize(bytes).to_string(), text);
+        }
         for bad in ["", "64", "64mib", "1MiB1B", "x"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
