@@ -100,7 +100,12 @@ fn test(part: &Part, sample: &[String]) -> Result<String> {
     let folder = target_dir().join("mutants").join(part.name);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut command = mutants(part);
-    command.env_remove("CARGO_TARGET_DIR").envs(ENVIRONMENT).arg("--no-shuffle").arg("--output").arg(&folder);
+    command
+        .envs(ENVIRONMENT)
+        .env("CARGO_TARGET_DIR", target_dir().join("mutants/build"))
+        .arg("--no-shuffle")
+        .arg("--output")
+        .arg(&folder);
     for mutant in sample {
         command.arg("--re").arg(format!("^{}$", escaped(mutant)));
     }
