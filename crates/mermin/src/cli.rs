@@ -4,7 +4,9 @@
 //! not work.
 
 use crate::config::{Given, Inputs, LogLevel, Override, Profile};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use mermin_export::Color;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -237,7 +239,7 @@ pub struct CommonArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, hide_possible_values = true)]
     pub log_format: LogFormat,
     /// Colours: always, never, or auto: on a terminal, unless NO_COLOR is set.
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    #[arg(long, value_name = "WHEN", value_parser = color(), default_value = "auto", hide_possible_values = true)]
     pub color: Color,
 }
 
@@ -251,28 +253,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// When to colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl Color {
-    /// Whether to colour what goes to a stream that is a terminal or not.
-    #[must_use]
-    pub fn resolve(self, terminal: bool, no_color: bool) -> bool {
-        match self {
-            Self::Auto => terminal && !no_color,
-            Self::Always => true,
-            Self::Never => false,
-        }
-    }
+/// The words of `--color`.
+fn color() -> impl TypedValueParser<Value = Color> {
+    PossibleValuesParser::new(["auto", "always", "never"]).map(|word| match word.as_str() {
+        "always" => Color::Always,
+        "never" => Color::Never,
+        _ => Color::Auto,
+    })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -308,13 +295,18 @@ impl CommonArgs {
 }
 
 impl CaptureArgs {
+    /// The interfaces as they were asked for.
+    #[must_use]
+    pub fn interface_options(&self) -> Option<String> {
+        let options = self.interfaces.iter().map(|glob| format!("-i {glob}")).collect::<Vec<_>>();
+        (!options.is_empty()).then(|| options.join(" "))
+    }
+
     /// The options as settings of the configuration.
     #[must_use]
     pub fn overrides(&self) -> Vec<Override> {
         let mut overrides = Vec::new();
-        if !self.interfaces.is_empty() {
-            let option =
-                self.interfaces.iter().map(|glob| format!("-i {glob}")).collect::<Vec<_>>().join(" ");
+        if let Some(option) = self.interface_options() {
             let list = |key, list| Override { key, value: Given::List(list), option: option.clone() };
             overrides.push(list("capture.interfaces.include", self.interfaces.clone()));
             overrides.push(list("capture.interfaces.exclude", Vec::new()));

@@ -102,12 +102,10 @@ fn settle(
     let mut inputs = common.inputs(surroundings.environment.clone());
     inputs.overrides.extend(overrides);
     let config = config::load(&inputs)?;
-    let no_color =
-        surroundings.environment.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
     logging::start(logging::Style {
         level: config.log_level,
         format: common.log_format,
-        color: common.color.resolve(std::io::stderr().is_terminal(), no_color),
+        color: common.color.wanted(std::io::stderr().is_terminal()),
         records: results.is_some_and(|results| outputs::to_log(results, &config)),
     });
     Ok(config)

@@ -1,6 +1,6 @@
 //! From `-o` and the configuration to exporters, and how the first line names them.
 
-use crate::cli::{Color, CommonArgs, ResultArgs};
+use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::Chain;
@@ -25,12 +25,7 @@ impl Outputs {
         points: &Arc<ObservationPoints>,
     ) -> Result<Self, Stop> {
         let specs = specs(results, config)?;
-        let color = match common.color {
-            Color::Auto => mermin_export::Color::Auto,
-            Color::Always => mermin_export::Color::Always,
-            Color::Never => mermin_export::Color::Never,
-        };
-        let exporters = build_all(&specs, points, color).map_err(|error| stop(&error))?;
+        let exporters = build_all(&specs, points, common.color).map_err(|error| stop(&error))?;
         Ok(Self { exporters, description: describe(&specs) })
     }
 }
