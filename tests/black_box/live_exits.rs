@@ -129,7 +129,7 @@ fn with_cap_net_raw_alone_af_packet_captures_and_says_why() {
     let _ = net.left.run(&format!("ping -q -c 5 -i 0.01 {RIGHT}"));
     let outcome = running.interrupt().kept(0);
     assert!(outcome.stderr.contains(": af_packet on left;"), "the first line: {}", outcome.stderr);
-    let why = outcome.stderr.lines().find(|line| line.contains("trying AF_PACKET")).unwrap();
+    let why = outcome.stderr.lines().find(|line| line.contains("this is AF_PACKET")).unwrap();
     assert!(why.contains(" WARN  ") && why.contains("CAP_BPF"), "{why}");
     assert!(outcome.number("/ledger/metered/packets") >= 10, "{}", outcome.stdout);
 }

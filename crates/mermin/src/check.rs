@@ -33,7 +33,7 @@ pub(crate) fn check(
         let head = if index == 0 { "capabilities" } else { "" };
         line(&mut text, head, &format!("{name:<14} {}", if there { "yes" } else { "no" }));
     }
-    let interfaces = selected(config);
+    let interfaces = selected(&args.capture, config);
     if let Ok(interfaces) = &interfaces {
         list(&mut text, interfaces);
     }

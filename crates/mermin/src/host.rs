@@ -1,5 +1,6 @@
 //! What this host offers: kernel, capabilities, limits. Read from /proc and /sys; nothing is tried.
 
+use mermin_flow::ByteSize;
 use std::fs;
 
 /// A capability and its bit in the process's sets (linux/capability.h).
@@ -45,11 +46,15 @@ impl Capabilities {
 
 /// What to type so that live capture works.
 pub(crate) fn how_to_get_permission() -> String {
-    let program =
-        std::env::current_exe().map_or_else(|_| "mermin".to_owned(), |path| path.display().to_string());
     format!(
-        "run it with sudo, or once: sudo setcap cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep {program}"
+        "run it with sudo, or once: sudo setcap cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep {}",
+        program()
     )
+}
+
+/// This program, as a shell finds it.
+pub(crate) fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "mermin".to_owned(), |path| path.display().to_string())
 }
 
 /// The kernel's release, for example `6.6.30-amd64`.
@@ -69,11 +74,18 @@ pub(crate) fn has_btf() -> bool {
     fs::metadata("/sys/kernel/btf/vmlinux").is_ok()
 }
 
-/// The soft limit of a resource, as /proc/self/limits prints it.
+/// The soft limit of a resource, by its name in /proc/self/limits.
 pub(crate) fn limit(name: &str) -> Option<String> {
-    let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let rest = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next().map(str::to_owned)
+    limit_in(&fs::read_to_string("/proc/self/limits").ok()?, name)
+}
+
+fn limit_in(limits: &str, name: &str) -> Option<String> {
+    let mut columns = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
+    let (soft, unit) = (columns.next()?, columns.nth(1));
+    match soft.parse() {
+        Ok(bytes) if unit == Some("bytes") => Some(ByteSize(bytes).to_string()),
+        _ => Some(soft.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +106,22 @@ mod tests {
         let admin = capabilities("0000000000201000");
         assert_eq!((admin.missing_for_ebpf().len(), admin.allow_af_packet()), (0, false));
         assert!(capabilities("000001ffffffffff").missing_for_ebpf().is_empty());
+    }
+
+    #[test]
+    fn limits_have_units() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max locked memory         8388608              unlimited            bytes     \n\
+                      Max open files            1024                 4096                 files     \n\
+                      Max cpu time              unlimited            unlimited            seconds   \n";
+        for (name, expected) in [
+            ("Max locked memory", Some("8MiB")),
+            ("Max open files", Some("1024")),
+            ("Max cpu time", Some("unlimited")),
+            ("Max nothing", None),
+        ] {
+            assert_eq!(limit_in(limits, name).as_deref(), expected);
+        }
     }
 
     #[test]

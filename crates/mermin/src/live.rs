@@ -4,7 +4,7 @@
 //! says why, and what is lost by it.
 
 use crate::Surroundings;
-use crate::cli::RunArgs;
+use crate::cli::{CaptureArgs, RunArgs};
 use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
@@ -26,27 +26,26 @@ pub(crate) fn run(
     config: &Config,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
-    let live = Live { args, config, interfaces: selected(config)?, points: Arc::default() };
+    let live = Live { args, config, interfaces: selected(&args.capture, config)?, points: Arc::default() };
     match config.capture.source {
         SourceKind::Ebpf => live.with_ebpf(surroundings).unwrap_or_else(|why| Err(not_permitted(why))),
         SourceKind::AfPacket => {
-            live.with_af_packet(surroundings).unwrap_or_else(|why| Err(not_permitted(why)))
+            live.with_af_packet(None, surroundings).unwrap_or_else(|why| Err(not_permitted(why)))
         }
         SourceKind::Auto => live.with_ebpf(surroundings).unwrap_or_else(|no_ebpf| {
-            fallback(&no_ebpf);
             let neither = |no_af_packet| Err(not_permitted(format!("{no_ebpf}; {no_af_packet}")));
-            live.with_af_packet(surroundings).unwrap_or_else(neither)
+            live.with_af_packet(Some(&no_ebpf), surroundings).unwrap_or_else(neither)
         }),
     }
 }
 
 /// Says what is lost without eBPF.
 pub(crate) fn fallback(why: &str) {
-    tracing::warn!("{why}; trying AF_PACKET, whose drops are known in packets but not in bytes");
+    tracing::warn!("{why}; this is AF_PACKET, whose drops are known in packets but not in bytes");
 }
 
 /// The interfaces that the configuration selects, of those that there are.
-pub(crate) fn selected(config: &Config) -> Result<Vec<Interface>, Stop> {
+pub(crate) fn selected(args: &CaptureArgs, config: &Config) -> Result<Vec<Interface>, Stop> {
     let devices = discover().map_err(|error| {
         Stop::new(Exit::Unavailable, format!("can't list the network interfaces: {}", lower(&error)))
     })?;
@@ -58,7 +57,8 @@ pub(crate) fn selected(config: &Config) -> Result<Vec<Interface>, Stop> {
             }
             _ => "write a name, or a pattern with *, ? and [...]",
         };
-        Stop::new(Exit::Usage, error.to_string()).at("capture.interfaces").help(help)
+        let place = args.interface_options().unwrap_or_else(|| "capture.interfaces".to_owned());
+        Stop::new(Exit::Usage, error.to_string()).at(place).help(help)
     })
 }
 
@@ -107,11 +107,16 @@ impl Live<'_> {
         Ok(self.drive(source, "ebpf (packet mode)", &self.names_without(&skipped), surroundings))
     }
 
-    /// The run's result, or why AF_PACKET can't be used.
-    fn with_af_packet(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
+    /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.
+    fn with_af_packet(
+        &self,
+        no_ebpf: Option<&str>,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Result<Exit, Stop>, String> {
         let ring_bytes = self.config.capture.ring_bytes.0;
         let source = AfPacketSource::open(&self.interfaces, &self.points, ring_bytes)
             .map_err(|error| in_full(&error))?;
+        no_ebpf.iter().for_each(|why| fallback(why));
         let skipped: Vec<_> = source.skipped().iter().map(|one| Arc::clone(&one.interface)).collect();
         for one in source.skipped() {
             tracing::warn!("{} is skipped: {}", one.interface, lower(&one.error));

@@ -16,6 +16,7 @@ use crate::cli::DemoArgs;
 use crate::config::{Config, lower};
 use crate::engine::{End, Finished, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
+use crate::host;
 use crate::live::{fallback, in_full};
 use crate::outputs::Outputs;
 use crate::signals::Asked;
@@ -143,7 +144,8 @@ fn on_stage(
         up: true,
     };
     let context = (args, config, asked, surroundings);
-    let refused = |why: String| Stop::new(Exit::NoPermission, why).help("sudo mermin demo");
+    let refused =
+        |why: String| Stop::new(Exit::NoPermission, why).help(format!("sudo {} demo", host::program()));
     let ring_bytes = config.capture.ring_bytes.0;
     let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, ring_bytes);
     let no_ebpf = match config.capture.source {
@@ -154,11 +156,11 @@ fn on_stage(
             (Err(error), _) => in_full(&error),
         },
     };
+    let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, ring_bytes)
+        .map_err(|error| refused(in_full(&error)))?;
     if !no_ebpf.is_empty() {
         fallback(&no_ebpf);
     }
-    let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, ring_bytes)
-        .map_err(|error| refused(in_full(&error)))?;
     perform(source, "af_packet", &stage, &points, context)
 }
 
@@ -269,7 +271,7 @@ fn no_stage(error: io::Error) -> Stop {
     let denied = matches!(error.kind(), io::ErrorKind::PermissionDenied);
     let what = format!("can't make network namespaces: {}", lower(&error));
     if denied {
-        Stop::new(Exit::NoPermission, what).help("sudo mermin demo")
+        Stop::new(Exit::NoPermission, what).help(format!("sudo {} demo", host::program()))
     } else {
         Stop::new(Exit::Unavailable, what)
             .help("the kernel needs namespaces and veth (CONFIG_NET_NS, CONFIG_VETH)")
