@@ -6,5 +6,7 @@ pub mod ebpf;
 pub mod file;
 mod frame;
 pub mod interfaces;
+#[cfg(test)]
+mod testing;
 
 pub use config::{CaptureConfig, CaptureMode, InterfacesConfig, OnExit, SourceKind};

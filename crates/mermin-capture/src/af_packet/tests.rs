@@ -3,96 +3,30 @@
 use super::block::Cursor;
 use super::{AfPacketError, AfPacketSource};
 use crate::ebpf::EbpfSource;
-use crate::ebpf::tests::net::{Pair, interface, run};
 use crate::interfaces::{Interface, discover};
-use mermin_flow::{
-    Hook, Loss, NO_VLAN, Observation, ObservationPoints, Polled, Sightings, Sink, Source, Tally,
-};
+use crate::testing::{self, Kept, PORT, Pair, assert_balanced, finish, interface, run, send, sender};
+use mermin_flow::{Hook, Loss, NO_VLAN, ObservationPoints, Polled, Source};
 use mermin_wire::{Link, Unmetered};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PORT: u16 = 7_777;
 const RING: u64 = 4 << 20;
 
 /// Whether namespaces and packet sockets can be made; says what is missing where they can't.
 fn can_run(test: &str) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0");
-    let effective = u64::from_str_radix(effective.trim(), 16).unwrap_or(0);
-    for (bit, name) in [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN")] {
-        if effective >> bit & 1 == 0 {
-            eprintln!("SKIP {test}: {name}");
-            return false;
-        }
-    }
-    if Command::new("ip").arg("-V").output().is_err() {
-        eprintln!("SKIP {test}: ip (iproute2)");
-        return false;
-    }
-    true
-}
-
-#[derive(Default)]
-struct Kept(Vec<Observation>);
-impl Sink for Kept {
-    fn observe(&mut self, observation: Observation) {
-        self.0.push(observation);
-    }
-}
-impl Kept {
-    fn to(&self, port: u16) -> Vec<&Observation> {
-        self.0.iter().filter(|seen| seen.ports[1] == port.to_be()).collect()
-    }
+    let needed = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+    let missing = needed.into_iter().filter(|(bit, _)| !testing::has_capability(*bit));
+    testing::can_run(test, missing.map(|(_, name)| name).collect())
 }
 
 fn open(device: &str, ring_bytes: u64) -> AfPacketSource {
     AfPacketSource::open(&[interface(device)], &ObservationPoints::default(), ring_bytes).unwrap()
-}
-
-/// Closes the source and reads it to its end; the book has to balance.
-fn finish(source: &mut impl Source, kept: &mut Kept) -> Sightings {
-    source.close();
-    loop {
-        match source.poll(kept, 100) {
-            Polled::Ended => break,
-            Polled::Drained => source.wait(Duration::from_millis(100)),
-            Polled::More => {}
-        }
-    }
-    let sightings = source.sightings().unwrap();
-    assert_eq!(sightings.in_ring, Tally::ZERO);
-    assert_balanced(&sightings, kept);
-    sightings
-}
-
-fn assert_balanced(sightings: &Sightings, kept: &Kept) {
-    let verdicts: Tally = sightings.in_ring
-        + sightings.lost.values().copied().sum()
-        + sightings.unmetered.iter().copied().sum()
-        + kept.0.iter().map(Observation::tally).sum();
-    assert_eq!(
-        (sightings.seen.buffers, sightings.seen.buffer_bytes),
-        (verdicts.buffers, verdicts.buffer_bytes),
-        "{sightings:?}"
-    );
-}
-
-fn send(socket: &UdpSocket, packets: usize, payload: usize) {
-    for _ in 0..packets {
-        socket.send_to(&vec![7; payload], ("10.9.0.2", PORT)).unwrap();
-    }
-}
-
-fn sender() -> UdpSocket {
-    UdpSocket::bind("10.9.0.1:5555").unwrap()
 }
 
 /// Packets and bytes that a device has received and sent. A device that sends for the first time counts before it

@@ -19,7 +19,7 @@ mod privilege;
 mod ring;
 mod source;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use attach::{Attached, hooks};
 pub use error::EbpfError;

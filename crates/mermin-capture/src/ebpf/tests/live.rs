@@ -1,37 +1,15 @@
 //! Traffic between two namespaces: what comes out equals what was sent.
 
 use super::can_run;
-use super::net::{Pair, interface, run};
 use crate::ebpf::attach::Way;
 use crate::ebpf::{EbpfSource, RING_BYTES, hooks};
-use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Sightings, Sink, Source as _, Tally};
+use crate::testing::{Kept, PORT, Pair, assert_balanced, finish, interface, run, send, sender};
+use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Source as _};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-const PORT: u16 = 7_777;
-
-/// Keeps what it is told.
-#[derive(Default)]
-pub(super) struct Kept(pub(super) Vec<Observation>);
-
-impl Sink for Kept {
-    fn observe(&mut self, observation: Observation) {
-        self.0.push(observation);
-    }
-}
-
-impl Kept {
-    fn tally(&self) -> Tally {
-        self.0.iter().map(Observation::tally).sum()
-    }
-
-    fn to(&self, protocol: u8, port: u16) -> impl Iterator<Item = &Observation> {
-        self.0.iter().filter(move |o| o.protocol == protocol && o.ports[1] == port.to_be())
-    }
-}
 
 pub(super) fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
     let points = ObservationPoints::default();
@@ -42,39 +20,6 @@ pub(super) fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
         assert_eq!((point.interface.as_deref(), point.hook), (Some(device), Some(hook)));
     }
     opened.source
-}
-
-/// Closes the source and reads it to its end.
-pub(super) fn finish(source: &mut EbpfSource, kept: &mut Kept) -> Sightings {
-    source.close();
-    while source.poll(kept, 1_000) != Polled::Ended {}
-    let sightings = source.sightings().unwrap();
-    assert_eq!(sightings.in_ring, Tally::ZERO);
-    assert_balanced(&sightings, kept);
-    sightings
-}
-
-fn assert_balanced(sightings: &Sightings, kept: &Kept) {
-    let verdicts: Tally = sightings.in_ring
-        + sightings.lost.values().copied().sum()
-        + sightings.unmetered.iter().copied().sum()
-        + kept.tally();
-    assert_eq!(
-        (sightings.seen.buffers, sightings.seen.buffer_bytes),
-        (verdicts.buffers, verdicts.buffer_bytes),
-        "{sightings:?}"
-    );
-    assert_eq!(sightings.anomalies.get("epochs_out_of_balance"), None);
-}
-
-fn sender() -> UdpSocket {
-    UdpSocket::bind("10.9.0.1:5555").unwrap()
-}
-
-fn send(socket: &UdpSocket, packets: usize, payload: usize) {
-    for _ in 0..packets {
-        socket.send_to(&vec![7; payload], ("10.9.0.2", PORT)).unwrap();
-    }
 }
 
 fn udp_counts(way: Way) {
@@ -92,7 +37,7 @@ fn udp_counts(way: Way) {
         let mut kept = Kept::default();
         let sightings = finish(&mut source, &mut kept);
 
-        let sent: Vec<&Observation> = kept.to(17, PORT).collect();
+        let sent: Vec<&Observation> = kept.to(PORT);
         assert_eq!(sent.len(), 100);
         for o in &sent {
             assert_eq!((o.packets, o.bytes, o.frame_bytes, o.buffers, o.buffer_bytes), (1, 128, 142, 1, 142));
@@ -100,7 +45,7 @@ fn udp_counts(way: Way) {
             assert_eq!((o.ports, o.point, o.ttl), ([5_555_u16.to_be(), PORT.to_be()], 0, 64));
             assert!(o.start == o.end && o.start >= before && o.macs != [0; 12]);
         }
-        let answer: Vec<&Observation> = kept.to(17, 5_555).filter(|o| o.point == 1).collect();
+        let answer: Vec<&Observation> = kept.to(5_555).into_iter().filter(|o| o.point == 1).collect();
         assert_eq!(answer.iter().map(|o| (o.bytes, o.frame_bytes)).collect::<Vec<_>>(), [(78, 92)]);
         // The sender had to ask for the address.
         assert!(sightings.ethertypes[&0x0806] >= 2);
@@ -156,7 +101,7 @@ fn segmented_buffers_equal_the_receivers_wire_packets() {
         };
         let mut kept = Kept::default();
         finish(&mut source, &mut kept);
-        let data: Vec<&Observation> = kept.to(6, PORT).collect();
+        let data: Vec<&Observation> = kept.to(PORT);
         let packets: u64 = data.iter().map(|o| u64::from(o.packets)).sum();
         assert!(packets > 2 * data.len() as u64, "offload was on: {packets} in {} buffers", data.len());
         // The kernel leaves retransmissions out of the first number.
@@ -194,7 +139,7 @@ fn a_full_ring_is_counted_exactly() {
         let mut kept = Kept::default();
         let sightings = finish(&mut source, &mut kept);
         let lost = sightings.lost[&Loss::RingFull];
-        let read = kept.to(17, PORT).count() as u64;
+        let read = kept.to(PORT).len() as u64;
         // 104 bytes each: 39 fit; neighbour discovery may have taken a few.
         assert!((20..40).contains(&read), "{read}");
         let others = kept.0.len() as u64 - read;
@@ -243,7 +188,7 @@ fn snapshots_balance_while_traffic_flows() {
         });
         assert_eq!(snapshots, 40);
         let sightings = finish(&mut source, &mut kept);
-        let metered = kept.to(17, PORT).count() as u64;
+        let metered = kept.to(PORT).len() as u64;
         let lost = sightings.lost[&Loss::RingFull].packets;
         let sent = sent.load(Ordering::Relaxed);
         assert!(
@@ -313,7 +258,7 @@ fn waiting_ends_with_the_first_packet() {
         thread::scope(|scope| {
             scope.spawn(|| Pair::inside(&pair.here, || send(&sender(), 1, 10)));
             let began = Instant::now();
-            while kept.to(17, PORT).count() == 0 {
+            while kept.to(PORT).is_empty() {
                 source.wait(Duration::from_secs(30));
                 source.poll(&mut kept, 100);
                 assert!(began.elapsed() < Duration::from_secs(20), "the wait did not end");

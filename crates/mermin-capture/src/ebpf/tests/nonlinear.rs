@@ -2,10 +2,10 @@
 
 use super::can_run;
 use super::frames::ethernet;
-use super::live::{Kept, finish, open};
-use super::net::{Pair, run};
+use super::live::open;
 use crate::ebpf::RING_BYTES;
 use crate::ebpf::attach::Way;
+use crate::testing::{Kept, Pair, finish, interface, run};
 use mermin_flow::Observation;
 use mermin_wire::{Buffer, Headers, Link, count, parse};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -33,7 +33,7 @@ fn packet_socket(device: &str) -> OwnedFd {
     // SAFETY: integers only, zeros are valid.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = super::net::interface(device).index as i32;
+    address.sll_ifindex = interface(device).index as i32;
     let size = size_of_val(&address) as u32;
     // SAFETY: the address is as long as said.
     assert_eq!(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) }, 0);

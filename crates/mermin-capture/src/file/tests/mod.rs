@@ -8,7 +8,8 @@ mod shared;
 mod stream;
 
 use super::{Damage, ReplaySource};
-use mermin_flow::{Observation, ObservationPoints, Polled, Sightings, Sink, Source, Tally};
+use crate::testing::Kept;
+use mermin_flow::{ObservationPoints, Polled, Sightings, Source, Tally};
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -16,14 +17,6 @@ use std::sync::Arc;
 enum Order {
     Little,
     Big,
-}
-
-#[derive(Default)]
-struct Kept(Vec<Observation>);
-impl Sink for Kept {
-    fn observe(&mut self, observation: Observation) {
-        self.0.push(observation);
-    }
 }
 
 impl Kept {
@@ -44,9 +37,8 @@ fn drain(source: &mut ReplaySource, budget: usize) -> (Kept, Sightings) {
         watermark = source.watermark();
     }
     let sightings = source.sightings().unwrap();
-    let metered: Tally = kept.0.iter().map(Observation::tally).sum();
     let unmetered: Tally = sightings.unmetered.iter().copied().sum();
-    let left = metered + unmetered;
+    let left = kept.tally() + unmetered;
     assert_eq!((sightings.seen.buffers, sightings.seen.buffer_bytes), (left.buffers, left.buffer_bytes));
     assert_eq!(source.rejected(), unmetered.packets);
     (kept, sightings)

@@ -1,12 +1,16 @@
-//! Two network namespaces and a veth pair between them; gone when dropped.
+//! Two network namespaces and a veth pair between them, gone when dropped; and traffic over it.
 
 use crate::interfaces::Interface;
 use mermin_wire::Link;
 use std::fs::File;
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+
+/// The port that [`send`] sends to.
+pub(crate) const PORT: u16 = 7_777;
 
 pub(crate) fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
@@ -73,4 +77,16 @@ pub(crate) fn interface(name: &str) -> Interface {
     let index = unsafe { libc::if_nametoindex(text.as_ptr()) };
     assert_ne!(index, 0, "no device {name}");
     Interface { name: name.into(), index, link: Link::Ethernet, up: true }
+}
+
+/// A socket at the near end.
+pub(crate) fn sender() -> UdpSocket {
+    UdpSocket::bind("10.9.0.1:5555").unwrap()
+}
+
+/// Sends packets to the far end.
+pub(crate) fn send(socket: &UdpSocket, packets: usize, payload: usize) {
+    for _ in 0..packets {
+        socket.send_to(&vec![7; payload], ("10.9.0.2", PORT)).unwrap();
+    }
 }
