@@ -1,63 +1,8 @@
-//! The program as users run it: exit codes, where output goes, messages.
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! Exit codes, where output goes, messages.
 
+use super::{capture, mermin, pcap, ran, run, written};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-/// A classic pcap of one TCP connection attempt, 1.2.3.4:1122 to 5.6.7.8:3344, `packets` SYNs a second apart.
-fn capture(packets: u32) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        file.extend(word.to_le_bytes());
-    }
-    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
-    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    frame.extend([0x04, 0x62, 0x0d, 0x10, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0, 64, 0, 0, 0, 0]);
-    let length = u32::try_from(frame.len()).unwrap();
-    for number in 0..packets {
-        for word in [1_700_000_000, number, length, length] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend(&frame);
-    }
-    file
-}
-
-fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder.join(name);
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
-
-fn mermin(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mermin"));
-    command.args(arguments).env_remove("NO_COLOR").stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MERMIN_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn ran(output: &Output) -> Ran {
-    Ran {
-        code: output.status.code().expect("not ended by a signal"),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-fn run(arguments: &[&str]) -> Ran {
-    ran(&mermin(arguments).output().unwrap())
-}
+use std::process::Stdio;
 
 #[test]
 fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
@@ -312,23 +257,8 @@ fn a_replay_of_1000_packets_logs_as_documented() {
 #[test]
 fn capture_seconds_span_all_packets() {
     let folder = tempfile::tempdir().unwrap();
-    let arp = {
-        let mut file = capture(0);
-        for word in [1_699_999_990, 0, 42, 42] {
-            file.extend(u32::to_le_bytes(word));
-        }
-        file.extend([&[0xff; 12][..], &[8, 6], &[0; 28]].concat());
-        file
-    };
-    let ppp = {
-        let mut file = capture(0);
-        file[20] = 9;
-        for word in [1_700_000_005, 0, 4, 4] {
-            file.extend(u32::to_le_bytes(word));
-        }
-        file.extend([0; 4]);
-        file
-    };
+    let arp = pcap(1, [(1_699_999_990, 0, [&[0xff; 12][..], &[8, 6], &[0; 28]].concat())]);
+    let ppp = pcap(9, [(1_700_000_005, 0, vec![0; 4])]);
     let files = [("arp", arp), ("one", capture(1)), ("ppp", ppp)]
         .map(|(name, bytes)| written(folder.path(), name, &bytes).to_str().unwrap().to_owned());
     let stats = folder.path().join("stats.json");

@@ -1,21 +1,11 @@
-//! The program on live packets and under signals.
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! Live packets, signals, pipes.
 
+use super::{Ran, mermin, pcap, program, ran, run, written};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_mermin")
-}
-
-fn output(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (status.code().expect("not ended by a signal"), text(stdout), text(stderr))
-}
 
 fn has_privileges(test: &str) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -51,7 +41,7 @@ fn without_permission_the_exit_is_77_and_says_what_to_type() {
         (&["demo"], "can't make network namespaces: operation not permitted"),
     ] {
         let Some(mut command) = powerless(test) else { return };
-        let (code, out, err) = output(command.args(arguments));
+        let Ran { code, out, err } = ran(&command.args(arguments).output().unwrap());
         assert_eq!(code, 77, "{arguments:?}: {err}");
         assert!(err.contains(what) && err.contains("help: ") && err.contains("sudo "), "{err}");
         // What would be lost by a fallback says nothing where there is none.
@@ -62,7 +52,7 @@ fn without_permission_the_exit_is_77_and_says_what_to_type() {
 
 #[test]
 fn a_pattern_that_fits_nothing_is_64() {
-    let (code, _, err) = output(Command::new(program()).args(["run", "-i", "no-such-interface"]));
+    let Ran { code, err, .. } = run(&["run", "-i", "no-such-interface"]);
     assert_eq!(code, 64);
     assert!(err.starts_with("error: no interface fits `no-such-interface`; there are "), "{err}");
     assert!(err.contains("\n  --> -i no-such-interface\nhelp: "), "{err}");
@@ -73,7 +63,7 @@ fn check_attaches_nothing_and_is_fine_for_root() {
     if !has_privileges("check_attaches_nothing_and_is_fine_for_root") {
         return;
     }
-    let (code, out, err) = output(Command::new(program()).args(["check", "-i", "lo"]));
+    let Ran { code, out, err } = run(&["check", "-i", "lo"]);
     assert_eq!((code, err.as_str()), (0, ""));
     for head in [
         "configuration   fine",
@@ -93,7 +83,7 @@ fn a_run_ends_after_its_duration_with_balanced_books() {
     }
     for (source, name) in [("ebpf", "ebpf (packet mode)"), ("af_packet", "af_packet")] {
         let arguments = ["run", "-i", "lo", "--source", source, "--duration", "300ms", "-o", "none"];
-        let (code, _, err) = output(Command::new(program()).args(arguments));
+        let Ran { code, err, .. } = run(&arguments);
         assert_eq!(code, 0, "{err}");
         let first = format!("mermin {}: {name} on lo; records: none; Ctrl-C ends", env!("CARGO_PKG_VERSION"));
         assert_eq!(err.lines().next(), Some(first.as_str()));
@@ -108,8 +98,7 @@ fn the_demo_agrees_with_the_kernel() {
         return;
     }
     for source in ["ebpf", "af_packet"] {
-        let (code, out, err) =
-            output(Command::new(program()).args(["demo", "--source", source, "-o", "json"]));
+        let Ran { code, out, err } = run(&["demo", "--source", source, "-o", "json"]);
         assert_eq!(code, 0, "{err}");
         assert!(err.contains("kernel counted") && !err.contains("DIFFERS"), "{err}");
         for transport in ["tcp", "udp", "icmp", "ipv6-icmp"] {
@@ -123,13 +112,8 @@ fn a_demo_that_is_interrupted_ends_in_good_order() {
     if !has_privileges("a_demo_that_is_interrupted_ends_in_good_order") {
         return;
     }
-    let mut child = Command::new(program())
-        .args(["demo", "-o", "none"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        mermin(&["demo", "-o", "none"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut err = BufReader::new(child.stderr.take().unwrap());
     first_line(&mut err);
     signal(&child, "-INT");
@@ -152,29 +136,20 @@ fn signal(child: &Child, signal: &str) {
 
 /// A capture of as many one-packet UDP flows as fill a pipe and the buffers before it.
 fn many_flows(folder: &Path) -> String {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
-        file.extend(word.to_le_bytes());
-    }
-    for port in 1_u16..=20_000 {
-        for word in [1_700_000_000_u32, 0, 28, 28] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-        file.extend(port.to_be_bytes());
-        file.extend([0, 53, 0, 8, 0, 0]);
-    }
-    let path = folder.join("many.pcap");
-    fs::write(&path, file).unwrap();
-    path.to_str().unwrap().to_owned()
+    let packet = |port: u16| {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        packet.extend(port.to_be_bytes());
+        packet.extend([0, 53, 0, 8, 0, 0]);
+        (1_700_000_000, 0, packet)
+    };
+    let file = pcap(101, (1..=20_000).map(packet));
+    written(folder, "many.pcap", &file).to_str().unwrap().to_owned()
 }
 
 /// A replay whose reader reads nothing: it can't get to its end.
 fn stuck(capture: &str, timeout: &str) -> Child {
     let timeout = format!("pipeline.shutdown_timeout={timeout}");
-    let mut child = Command::new(program())
-        .args(["replay", capture, "-o", "json", "--set", &timeout])
-        .stdin(Stdio::null())
+    let mut child = mermin(&["replay", capture, "-o", "json", "--set", &timeout])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -224,8 +199,7 @@ fn a_second_signal_ends_at_once_with_130() {
 
 #[test]
 fn a_signal_ends_a_replay_of_a_pipe_that_is_silent() {
-    let mut child = Command::new(program())
-        .args(["replay", "-", "-o", "json"])
+    let mut child = mermin(&["replay", "-", "-o", "json"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
