@@ -15,7 +15,7 @@ pub(crate) fn summary(statistics: &Statistics) -> String {
     let mut text = format!(
         "\n{} packets processed in {}; flows: {}\n\n",
         grouped(ledger.processed()),
-        seconds(statistics.duration.as_secs_f64()),
+        time(statistics.duration.as_secs_f64()),
         grouped(statistics.flows_created),
     );
     row(&mut text, "", ["packets", "frame bytes", "buffers"].map(str::to_owned));
@@ -130,8 +130,13 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-fn seconds(seconds: f64) -> String {
-    if seconds < 10.0 { format!("{seconds:.2} s") } else { format!("{seconds:.0} s") }
+fn time(seconds: f64) -> String {
+    match seconds {
+        ..0.001 => "less than 1 ms".to_owned(),
+        ..1.0 => format!("{:.0} ms", seconds * 1_000.0),
+        ..10.0 => format!("{seconds:.2} s"),
+        _ => format!("{seconds:.0} s"),
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +150,20 @@ mod tests {
     fn numbers_are_grouped() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn times_have_about_three_digits() {
+        for (seconds, text) in [
+            (0.0, "less than 1 ms"),
+            (0.001, "1 ms"),
+            (0.0344, "34 ms"),
+            (1.234, "1.23 s"),
+            (12.34, "12 s"),
+            (5_000.0, "5000 s"),
+        ] {
+            assert_eq!(time(seconds), text);
         }
     }
 
