@@ -1,7 +1,8 @@
 //! JSON lines: one compact flat object per record, keys in the order of the attribute table.
 //!
-//! Assembled by hand, because a record is written for every flow: literal keys with their punctuation, fragments for
-//! everything that has few values (protocols, flags, observation points) made once, no allocation per record.
+//! Assembled by hand, because a record is written for every flow: literal keys with their punctuation (inlined, so that
+//! their lengths are known where they are copied: a fifth of the time), fragments for everything that has few values
+//! (protocols, flags, observation points) made once, no allocation per record.
 //! Escaping is needed only for texts from outside. The numbers are in the benchmark `record`.
 
 mod fragments;
@@ -103,7 +104,7 @@ impl JsonLines {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn push_count(out: &mut Vec<u8>, key: &[u8], count: u64) {
     out.extend_from_slice(key);
     push_number(out, count);
@@ -131,7 +132,7 @@ const DESTINATION: EndKeys = EndKeys {
     name: b",\"destination.name\":\"",
 };
 
-#[inline]
+#[inline(always)]
 fn push_end(out: &mut Vec<u8>, end: &End, keys: &EndKeys) {
     out.extend_from_slice(keys.address);
     push_ip(out, end.address);
@@ -180,7 +181,7 @@ const REVERSE: DirectionKeys = DirectionKeys {
     ttl: [b",\"flow.reverse.ttl.min\":", b",\"flow.reverse.ttl.max\":"],
 };
 
-#[inline]
+#[inline(always)]
 fn push_direction(out: &mut Vec<u8>, direction: &Direction, keys: &DirectionKeys) {
     let Direction { delta, total, .. } = direction;
     let mut pair = |keys: [&[u8]; 2], of: fn(&Counts) -> u64| {
