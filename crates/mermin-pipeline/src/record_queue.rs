@@ -203,10 +203,10 @@ impl<B: Batch> Drop for Consumer<B> {
 mod tests {
     use super::*;
     use crate::snapshot::Collector;
+    use crossbeam_channel::{Receiver, bounded};
     use mermin_flow::{
         CommunityId, Counts, Direction, End, FlowEvent, FlowId, Identity, Initiator, Tally, TcpState,
     };
-    use std::sync::mpsc;
     use std::thread;
 
     type Queue = RecordQueue<Vec<FlowRecord>>;
@@ -252,8 +252,8 @@ mod tests {
     }
 
     /// Pushes from another thread, and comes back when that waits for room.
-    fn pushing(queue: &Arc<Queue>, n: usize) -> mpsc::Receiver<Result<(), usize>> {
-        let (done, outcome) = mpsc::channel();
+    fn pushing(queue: &Arc<Queue>, n: usize) -> Receiver<Result<(), usize>> {
+        let (done, outcome) = bounded(1);
         let pusher = Arc::clone(queue);
         thread::spawn(move || done.send(pusher.push(batch(n)).map_err(|back| back.len())));
         while queue.figures().waits == 0 {
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_consumer_that_waits_hears_of_what_comes() {
         let queue = Queue::new(4);
-        let (done, outcome) = mpsc::channel();
+        let (done, outcome) = bounded(1);
         let consumer = Consumer(Arc::clone(&queue));
         thread::spawn(move || {
             let heard = [(); 3].map(|()| consumer.next(LONG * 6).is_some());
@@ -355,7 +355,7 @@ mod tests {
         let outcome = pushing(&queue, 2);
         queue.give_up();
         assert_eq!(outcome.recv_timeout(LONG), Ok(Err(2)));
-        let (done, outcome) = mpsc::channel();
+        let (done, outcome) = bounded(1);
         let pusher = Arc::clone(&queue);
         thread::spawn(move || done.send(pusher.push(batch(3)).map_err(|back| back.len())));
         assert_eq!(outcome.recv_timeout(LONG), Ok(Err(3)));

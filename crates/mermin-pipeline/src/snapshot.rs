@@ -146,8 +146,8 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::bounded;
     use mermin_flow::Amount;
-    use std::sync::mpsc;
     use std::thread;
     use std::time::Instant;
 
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn whoever_waits_for_a_snapshot_is_told_at_once() {
         let marker = Collector::new(2);
-        let (done, outcome) = mpsc::channel();
+        let (done, outcome) = bounded(1);
         let waiter = Arc::clone(&marker);
         thread::spawn(move || {
             let twice = [(); 2].map(|()| waiter.wait(LONG * 6).is_some());
