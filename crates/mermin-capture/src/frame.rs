@@ -7,6 +7,7 @@ use mermin_flow::{Observation, Sightings, Sink, Tally};
 use mermin_wire::{Buffer, Headers, Link, Next, Unmetered};
 
 /// A frame as a source holds it.
+#[derive(Clone, Copy)]
 pub(crate) struct Frame<'a> {
     pub(crate) link: Link,
     /// From the link header on, as far as captured.
@@ -36,7 +37,7 @@ impl Frames {
 
     /// Counts a frame that gives no observation. `time` is its time, where it has one.
     #[cold]
-    pub(crate) fn reject(&mut self, reason: Unmetered, buffer: &Buffer, time: Option<u64>) {
+    pub(crate) fn reject(&mut self, reason: Unmetered, buffer: Buffer, time: Option<u64>) {
         let (packets, bytes) = buffer.unmetered();
         let tally =
             Tally { packets: u64::from(packets), bytes, buffers: 1, buffer_bytes: u64::from(buffer.length) };
@@ -49,29 +50,34 @@ impl Frames {
 
     /// Gives the frame's verdict: an observation to `sink`, or a reason.
     ///
-    /// What the straight line can read never has its address taken, so that headers and observation are put together
-    /// in registers.
+    /// A plain packet's headers never have their address taken, so that headers and observation are put together in
+    /// registers; and what follows is compiled for each IP version by itself.
     #[inline(always)]
     pub(crate) fn deliver(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) {
         let mut headers = Headers::new(frame.buffer.length, frame.outer_tag);
-        let next = mermin_wire::straight(frame.bytes, frame.link, &mut headers);
-        if next == Next::Done {
-            self.meter(frame, &headers, sink);
-        } else {
-            self.deliver_walked(frame, headers, next, sink);
+        match mermin_wire::link_header(frame.bytes, frame.link, &mut headers) {
+            Next::Ipv4 if mermin_wire::plain_ipv4(frame.bytes, &mut headers) => {
+                self.meter(frame, &headers, sink);
+            }
+            Next::Ipv6 if mermin_wire::plain_ipv6(frame.bytes, &mut headers) => {
+                self.meter(frame, &headers, sink);
+            }
+            _ => self.deliver_walked(*frame, sink),
         }
     }
 
+    /// By value: a plain packet's frame shall not have its address taken.
     #[cold]
     #[inline(never)]
-    fn deliver_walked(&mut self, frame: &Frame<'_>, mut headers: Headers, next: Next, sink: &mut impl Sink) {
-        match mermin_wire::walk(frame.bytes, &mut headers, next) {
-            Ok(()) => self.meter(frame, &headers, sink),
+    fn deliver_walked(&mut self, frame: Frame<'_>, sink: &mut impl Sink) {
+        let mut headers = Headers::new(frame.buffer.length, frame.outer_tag);
+        match mermin_wire::parse(frame.link, frame.bytes, &mut headers) {
+            Ok(()) => self.meter(&frame, &headers, sink),
             Err(reason) => {
                 if headers.ethertype != 0 {
                     *self.sightings.ethertypes.entry(headers.ethertype).or_default() += 1;
                 }
-                self.reject(reason, &frame.buffer, Some(frame.time));
+                self.reject(reason, frame.buffer, Some(frame.time));
             }
         }
     }
@@ -98,9 +104,15 @@ impl Frames {
     }
 }
 
+/// [`mermin_wire::macs`], but lent: so they are copied once.
+#[inline(always)]
+fn macs<'a>(frame: &Frame<'a>) -> &'a [u8; 12] {
+    let macs = if frame.link == Link::Ethernet { frame.bytes.first_chunk() } else { None };
+    macs.unwrap_or(&[0; 12])
+}
+
 #[inline(always)]
 fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Counts) -> Observation {
-    let macs = mermin_wire::macs(frame.link, frame.bytes);
     Observation {
         addresses: [headers.source[0], headers.source[1], headers.destination[0], headers.destination[1]],
         end: frame.time,
@@ -112,7 +124,7 @@ fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Count
         buffer_bytes: u64::from(frame.buffer.length),
         buffers: 1,
         fragment_id: headers.fragment_id,
-        macs: macs.unwrap_or_default(),
+        macs: *macs(frame),
         vlan: headers.vlan,
         inner_vlan: headers.inner_vlan,
         point: frame.point,

@@ -12,7 +12,7 @@ pub trait Bytes {
 impl Bytes for [u8] {
     #[inline(always)]
     fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.get(offset..)?.first_chunk::<N>().copied()
+        self.get(offset..offset.checked_add(N)?)?.first_chunk::<N>().copied()
     }
 }
 

@@ -58,12 +58,12 @@ impl<S: Sink> Verdicts<'_, S> {
         let buffer = Buffer::packet(captured.wire_length);
         self.frames.saw(&buffer);
         let Some(time) = captured.time else {
-            return self.frames.reject(Unmetered::BadTimestamp, &buffer, None);
+            return self.frames.reject(Unmetered::BadTimestamp, buffer, None);
         };
         *self.time = time;
         *self.watermark = time.max(*self.watermark);
         let Some(link) = captured.link else {
-            return self.frames.reject(Unmetered::LinkType, &buffer, Some(time));
+            return self.frames.reject(Unmetered::LinkType, buffer, Some(time));
         };
         let (bytes, point) = (captured.bytes, captured.point);
         self.frames.deliver(&Frame { link, bytes, buffer, outer_tag: None, time, point }, self.sink);

@@ -5,5 +5,6 @@ mod captures;
 mod counts;
 mod ip;
 mod link;
+mod plain;
 mod properties;
 mod transport;

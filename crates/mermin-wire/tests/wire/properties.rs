@@ -1,6 +1,7 @@
 //! What holds for any bytes.
 
 use crate::build::{TCP, UDP, extension, fragment, ipv4, ipv6, tagged, tcp, udp};
+use crate::plain::plain;
 use mermin_wire::{Headers, Link, Next, Unmetered, parse, step, straight, walk as walk_on};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -93,6 +94,13 @@ proptest! {
             headers.reason = expected.0.reason;
         }
         prop_assert_eq!((headers, outcome), expected);
+    }
+
+    #[test]
+    fn plain_packets_are_a_short_cut(link in link(), frame in damaged(), keep in any::<prop::sample::Index>()) {
+        let captured = keep.index(frame.len() + 1);
+        plain(Link::Ethernet, &frame[..captured], frame.len());
+        plain(link, &frame[14..], frame.len() - 14);
     }
 
     #[test]
