@@ -23,7 +23,8 @@ pub(super) struct Classic {
     link: Option<Link>,
     point: u16,
     captured_max: u32,
-    record_header: usize,
+    /// Bytes of a record's header behind its four words.
+    more_header: usize,
 }
 
 /// Whether a file that begins with `magic`, of four bytes, is of this format.
@@ -45,7 +46,7 @@ impl Classic {
             link: Link::from_linktype((header.network.0 & 0xffff) as u16),
             point,
             captured_max: captured_max(header.snaplen),
-            record_header: if header.is_modified_format() { RECORD_HEADER + 8 } else { RECORD_HEADER },
+            more_header: if header.is_modified_format() { 8 } else { 0 },
         })
     }
 
@@ -83,20 +84,19 @@ impl Classic {
     /// told; or what is wrong.
     #[inline(always)]
     fn record<'a>(&self, held: &mut &'a [u8]) -> Result<Captured<'a>, Result<Option<usize>, Fault>> {
-        let Some(header) = held.first_chunk::<RECORD_HEADER>() else {
-            return Err(Ok(Some(self.record_header)));
+        let header_size = RECORD_HEADER + self.more_header;
+        let Some((header, rest)) = held.split_first_chunk::<RECORD_HEADER>() else {
+            return Err(Ok(Some(header_size)));
         };
+        let Some(rest) = rest.get(self.more_header..) else { return Err(Ok(Some(header_size))) };
         let [seconds, fraction, captured, wire] = self.words(header);
         if captured > self.captured_max {
-            // Which damage it is does not depend on how much was held.
-            if held.len() < self.record_header {
-                return Err(Ok(Some(self.record_header)));
-            }
             let (length, limit) = (u64::from(captured), u64::from(self.captured_max));
             return Err(Err(Fault::CapturedLength { length, limit }));
         }
-        let size = self.record_header + captured as usize;
-        let Some((record, rest)) = held.split_at_checked(size) else { return Err(Ok(Some(size))) };
+        let Some((bytes, rest)) = rest.split_at_checked(captured as usize) else {
+            return Err(Ok(Some(header_size + captured as usize)));
+        };
         *held = rest;
         Ok(Captured {
             link: self.link,
@@ -104,7 +104,7 @@ impl Classic {
             time: Some(u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * self.nanos_per_unit),
             // A record that claims fewer bytes on the wire than it holds is wrong about the wire.
             wire_length: wire.max(captured),
-            bytes: record.get(self.record_header..).unwrap_or_default(),
+            bytes,
         })
     }
 

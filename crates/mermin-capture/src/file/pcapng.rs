@@ -35,9 +35,9 @@ enum Order {
 
 impl Order {
     /// The word at `at`; callers have checked the block's length.
-    #[inline]
+    #[inline(always)]
     fn word(self, block: &[u8], at: usize) -> u32 {
-        let bytes = block.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        let bytes = block.get(at..at + 4).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
         match self {
             Self::Little => u32::from_le_bytes(bytes),
             Self::Big => u32::from_be_bytes(bytes),
@@ -166,6 +166,7 @@ impl Pcapng {
         Ok(())
     }
 
+    #[inline(always)]
     fn enhanced<'a>(&mut self, block: &'a [u8]) -> Result<Captured<'a>, Fault> {
         self.timed(block, self.order.word(block, 8))
     }
@@ -175,6 +176,7 @@ impl Pcapng {
     }
 
     /// The two blocks with a time differ in the interface's number only.
+    #[inline(always)]
     fn timed<'a>(&mut self, block: &'a [u8], number: u32) -> Result<Captured<'a>, Fault> {
         let interface = described(&self.interfaces, number)?;
         let word = |at| self.order.word(block, at);
@@ -220,6 +222,7 @@ fn byte_order(front: &[u8]) -> Result<Order, Fault> {
 }
 
 /// The whole block, once both its lengths are right.
+#[inline(always)]
 fn held(window: &mut Window, order: Order, length: u32, least: u32) -> Result<&[u8], Fault> {
     if !(least..=BLOCK_MAX).contains(&length) || !length.is_multiple_of(4) {
         return Err(Fault::BlockLength { length });
@@ -248,6 +251,7 @@ fn described(interfaces: &[Interface], number: u32) -> Result<&Interface, Fault>
 }
 
 /// `data` may hold padding and options behind the captured bytes.
+#[inline(always)]
 fn captured<'a>(
     data: &'a [u8],
     length: u32,
