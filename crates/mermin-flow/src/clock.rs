@@ -19,6 +19,8 @@ pub struct Watermark {
     offset: u64,
     /// Least and greatest time of the packets behind the watermark, since the last one near it.
     behind: Option<(u64, u64)>,
+    /// Greatest time on the packets' own clock before it was set back.
+    before: u64,
 }
 
 impl Watermark {
@@ -48,11 +50,23 @@ impl Watermark {
             // with a senseless time).
             self.behind = Some((time, time));
         } else {
+            self.before = self.latest();
             self.offset = self.offset.saturating_add(self.stamp - low);
             self.stamp = self.stamp.saturating_add(high - low);
             self.behind = None;
         }
         self.stamp
+    }
+
+    /// The source says that everything up to `time` has been read. What a source says never goes back, so after its
+    /// clock was set back it repeats an old time, which says nothing about now.
+    pub fn advance(&mut self, time: u64) -> u64 {
+        if time > self.latest() { self.stamp(time) } else { self.stamp }
+    }
+
+    /// Greatest time so far on the packets' own clock.
+    fn latest(&self) -> u64 {
+        self.stamp.saturating_sub(self.offset).max(self.before)
     }
 
     /// Where it stands.

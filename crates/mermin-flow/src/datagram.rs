@@ -1,6 +1,7 @@
 //! Which datagram a later fragment belongs to. One map per source, in the packet reader, ahead of the shard hash:
 //! fragments of one datagram must meet, and only the first has the ports that decide the shard.
 
+use crate::clock::Watermark;
 use crate::key::HashSecret;
 use crate::observation::Observation;
 use mermin_wire::{Fragment, PortForm};
@@ -99,9 +100,7 @@ impl Datagrams {
 #[derive(Debug)]
 pub struct Orientation {
     secret: HashSecret,
-    watermark: crate::Watermark,
-    /// Greatest time so far on the packets' own clock.
-    latest: u64,
+    watermark: Watermark,
     datagrams: Datagrams,
 }
 
@@ -109,26 +108,20 @@ impl Orientation {
     /// With the secret that the index hash is keyed with.
     #[must_use]
     pub fn new(secret: HashSecret) -> Self {
-        Self { secret, watermark: crate::Watermark::default(), latest: 0, datagrams: Datagrams::default() }
+        Self { secret, watermark: Watermark::default(), datagrams: Datagrams::default() }
     }
 
     /// Sets everything that the source left to the reader.
     #[inline(always)]
     pub fn prepare(&mut self, o: &mut Observation) {
         o.watermark = self.watermark.stamp(o.end);
-        self.latest = self.latest.max(o.end);
         self.datagrams.resolve(o);
         o.orient(&self.secret);
     }
 
-    /// The source says that everything up to `time` has been read. What a source says never goes back, so after its
-    /// clock was set back it repeats an old time, which says nothing about now.
+    /// The source says that everything up to `time` has been read; the watermark after that.
     pub fn advance(&mut self, time: u64) -> u64 {
-        if time <= self.latest {
-            return self.watermark.now();
-        }
-        self.latest = time;
-        self.watermark.stamp(time)
+        self.watermark.advance(time)
     }
 
     /// Packets of later fragments whose first was not seen before them.

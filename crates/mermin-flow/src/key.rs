@@ -171,7 +171,8 @@ impl FlowKey {
     pub fn hash(&self, secret: &HashSecret) -> u32 {
         let k = &secret.0;
         let a = fold(self.addresses[0] ^ k[0], self.addresses[2] ^ k[1]);
-        let b = fold(self.addresses[1] ^ k[2], self.addresses[3] ^ k[3]);
+        // Nothing is in the second words of IPv4 addresses.
+        let b = if self.is_ipv4() { 0 } else { fold(self.addresses[1] ^ k[2], self.addresses[3] ^ k[3]) };
         (fold(a ^ k[1] ^ self.selector, b ^ k[0]) >> 32) as u32
     }
 }
@@ -217,9 +218,9 @@ impl Observation {
         let (high, low) = ((a ^ c) & mask, (b ^ d) & mask);
         self.addresses = [a ^ high, b ^ low, c ^ high, d ^ low];
         if self.port_form == PortForm::Ports {
-            let [from, to] = self.ports;
-            let exchange = (from ^ to) & mask as u16;
-            self.ports = [from ^ exchange, to ^ exchange];
+            let pair = u32::from(self.ports[0]) | u32::from(self.ports[1]) << 16;
+            let pair = pair.rotate_left(16 * u32::from(self.reversed));
+            self.ports = [pair as u16, (pair >> 16) as u16];
         }
         let key = FlowKey::of(self);
         self.shard = key.shard();
