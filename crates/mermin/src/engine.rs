@@ -174,3 +174,38 @@ fn finish<S>(
     }
     Ok(Finished { source: outcome.source, statistics: outcome.statistics, exit })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_out_of_time_says_whom_it_waited_for() {
+        let end = |source: Option<()>, panicked: &[&str]| {
+            let outcome = Outcome {
+                statistics: Statistics::default(),
+                source,
+                failures: Vec::new(),
+                timed_out: true,
+                nobody_reads: true,
+                panicked: panicked.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut surroundings = Surroundings { environment: Vec::new(), out: &mut out, err: &mut err };
+            let exit = finish(outcome, None, &mut surroundings).map(|finished| finished.exit).unwrap();
+            (exit, String::from_utf8(err).unwrap())
+        };
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let (exit, err) = end(None, &[]);
+        assert_eq!(exit, Exit::TimedOut);
+        assert_eq!(first(&err), "error: the source did not answer before the shutdown timeout passed");
+        assert_eq!(err.matches("error: ").count(), 1, "{err}");
+        let (exit, err) = end(Some(()), &[]);
+        assert_eq!(exit, Exit::TimedOut);
+        assert_eq!(first(&err), "error: the shutdown timeout passed with records undelivered");
+        // A reader that panicked has left no source either, and that is another matter.
+        let (exit, err) = end(None, &["reader"]);
+        assert_eq!(exit, Exit::Software);
+        assert!(!err.contains("did not answer"), "{err}");
+    }
+}
