@@ -22,6 +22,8 @@ use std::sync::Arc;
 const PACKET_BLOCK: u32 = 2;
 /// Type and length at the front, the length again at the end.
 const FRAME: u32 = 12;
+/// An enhanced packet block, or an obsolete packet block, without a packet.
+const ENHANCED_LEAST: u32 = 32;
 /// Longer blocks that would have to be held are damage.
 const BLOCK_MAX: u32 = 16 << 20;
 /// Interfaces kept per section; as many as there are numbers for observation points.
@@ -84,10 +86,15 @@ impl Pcapng {
     pub(super) fn read(
         &mut self,
         window: &mut Window,
-        budget: usize,
+        mut budget: usize,
         verdicts: &mut Verdicts<'_, impl Sink>,
     ) -> Result<Step, Fault> {
-        for _ in 0..budget {
+        loop {
+            budget = self.packets(window, budget, verdicts);
+            if budget == 0 {
+                return Ok(Step::Budget);
+            }
+            budget -= 1;
             let front = window.at_least(FRAME as usize)?;
             if front.is_empty() {
                 return Ok(Step::End);
@@ -101,8 +108,8 @@ impl Pcapng {
             }
             let (kind, length) = (self.order.word(front, 0), self.order.word(front, 4));
             let packet = match kind {
-                EPB_MAGIC => Some(self.enhanced(held(window, self.order, length, 32)?)?),
-                PACKET_BLOCK => Some(self.obsolete(held(window, self.order, length, 32)?)?),
+                EPB_MAGIC => Some(self.enhanced(held(window, self.order, length, ENHANCED_LEAST)?)?),
+                PACKET_BLOCK => Some(self.obsolete(held(window, self.order, length, ENHANCED_LEAST)?)?),
                 SPB_MAGIC => Some(self.simple(held(window, self.order, length, 16)?)?),
                 SHB_MAGIC => {
                     self.section(held(window, self.order, length, 28)?)?;
@@ -122,7 +129,45 @@ impl Pcapng {
             }
             window.consume(length as usize);
         }
-        Ok(Step::Budget)
+    }
+
+    /// Gives those packets their verdicts that are next and held whole, at most `budget`; what is left of it. What is
+    /// held is gone through by itself: the window moves on once, not once a packet.
+    fn packets(
+        &mut self,
+        window: &mut Window,
+        mut budget: usize,
+        verdicts: &mut Verdicts<'_, impl Sink>,
+    ) -> usize {
+        let held = window.bytes();
+        let mut rest = held;
+        while budget > 0
+            && let Some(packet) = self.packet(&mut rest)
+        {
+            verdicts.take(&packet);
+            budget -= 1;
+        }
+        let done = held.len() - rest.len();
+        window.consume(done);
+        budget
+    }
+
+    /// Takes an enhanced packet block off the front of `held`. Anything else stays, damage too: what it is the walk over
+    /// blocks finds out.
+    #[inline(always)]
+    fn packet<'a>(&mut self, held: &mut &'a [u8]) -> Option<Captured<'a>> {
+        let front = held.get(..ENHANCED_LEAST as usize)?;
+        let (kind, length) = (self.order.word(front, 0), self.order.word(front, 4));
+        if kind != EPB_MAGIC || length < ENHANCED_LEAST || !length.is_multiple_of(4) {
+            return None;
+        }
+        let (block, rest) = held.split_at_checked(length as usize)?;
+        if self.order.word(block, block.len() - 4) != length {
+            return None;
+        }
+        let packet = self.enhanced(block).ok()?;
+        *held = rest;
+        Some(packet)
     }
 
     /// A new section forgets the interfaces of the one before.
