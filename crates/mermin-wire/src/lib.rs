@@ -2,7 +2,8 @@
 //!
 //! Every layer is a function without an inner loop that reads at one offset and says what comes [`Next`]; the caller
 //! decides how often to go on. So the kernel's verifier sees one step at a time, and user space loops. A frame's
-//! common layers have a straight line of their own ([`straight`]) made of the same functions.
+//! common layers have a straight line of their own ([`straight`]) made of the same functions; user space has a shorter
+//! one for what most of any traffic is ([`plain_ipv4`], [`plain_ipv6`]).
 //!
 //! Limits: the outermost IP header makes the headers, tunnels are not entered; checksums are not verified; at most
 //! [`STEPS`] layers are followed. Words of addresses and ports stay in network byte order.
