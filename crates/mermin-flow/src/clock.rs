@@ -118,6 +118,12 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_has_come_half_way_back_is_believed() {
+        assert_eq!(stamps(&[110, 100, 105, 106]), [110, 110, 115, 116]);
+        assert_eq!(stamps(&[109, 100, 105, 106]), [109, 109, 109, 109]);
+    }
+
+    #[test]
     fn two_interleaved_clocks_do_not_hurry_it() {
         assert_eq!(stamps(&[100, 90, 101, 91, 110, 100, 120, 110]), [100, 100, 101, 101, 110, 110, 120, 120]);
     }

@@ -98,6 +98,7 @@ mod tests {
             [Established, FinWait1, FinWait2, FinWait2]
         );
         assert_eq!(play(&[(0, SYN), (1, RST | ACK), (0, ACK)]), [SynSent, Closed, Closed]);
+        assert_eq!(play(&[(0, ACK), (0, SYN | FIN | RST)]), [Established, Closed]);
         // The second FIN acknowledges the first.
         assert_eq!(
             play(&[(0, ACK), (1, FIN | ACK), (0, FIN | ACK), (0, FIN | ACK)]),
