@@ -139,3 +139,44 @@ fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Count
         ..Observation::EMPTY
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Kept;
+
+    const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+
+    /// An IP datagram of UDP: of version 4 from 10.0.0.1, or of version 6.
+    fn datagram(version: u8) -> Vec<u8> {
+        let udp = [0, 7, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
+        let mut datagram = match version {
+            4 => vec![0x45, 0xb8, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2],
+            _ => [&[0x6b, 0x80, 0, 0, 0, 12, 17, 64][..], &[0x20; 16], &[0xfe; 16]].concat(),
+        };
+        datagram.extend(udp);
+        datagram
+    }
+
+    #[test]
+    fn a_plain_packet_gives_the_observation_of_the_walk() {
+        for (version, ethertype) in [(4, [8, 0]), (6, [0x86, 0xdd])] {
+            let ip = datagram(version);
+            let ethernet = [&MACS[..], &ethertype, &ip].concat();
+            for (link, bytes, macs) in [(Link::Ethernet, &ethernet, MACS), (Link::Ip, &ip, [0; 12])] {
+                for outer_tag in [None, Some(0x2005)] {
+                    let length = bytes.len() as u32;
+                    let buffer = Buffer { tag_beside: outer_tag.is_some(), ..Buffer::packet(length) };
+                    let frame = Frame { link, bytes, buffer, outer_tag, time: 9, point: 3 };
+                    let (mut frames, mut kept) = (Frames::default(), Kept::default());
+                    frames.deliver(&frame, &mut kept);
+                    frames.deliver_walked(frame, &mut kept);
+                    let [plain, walked] = kept.0[..] else { panic!("{:?}", kept.0) };
+                    assert_eq!(plain, walked, "{link:?}");
+                    assert_eq!((plain.macs, plain.ip_version, plain.traffic_class), (macs, version, 0xb8));
+                    assert_eq!((plain.bytes, plain.vlan == 5), (ip.len() as u64, outer_tag.is_some()));
+                }
+            }
+        }
+    }
+}
