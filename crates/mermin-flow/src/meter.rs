@@ -88,13 +88,16 @@ impl Meter {
         {
             self.book.metered += o.tally();
         } else {
-            self.observe_with_care(o, key, sink);
+            self.observe_with_care(o, sink);
         }
     }
 
     /// Meters an observation of whatever flow, with whatever it says.
+    ///
+    /// Makes the key again: handed over, it would be put into memory for each packet.
     #[inline(never)]
-    fn observe_with_care(&mut self, o: &Observation, key: FlowKey, sink: &mut impl RecordSink) {
+    fn observe_with_care(&mut self, o: &Observation, sink: &mut impl RecordSink) {
+        let key = FlowKey::of(o);
         match self.table.find(o.hash, &key) {
             Some(place) => self.add(place, key, o, sink),
             None => self.create(key, o, sink),
