@@ -172,18 +172,24 @@ mod tests {
         );
     }
 
+    /// Many rounds: whether the other thread already sleeps when the last part comes is not in our hands.
     #[test]
     fn whoever_waits_for_a_snapshot_is_told_at_once() {
-        let marker = Collector::new(2);
-        let (done, outcome) = bounded(1);
-        let waiter = Arc::clone(&marker);
-        thread::spawn(move || {
-            let twice = [(); 2].map(|()| waiter.wait(LONG * 6).is_some());
-            done.send(twice)
-        });
-        marker.add(|_| {});
-        marker.add(|_| {});
-        assert_eq!(outcome.recv_timeout(LONG), Ok([true; 2]));
+        for _ in 0..50 {
+            let marker = Collector::new(1);
+            let (about_to_wait, begins) = bounded(1);
+            let (done, outcome) = bounded(1);
+            let waiter = Arc::clone(&marker);
+            thread::spawn(move || {
+                about_to_wait.send(()).expect("the test listens");
+                let twice = [(); 2].map(|()| waiter.wait(LONG * 6).is_some());
+                done.send(twice)
+            });
+            assert_eq!(begins.recv_timeout(LONG), Ok(()));
+            (0..20).for_each(|_| thread::yield_now());
+            marker.add(|_| {});
+            assert_eq!(outcome.recv_timeout(LONG), Ok([true; 2]));
+        }
     }
 
     #[test]
