@@ -332,6 +332,22 @@ mod tests {
         sizes
     }
 
+    /// How many observations a worker takes until it is told to end.
+    fn metered(intake: &Intake) -> usize {
+        let mut n = 0;
+        while let Some(message) = intake.next() {
+            match message {
+                Message::Batch(batch) => {
+                    n += batch.len();
+                    intake.give_back(batch);
+                }
+                Message::Finish(_) => break,
+                Message::Watermark(_) | Message::Marker(_) => {}
+            }
+        }
+        n
+    }
+
     #[test]
     fn batches_grow_with_the_capacity_and_few_may_be_small() {
         for (capacity, workers, batch, outstanding) in
@@ -455,24 +471,52 @@ mod tests {
     fn a_waiting_reader_goes_on_when_a_worker_gives_back() {
         let (mut lanes, mut intakes) = packet_channel(4, 1, WhenFull::Wait);
         let intake = intakes.remove(0);
-        let worker = thread::spawn(move || {
-            let mut n = 0;
-            while let Some(message) = intake.next() {
-                match message {
-                    Message::Batch(batch) => {
-                        n += batch.len();
-                        intake.give_back(batch);
-                    }
-                    Message::Finish(_) => break,
-                    Message::Watermark(_) | Message::Marker(_) => {}
-                }
-            }
-            n
-        });
+        let worker = thread::spawn(move || metered(&intake));
         for _ in 0..10_000 {
             lanes.push(&observation(0));
         }
         lanes.finish(0);
         assert_eq!(worker.join().unwrap(), 10_000);
+    }
+
+    #[test]
+    fn once_the_end_has_come_the_reader_waits_for_room_whatever_it_did_before() {
+        for when_full in [WhenFull::Leave, WhenFull::Drop] {
+            let (mut lanes, mut intakes) = packet_channel(2, 1, when_full);
+            lanes.wait_from_now();
+            let (intake, credits) = (intakes.remove(0), Arc::clone(&lanes.credits));
+            let worker = thread::spawn(move || {
+                while credits.waits.load(Ordering::Relaxed) == 0 {
+                    thread::yield_now();
+                }
+                metered(&intake)
+            });
+            for _ in 0..100 {
+                lanes.push(&observation(0));
+                assert!(!lanes.is_blocked() && lanes.lost() == Tally::ZERO, "{when_full:?}");
+            }
+            assert_eq!(lanes.finish(0), Tally::ZERO);
+            assert_eq!(worker.join().unwrap(), 100);
+        }
+    }
+
+    #[test]
+    fn batches_do_not_carry_the_memory_of_a_burst_away() {
+        let (mut lanes, intakes) = packet_channel(8, 1, WhenFull::Leave);
+        for _ in 0..101 {
+            lanes.push(&observation(0));
+        }
+        let mut passed = 0;
+        while passed < 101 {
+            while !intakes[0].is_empty() {
+                let Some(Message::Batch(batch)) = intakes[0].next() else { panic!("a batch") };
+                assert!(batch.capacity() <= lanes.batch, "{} of {}", batch.capacity(), lanes.batch);
+                passed += batch.len();
+                intakes[0].give_back(batch);
+            }
+            lanes.has_room();
+            lanes.flush();
+        }
+        assert_eq!(lanes.open(), Tally::ZERO);
     }
 }
