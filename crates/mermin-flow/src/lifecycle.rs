@@ -323,6 +323,19 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_flow_ends_after_its_short_timeout_without_another_packet() {
+        for close in [FIN, RST] {
+            let mut table = Table::new(|_| ());
+            table.packet(0, up(ACK));
+            table.packet(1, up(close | ACK));
+            table.meter.advance(T0 + 5 * SECOND, &mut table.records);
+            assert_eq!(table.told(), [], "{close}");
+            table.meter.advance(T0 + 8 * SECOND, &mut table.records);
+            assert_eq!(table.told(), [(End, Some(EndOfFlowDetected), 2, 0)], "{close}");
+        }
+    }
+
+    #[test]
     fn a_syn_after_fin_or_rst_is_another_flow() {
         for close in [FIN, RST] {
             let mut table = Table::new(|_| ());
