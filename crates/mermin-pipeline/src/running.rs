@@ -132,7 +132,8 @@ impl End {
         Self {
             deadline: now + timeout,
             next_look: now + timeout / 4 * 3,
-            between_looks: timeout / 20,
+            // Long enough that a healthy thread has run in between, on a busy core too.
+            between_looks: timeout / 8,
             taken: fan_out.taken(),
         }
     }

@@ -229,7 +229,7 @@ fn a_source_that_does_not_answer_leaves_its_book_unknown_and_the_others_right() 
 fn an_output_that_is_stuck_at_the_end_does_not_keep_records_from_the_others() {
     let (stuck, healthy) = (Collected::default(), Collected::default());
     stuck.stuck.store(true, Ordering::Release);
-    let timeout = Interval(Duration::from_secs(2));
+    let timeout = Interval(Duration::from_secs(4));
     let config = PipelineConfig { shutdown_timeout: timeout, ..config(2, 1) };
     let stages = Stages {
         exporters: vec![Box::new(stuck.clone()), Box::new(healthy.clone())],
