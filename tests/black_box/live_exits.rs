@@ -90,6 +90,8 @@ fn a_second_signal_ends_it_at_once() {
     let _ = net.left.run(&traffic(&format!("ports {RIGHT} 10000 600")));
     running.signal(Signal::INT);
     running.taken();
+    // What comes within a quarter of a second is the first one's echo.
+    std::thread::sleep(Duration::from_millis(400));
     running.signal(Signal::INT);
     let outcome = running.wait(Duration::from_secs(2));
     drop(reader);
@@ -129,6 +131,7 @@ fn with_cap_net_raw_alone_af_packet_captures_and_says_why() {
     let _ = net.left.run(&format!("ping -q -c 5 -i 0.01 {RIGHT}"));
     let outcome = running.interrupt().kept(0);
     assert!(outcome.stderr.contains(": af_packet on left;"), "the first line: {}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("mermin "), "the first line says what runs: {}", outcome.stderr);
     let why = outcome.stderr.lines().find(|line| line.contains("this is AF_PACKET")).unwrap();
     assert!(why.contains(" WARN  ") && why.contains("CAP_BPF"), "{why}");
     assert!(outcome.number("/ledger/metered/packets") >= 10, "{}", outcome.stdout);

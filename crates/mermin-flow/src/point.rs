@@ -48,13 +48,15 @@ struct Interned {
 
 impl ObservationPoints {
     /// The number of a point: the same for equal points. Past 65 535 points, which no host has, further ones share
-    /// the last number.
+    /// the last number, of which nothing is known.
     pub fn number(&self, point: ObservationPoint) -> u16 {
         let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(&number) = inner.numbers.get(&point) {
             return number;
         }
-        let Ok(number) = u16::try_from(inner.points.len()) else { return u16::MAX };
+        let Some(number) = u16::try_from(inner.points.len()).ok().filter(|number| *number < u16::MAX) else {
+            return u16::MAX;
+        };
         let point = Arc::new(point);
         inner.points.push(Arc::clone(&point));
         inner.numbers.insert(point, number);
@@ -94,6 +96,19 @@ mod tests {
             assert_eq!(points.get(number as u16).as_deref(), Some(point));
         }
         assert_eq!(points.get(4), None);
+    }
+
+    #[test]
+    fn what_has_no_number_of_its_own_has_no_name() {
+        let points = ObservationPoints::default();
+        let number =
+            |index| points.number(ObservationPoint { index: Some(index), ..ObservationPoint::default() });
+        for index in 0..70_000 {
+            assert_eq!(u32::from(number(index)), index.min(65_535));
+        }
+        assert_eq!(points.get(65_534).unwrap().index, Some(65_534));
+        assert_eq!(points.get(65_535), None);
+        assert_eq!(number(7), 7);
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl<S: Source + 'static> Running<S> {
             Some(end) => (Some(end.source), Some(end.part)),
             None => (None, None),
         };
-        let parts = shared.parts_at_rest(part, left_behind || !panicked.is_empty());
+        let mut parts = shared.parts_at_rest(part, left_behind || !panicked.is_empty());
+        parts.outputs.iter_mut().for_each(|(_, book)| book.close());
         let timed_out = left_behind || shared.fan_out.gave_up_records();
         let statistics = Statistics::of(parts, shared.started.elapsed(), shared.stages());
         shared.created.say_suppressed();

@@ -53,6 +53,14 @@ pub struct OutputBook {
 }
 
 impl OutputBook {
+    /// The run is over: what still waits was not delivered in time.
+    pub(crate) fn close(&mut self) {
+        let queued = std::mem::take(&mut self.queued);
+        if queued != mermin_flow::Amount::default() {
+            *self.dropped.entry("shutdown_timeout").or_default() += queued;
+        }
+    }
+
     /// Whether everything handed to the output was delivered, waits or was given up.
     #[must_use]
     pub fn balances(&self) -> bool {

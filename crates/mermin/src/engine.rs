@@ -29,6 +29,8 @@ pub(crate) struct Plan<S> {
     pub(crate) agent_id: String,
     /// The first line on standard error, without program and version.
     pub(crate) headline: String,
+    /// For the log, behind that line.
+    pub(crate) warnings: Vec<String>,
     /// Whether a run without packets deserves a hint; names what is listened on.
     pub(crate) listens_on: Option<String>,
     pub(crate) end: End,
@@ -107,6 +109,7 @@ pub(crate) fn drive<S: Source + 'static>(
 ) -> Result<Finished<S>, Stop> {
     let version = env!("CARGO_PKG_VERSION");
     drop(writeln!(surroundings.err, "mermin {version}: {}", plan.headline));
+    plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let stages = Stages {
         source: plan.source,
         enricher: plan.enricher,

@@ -39,9 +39,9 @@ pub(crate) fn run(
     }
 }
 
-/// Says what is lost without eBPF.
-pub(crate) fn fallback(why: &str) {
-    tracing::warn!("{why}; this is AF_PACKET, whose drops are known in packets but not in bytes");
+/// What is lost without eBPF.
+pub(crate) fn fallback(why: &str) -> String {
+    format!("{why}; this is AF_PACKET, whose drops are known in packets but not in bytes")
 }
 
 /// The interfaces that the configuration selects, of those that there are.
@@ -100,11 +100,13 @@ impl Live<'_> {
         let ring_bytes = self.config.capture.ring_bytes.0;
         let Opened { source, skipped } =
             EbpfSource::open(&self.interfaces, &self.points, ring_bytes).map_err(|error| in_full(&error))?;
-        for skipped in &skipped {
-            tracing::warn!("{} is skipped: {}", skipped.interface, in_full(&skipped.error));
-        }
+        let warnings = skipped
+            .iter()
+            .map(|one| format!("{} is skipped: {}", one.interface, in_full(&one.error)))
+            .collect();
         let skipped: Vec<_> = skipped.into_iter().map(|one| one.interface).collect();
-        Ok(self.drive(source, "ebpf (packet mode)", &self.names_without(&skipped), surroundings))
+        let names = self.names_without(&skipped);
+        Ok(self.drive(source, ("ebpf (packet mode)", &names), warnings, surroundings))
     }
 
     /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.
@@ -116,12 +118,12 @@ impl Live<'_> {
         let ring_bytes = self.config.capture.ring_bytes.0;
         let source = AfPacketSource::open(&self.interfaces, &self.points, ring_bytes)
             .map_err(|error| in_full(&error))?;
-        no_ebpf.iter().for_each(|why| fallback(why));
         let skipped: Vec<_> = source.skipped().iter().map(|one| Arc::clone(&one.interface)).collect();
-        for one in source.skipped() {
-            tracing::warn!("{} is skipped: {}", one.interface, lower(&one.error));
-        }
-        Ok(self.drive(source, "af_packet", &self.names_without(&skipped), surroundings))
+        let mut warnings: Vec<_> = no_ebpf.into_iter().map(fallback).collect();
+        let refusals = source.skipped().iter();
+        warnings.extend(refusals.map(|one| format!("{} is skipped: {}", one.interface, lower(&one.error))));
+        let names = self.names_without(&skipped);
+        Ok(self.drive(source, ("af_packet", &names), warnings, surroundings))
     }
 
     fn names_without(&self, skipped: &[Arc<str>]) -> String {
@@ -132,8 +134,8 @@ impl Live<'_> {
     fn drive<S: Source + 'static>(
         &self,
         source: S,
-        kind: &str,
-        names: &str,
+        (kind, names): (&str, &str),
+        warnings: Vec<String>,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Exit, Stop> {
         let stats = StatsFile::open(&self.args.results, self.config)?;
@@ -145,6 +147,7 @@ impl Live<'_> {
             stats,
             agent_id: agent_id(),
             headline: format!("{kind} on {names}; records: {}; Ctrl-C ends", outputs.description),
+            warnings,
             listens_on: Some(names.to_owned()),
             end: End { after: self.args.duration, ..End::on_signal(Asked::listen()?) },
         };

@@ -37,6 +37,7 @@ pub(crate) fn replay(
         stats,
         agent_id: String::new(),
         headline: format!("replay of {}; records: {}", files, outputs.description),
+        warnings: Vec::new(),
         listens_on: None,
         end: End::on_signal(Asked::listen()?),
     };

@@ -151,24 +151,24 @@ fn on_stage(
     let no_ebpf = match config.capture.source {
         SourceKind::AfPacket => String::new(),
         wanted => match (ebpf(), wanted) {
-            (Ok(opened), _) => return perform(opened.source, "ebpf (packet mode)", &stage, &points, context),
+            (Ok(opened), _) => {
+                return perform(opened.source, ("ebpf (packet mode)", Vec::new()), &stage, &points, context);
+            }
             (Err(error), SourceKind::Ebpf) => return Err(refused(in_full(&error))),
             (Err(error), _) => in_full(&error),
         },
     };
     let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, ring_bytes)
         .map_err(|error| refused(in_full(&error)))?;
-    if !no_ebpf.is_empty() {
-        fallback(&no_ebpf);
-    }
-    perform(source, "af_packet", &stage, &points, context)
+    let warnings = if no_ebpf.is_empty() { Vec::new() } else { vec![fallback(&no_ebpf)] };
+    perform(source, ("af_packet", warnings), &stage, &points, context)
 }
 
 type Context<'c, 'w> = (&'c DemoArgs, &'c Config, Asked, &'c mut Surroundings<'w>);
 
 fn perform<S: Source + 'static>(
     source: S,
-    kind: &str,
+    (kind, warnings): (&str, Vec<String>),
     stage: &Stage,
     points: &Arc<ObservationPoints>,
     (args, config, asked, surroundings): Context<'_, '_>,
@@ -198,6 +198,7 @@ fn perform<S: Source + 'static>(
             "{kind} on {NEAR}, which leads to {FAR} in another namespace; records: {}; Ctrl-C ends",
             outputs.description
         ),
+        warnings,
         listens_on: None,
         end: End { asked, after: None, when: Box::new(move || over.load(Ordering::Acquire)) },
     };

@@ -191,10 +191,20 @@ fn what_cannot_be_delivered_in_time_is_75() {
 fn a_second_signal_ends_at_once_with_130() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = stuck(&many_flows(folder.path()), "1h");
-    // Two signals of one kind would merge if they came together.
+    signal(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(400));
+    signal(&child, "-INT");
+    assert_eq!(ends_within(&mut child, Duration::from_secs(20)), 130);
+}
+
+#[test]
+fn the_echo_of_a_signal_is_no_second_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = stuck(&many_flows(folder.path()), "200ms");
+    // As `timeout` does: the process, then its group.
     signal(&child, "-INT");
     signal(&child, "-TERM");
-    assert_eq!(ends_within(&mut child, Duration::from_secs(20)), 130);
+    assert_eq!(ends_within(&mut child, Duration::from_secs(20)), 75);
 }
 
 #[test]
