@@ -30,6 +30,10 @@ pub(crate) fn ipv4<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> Next {
     if ip[0] >> 4 != 4 || header < 20 || (total != 0 && total < header) || h.network + header > h.limit {
         return h.reject(Unmetered::MalformedIpv4);
     }
+    // Options say nothing here, but a header that was not captured to its end was cut.
+    if header > 20 && bytes.array::<1>((h.offset + header - 1) as usize).is_none() {
+        return h.reject(Unmetered::Truncated);
+    }
     h.version = 4;
     h.traffic_class = ip[1];
     h.ttl = ip[8];

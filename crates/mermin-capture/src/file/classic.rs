@@ -11,8 +11,9 @@ use super::{Captured, Step, Verdicts, captured_max};
 use mermin_flow::Sink;
 use mermin_wire::Link;
 use pcap_parser::nom::Err;
-use pcap_parser::{PcapHeader, parse_pcap_header};
+use pcap_parser::parse_pcap_header;
 
+const FILE_HEADER: usize = 24;
 /// Seconds, their fraction, captured length, length on the wire.
 const RECORD_HEADER: usize = 16;
 
@@ -27,18 +28,28 @@ pub(super) struct Classic {
     more_header: usize,
 }
 
+/// The "modified" form in big-endian byte order, which `pcap-parser` does not know, and the plain one, which it does.
+const MODIFIED_BIG_ENDIAN: [u8; 4] = [0xa1, 0xb2, 0xcd, 0x34];
+const BIG_ENDIAN: [u8; 4] = [0xa1, 0xb2, 0xc3, 0xd4];
+
 /// Whether a file that begins with `magic`, of four bytes, is of this format.
 pub(super) fn recognise(magic: &[u8]) -> bool {
-    !matches!(parse_pcap_header(magic), Err(Err::Error(_) | Err::Failure(_)))
+    magic == MODIFIED_BIG_ENDIAN || !matches!(parse_pcap_header(magic), Err(Err::Error(_) | Err::Failure(_)))
 }
 
 impl Classic {
     /// Reads the file header. `point` is the number of the one unnamed interface.
     pub(super) fn open(window: &mut Window, point: u16) -> Result<Self, Fault> {
-        let bytes = window.at_least(PcapHeader::new().size())?;
-        let Ok((rest, header)) = parse_pcap_header(bytes) else { return Err(Fault::Cut(Part::Header)) };
-        let length = bytes.len() - rest.len();
-        window.consume(length);
+        let bytes = window.at_least(FILE_HEADER)?;
+        let Some(mut file_header) = bytes.first_chunk::<FILE_HEADER>().copied() else {
+            return Err(Fault::Cut(Part::Header));
+        };
+        let modified_big_endian = file_header.starts_with(&MODIFIED_BIG_ENDIAN);
+        if modified_big_endian {
+            file_header[..4].copy_from_slice(&BIG_ENDIAN);
+        }
+        let Ok((_, header)) = parse_pcap_header(&file_header) else { return Err(Fault::Cut(Part::Header)) };
+        window.consume(FILE_HEADER);
         Ok(Self {
             big_endian: header.is_bigendian(),
             nanos_per_unit: if header.is_nanosecond_precision() { 1 } else { 1_000 },
@@ -46,7 +57,7 @@ impl Classic {
             link: Link::from_linktype((header.network.0 & 0xffff) as u16),
             point,
             captured_max: captured_max(header.snaplen),
-            more_header: if header.is_modified_format() { 8 } else { 0 },
+            more_header: if modified_big_endian || header.is_modified_format() { 8 } else { 0 },
         })
     }
 

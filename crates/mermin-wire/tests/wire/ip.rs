@@ -65,6 +65,25 @@ fn ipv6_that_is_malformed() {
     assert_eq!(crate::build::walk(Link::Ethernet, &as_ethertype_says), Err(Unmetered::MalformedIpv6));
 }
 
+/// Whatever follows: also a protocol of which nothing more is read.
+#[test]
+fn ipv4_options_that_were_not_captured_are_truncated() {
+    const GRE: u8 = 47;
+    for protocol in [GRE, UDP] {
+        let mut datagram = ipv4(protocol, &[0; 8]);
+        datagram.splice(20..20, [1; 8]);
+        let length = datagram.len() as u8;
+        let datagram = with(datagram, &[(0, 0x47), (3, length)]);
+        for captured in 20..28 {
+            assert_eq!(cut(Link::Ip, &datagram, captured), Err(Unmetered::Truncated), "{captured}");
+        }
+    }
+    let mut gre = ipv4(GRE, &[0; 8]);
+    gre.splice(20..20, [1; 8]);
+    let length = gre.len() as u8;
+    assert!(cut(Link::Ip, &with(gre, &[(0, 0x47), (3, length)]), 28).is_ok());
+}
+
 #[test]
 fn ipv4_options_are_passed_over() {
     for words in 0..=10_u8 {

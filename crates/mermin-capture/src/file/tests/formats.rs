@@ -14,6 +14,7 @@ fn classic_magics() {
         (Little, 0xa1b2_3c4d, 7),
         (Big, 0xa1b2_3c4d, 7),
         (Little, 0xa1b2_cd34, 7_000),
+        (Big, 0xa1b2_cd34, 7_000),
     ] {
         let file = pcap(order, magic, 1, &[(5, 7, frame(1, 10), 52), (6, 7, frame(2, 0), 1500)]);
         let (kept, sightings, damages) = read(file);
