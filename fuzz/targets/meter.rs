@@ -7,8 +7,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use mermin_flow::{
-    Counts, FlowConfig, FlowEvent, FlowId, FlowRecord, FragmentPosition, HashSecret, Interval, Meter,
-    Observation, Orientation, PortForm, RecordSink, Tally,
+    Counts, FlowConfig, FlowEvent, FlowId, FlowRecord, Fragment, HashSecret, Interval, Meter, Observation,
+    Orientation, PortForm, RecordSink, Tally,
 };
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -167,11 +167,11 @@ fn observation(kind: u8, ends: u8, ports: u8, flags: u8, point: u8) -> Observati
         _ => (PortForm::Absent, [0; 2]),
     };
     let fragment = match kind >> 4 {
-        0 => FragmentPosition::First,
-        1 => FragmentPosition::Later,
-        _ => FragmentPosition::Whole,
+        0 => Fragment::First,
+        1 => Fragment::Later,
+        _ => Fragment::Whole,
     };
-    let later = fragment == FragmentPosition::Later;
+    let later = fragment == Fragment::Later;
     let packets = 1 + u32::from(kind >> 6);
     let bytes = u64::from(packets) * (40 + u64::from(ports[0] & 0xff));
     Observation {
