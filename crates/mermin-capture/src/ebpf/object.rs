@@ -2,12 +2,12 @@
 
 use super::error::EbpfError;
 use super::privilege;
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, util};
 use mermin_abi::ABI_VERSION;
 use mermin_flow::Hook;
 use mermin_wire::Link;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// Built by `cargo xtask ebpf` and committed; a test of this crate fails when its sources have moved on.
@@ -56,8 +56,7 @@ impl Object {
         for link in [Link::Ethernet, Link::Ip] {
             for hook in [Hook::Ingress, Hook::Egress] {
                 let name = program(link, hook);
-                classifier(&mut ebpf, name)?
-                    .load()
+                load(classifier(&mut ebpf, name)?)
                     .map_err(|source| EbpfError::Program { program: name, source: Box::new(source) })?;
             }
         }
@@ -83,6 +82,22 @@ pub(super) fn page() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// The verifier gives up with EAGAIN when a signal comes for the thread (a terminal is resized, a child ends): then again.
+fn load(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    const ATTEMPTS: u32 = 20;
+    let mut attempt = 1;
+    loop {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
 fn classifier<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut SchedClassifier, EbpfError> {
     ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(EbpfError::Object { name })
 }
@@ -91,9 +106,7 @@ fn classifier<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Sche
 fn refused(error: aya::EbpfError) -> EbpfError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = source {
-        if cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
         {
             return EbpfError::Forbidden;
         }
