@@ -1,7 +1,9 @@
 //! Observation points (RFC 7011 section 2): an interface and, live, a hook.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use crate::record::FlowRecord;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Which way a packet crosses an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,40 +36,125 @@ pub struct ObservationPoint {
     pub hook: Option<Hook>,
 }
 
-/// All points of a run: sources add, outputs look up. Points are never removed, so a number stays valid.
+/// All points of a run: sources add, outputs look up.
+///
+/// A number is two bytes in every observation and flow, and interfaces come and go for as long as the agent runs. So the
+/// number of a point that has gone is given to another one, but only when all 65 535 have been given out, the longest gone
+/// first. A flow may outlive that: [`ObservationPoints::of`] then says nothing of it, never a wrong name.
 #[derive(Debug, Default)]
 pub struct ObservationPoints {
     inner: RwLock<Interned>,
+    changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Interned {
-    points: Vec<Arc<ObservationPoint>>,
+    places: Vec<Place>,
+    /// Of points that stay.
     numbers: HashMap<Arc<ObservationPoint>, u16>,
+    /// Numbers of points that have gone, the longest gone first.
+    retired: VecDeque<u16>,
 }
 
+#[derive(Clone, Debug)]
+struct Place {
+    point: Arc<ObservationPoint>,
+    /// Flows that began before are of a point that had this number earlier.
+    since: u64,
+}
+
+impl Interned {
+    fn push(&mut self, point: Arc<ObservationPoint>, since: u64) -> Option<u16> {
+        let number = u16::try_from(self.places.len()).ok().filter(|number| *number < UNKNOWN)?;
+        self.places.push(Place { point, since });
+        Some(number)
+    }
+}
+
+/// The number of no point: packets of which nothing more is known than that they were seen.
+const UNKNOWN: u16 = u16::MAX;
+
 impl ObservationPoints {
-    /// The number of a point: the same for equal points. Past 65 535 points, which no host has, further ones share
-    /// the last number, of which nothing is known.
+    /// See [`UNKNOWN`].
+    pub const UNKNOWN: u16 = UNKNOWN;
+
+    /// The number of a point that stays for the run: the same for equal points. Past 65 535 points further ones share
+    /// [`ObservationPoints::UNKNOWN`].
     pub fn number(&self, point: ObservationPoint) -> u16 {
-        let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut inner = self.write();
         if let Some(&number) = inner.numbers.get(&point) {
             return number;
         }
-        let Some(number) = u16::try_from(inner.points.len()).ok().filter(|number| *number < u16::MAX) else {
-            return u16::MAX;
-        };
         let point = Arc::new(point);
-        inner.points.push(Arc::clone(&point));
+        let Some(number) = inner.push(Arc::clone(&point), 0) else { return UNKNOWN };
         inner.numbers.insert(point, number);
         number
     }
 
-    /// The point of a number.
+    /// A number for a point that may go: one of its own, whatever other points are called. `now` is the present on the
+    /// clock of the observations, in nanoseconds since 1970. `None`: 65 535 points are there already.
+    pub fn register(&self, point: ObservationPoint, now: u64) -> Option<u16> {
+        let mut inner = self.write();
+        let point = Arc::new(point);
+        if let Some(number) = inner.push(Arc::clone(&point), 0) {
+            return Some(number);
+        }
+        let number = inner.retired.pop_front()?;
+        inner.places[usize::from(number)] = Place { point, since: now };
+        self.changes.fetch_add(1, Ordering::Release);
+        Some(number)
+    }
+
+    /// A registered point has gone. Its number still has its name, for flows that are in the tables.
+    pub fn retire(&self, number: u16) {
+        self.write().retired.push_back(number);
+    }
+
+    /// The interface of a registered point has got another name: it is that of all its flows from now on, so that a flow
+    /// whose interface is renamed goes on.
+    pub fn rename(&self, number: u16, name: &Arc<str>) {
+        let mut inner = self.write();
+        if let Some(place) = inner.places.get_mut(usize::from(number)) {
+            let point = ObservationPoint { interface: Some(Arc::clone(name)), ..(*place.point).clone() };
+            place.point = Arc::new(point);
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The point that has this number now.
     #[must_use]
     pub fn get(&self, number: u16) -> Option<Arc<ObservationPoint>> {
-        let inner = self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        inner.points.get(usize::from(number)).map(Arc::clone)
+        self.at(number, u64::MAX)
+    }
+
+    /// The point of a record's flow.
+    #[must_use]
+    pub fn of(&self, record: &FlowRecord) -> Option<Arc<ObservationPoint>> {
+        self.at(record.point, record.start_time)
+    }
+
+    fn at(&self, number: u16, start: u64) -> Option<Arc<ObservationPoint>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let place = inner.places.get(usize::from(number)).filter(|place| place.since <= start)?;
+        Some(Arc::clone(&place.point))
+    }
+
+    /// The point that has this number now, and the start of its first flow: flows that began earlier are not its own.
+    #[must_use]
+    pub fn with_since(&self, number: u16) -> Option<(Arc<ObservationPoint>, u64)> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.places.get(usize::from(number)).map(|place| (Arc::clone(&place.point), place.since))
+    }
+
+    /// Grows when a number's point is renamed or replaced: what was remembered of any is to be asked for again.
+    #[inline]
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Interned> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,6 +196,38 @@ mod tests {
         assert_eq!(points.get(65_534).unwrap().index, Some(65_534));
         assert_eq!(points.get(65_535), None);
         assert_eq!(number(7), 7);
+    }
+
+    #[test]
+    fn a_number_is_given_again_only_when_all_are_out_and_never_names_an_older_flow() {
+        let points = ObservationPoints::default();
+        let point = |index| ObservationPoint { index: Some(index), ..ObservationPoint::default() };
+        // The same interface again is another point.
+        assert_eq!([points.register(point(7), 1), points.register(point(7), 2)], [Some(0), Some(1)]);
+        points.retire(1);
+        points.retire(0);
+        for number in 2..UNKNOWN {
+            assert_eq!(points.register(point(u32::from(number)), 3), Some(number));
+        }
+        let before = points.changes();
+        assert_eq!(points.get(1).unwrap().index, Some(7), "gone, and still named");
+        assert_eq!([100, 200, 300].map(|now| points.register(point(9), now)), [Some(1), Some(0), None]);
+        assert_eq!(points.changes(), before + 2);
+        let named = |number, start| points.at(number, start).map(|point| point.index);
+        assert_eq!([named(1, 99), named(1, 100), named(0, 199)], [None, Some(Some(9)), None]);
+        assert_eq!((points.with_since(0).unwrap().1, named(2, 0)), (200, Some(Some(2))));
+    }
+
+    #[test]
+    fn a_renamed_interface_keeps_its_number() {
+        let points = ObservationPoints::default();
+        let eth0 =
+            ObservationPoint { interface: Some("eth0".into()), index: Some(2), hook: Some(Hook::Egress) };
+        let number = points.register(eth0.clone(), 5).unwrap();
+        points.rename(number, &"wan".into());
+        points.rename(number + 1, &"none".into());
+        let renamed = ObservationPoint { interface: Some("wan".into()), ..eth0 };
+        assert_eq!((points.get(number).as_deref(), points.changes()), (Some(&renamed), 1));
     }
 
     #[test]

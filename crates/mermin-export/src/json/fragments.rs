@@ -14,9 +14,17 @@ pub(super) struct Fragments {
     protocols: Box<[Box<[u8]>]>,
     /// `["SYN","ACK"]` by flags.
     flags: Box<[Box<[u8]>]>,
-    /// `,"network.interface.name":"eth0",…` by point; filled as points come up, which a host has a few of.
-    points: Vec<Option<Box<[u8]>>>,
+    /// By point; filled as points come up, emptied when one of them changes.
+    points: Vec<Option<Point>>,
+    changes: u64,
     names: Arc<ObservationPoints>,
+}
+
+struct Point {
+    /// `,"network.interface.name":"eth0",…`
+    text: Box<[u8]>,
+    /// Flows that began before are of another point.
+    since: u64,
 }
 
 impl fmt::Debug for Fragments {
@@ -31,6 +39,7 @@ impl Fragments {
             protocols: (0..=u8::MAX).map(protocol).collect(),
             flags: (0..=u8::MAX).map(flags).collect(),
             points: Vec::new(),
+            changes: 0,
             names,
         }
     }
@@ -45,24 +54,30 @@ impl Fragments {
         &self.flags[usize::from(flags)]
     }
 
-    /// A point that isn't known (yet) says nothing.
+    /// Of a flow that began at `start`. A point that isn't known (yet, or any more) says nothing.
     #[inline]
-    pub(super) fn point(&mut self, number: u16) -> &[u8] {
+    pub(super) fn point(&mut self, number: u16, start: u64) -> &[u8] {
         let place = usize::from(number);
+        let changes = self.names.changes();
+        if changes != self.changes {
+            self.points.clear();
+            self.changes = changes;
+        }
         if self.points.get(place).is_none_or(Option::is_none) {
             self.learn(number);
         }
-        self.points.get(place).and_then(Option::as_deref).unwrap_or_default()
+        let known = self.points.get(place).and_then(Option::as_ref);
+        known.filter(|point| point.since <= start).map(|point| &*point.text).unwrap_or_default()
     }
 
     #[cold]
     fn learn(&mut self, number: u16) {
-        let Some(known) = self.names.get(number) else { return };
+        let Some((known, since)) = self.names.with_since(number) else { return };
         let place = usize::from(number);
         if self.points.len() <= place {
-            self.points.resize(place + 1, None);
+            self.points.resize_with(place + 1, || None);
         }
-        self.points[place] = Some(point(&known));
+        self.points[place] = Some(Point { text: point(&known), since });
     }
 }
 

@@ -55,7 +55,7 @@ impl Format for JsonLines {
         if let Some(vlan) = record.inner_vlan {
             push_count(out, b",\"network.inner.vlan.id\":", u64::from(vlan));
         }
-        out.extend_from_slice(self.fragments.point(record.point));
+        out.extend_from_slice(self.fragments.point(record.point, record.start_time));
         out.extend_from_slice(b"}\n");
     }
 }

@@ -125,6 +125,29 @@ fn a_point_that_comes_up_later_is_named() {
     assert_eq!(interfaces, [None, Some(Value::from("\u{1b}eth\"0"))]);
 }
 
+#[test]
+fn a_renamed_point_has_its_new_name_and_an_older_flow_none_of_another_point() {
+    let points = Arc::new(ObservationPoints::default());
+    let mut json = JsonLines::new(Arc::clone(&points));
+    let mut name = |record: &FlowRecord| {
+        let mut out = Vec::new();
+        json.push(record, &mut out);
+        serde_json::from_slice::<Value>(&out).unwrap().get("network.interface.name").cloned()
+    };
+    let point =
+        |name: &str| mermin_flow::ObservationPoint { interface: Some(name.into()), ..Default::default() };
+    let record = sample::tcp();
+    while points.register(point("a"), 0).is_some() {}
+    assert_eq!(name(&record), Some(Value::from("a")));
+    points.rename(record.point, &"b".into());
+    assert_eq!(name(&record), Some(Value::from("b")));
+    points.retire(record.point);
+    assert_eq!(points.register(point("c"), record.start_time + 1), Some(record.point));
+    assert_eq!(name(&record), None);
+    let later = FlowRecord { start_time: record.start_time + 1, ..record };
+    assert_eq!(name(&later), Some(Value::from("c")));
+}
+
 proptest! {
     /// Numbers and texts read back as they were.
     #[test]

@@ -32,7 +32,7 @@ impl LogEvents {
     }
 
     fn log(&mut self, record: &FlowRecord) {
-        let point = self.points.get(record.point);
+        let point = self.points.of(record);
         let point = point.as_deref();
         let (forward, reverse) = (&record.forward, &record.reverse);
         let interface = point.and_then(|point| point.interface.as_deref()).map(plain);
