@@ -7,8 +7,11 @@
 
 mod chain;
 mod config;
+#[expect(dead_code, reason = "nothing watches yet")]
+mod kubernetes;
 mod names;
 
 pub use chain::Chain;
 pub use config::{EnrichConfig, Names, Network, NetworkError};
+pub use kubernetes::Kind;
 pub use names::NamesByNetwork;

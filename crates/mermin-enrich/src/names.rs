@@ -194,7 +194,7 @@ mod tests {
             address: address.parse().unwrap(),
             port: None,
             mac: None,
-            identity: Identity { name: Some("before".into()) },
+            identity: Identity { name: Some("before".into()), ..Identity::default() },
         };
         let [mut source, mut destination, mut stranger] = ["10.0.0.1", "10.1.0.1", "192.0.2.1"].map(end);
         let table = table(&[("10.0.0.0/16", "a"), ("10.1.0.0/16", "b")]);

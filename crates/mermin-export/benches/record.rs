@@ -3,8 +3,8 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mermin_export::{Format, JsonLines, Style, TextLines};
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook, Identity,
-    Initiator, ObservationPoint, ObservationPoints, Tally, TcpState,
+    CommunityId, Counts, Direction, End, Enrichment, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook,
+    Identity, Initiator, ObservationPoint, ObservationPoints, Tally, TcpState,
 };
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -36,6 +36,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         source: end(ends[0], 40_000 + n as u16),
         destination: end(ends[1], 443),
         initiator: Initiator::Syn,
+        enrichment: Enrichment::default(),
         icmp: None,
         forward: direction,
         reverse: direction,

@@ -8,10 +8,12 @@ mod clock;
 mod community_id;
 mod config;
 mod datagram;
+mod delivery;
 mod entry;
 mod eviction;
 mod flow_table;
 mod icmp;
+mod identity;
 mod index;
 mod initiator;
 mod key;
@@ -40,15 +42,17 @@ pub use clock::Watermark;
 pub use community_id::CommunityId;
 pub use config::FlowConfig;
 pub use datagram::{Datagrams, Orientation};
+pub use delivery::{Delivery, DeliveryState};
+pub use identity::{
+    Enrichment, FlowDirection, Identity, KubernetesAttribute, KubernetesEnd, KubernetesObject, Resolution,
+};
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
 pub use mermin_wire::{Fragment, NO_VLAN, PortForm};
 pub use meter::{Meter, RecordSink};
 pub use observation::Observation;
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use prefetch::prefetch_to_write;
-pub use record::{
-    Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, Initiator, TcpState,
-};
+pub use record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Initiator, TcpState};
 pub use sightings::{Loss, Sightings};
 pub use stage::{Amount, Enricher, Exporter, Failure, Polled, Receipt, Sink, Source};
 pub use tally::Tally;

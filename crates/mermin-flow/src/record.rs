@@ -1,8 +1,8 @@
 //! The one currency downstream of the flow table.
 
+use crate::identity::{Enrichment, Identity};
 use crate::tally::Tally;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// 128 bits, the same over all records of one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -184,13 +184,6 @@ pub struct End {
     pub identity: Identity,
 }
 
-/// What enrichment knows of one end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The name that the configuration gives to its network.
-    pub name: Option<Arc<str>>,
-}
-
 /// A flow, or its part since the previous record of the same `id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowRecord {
@@ -216,6 +209,8 @@ pub struct FlowRecord {
     pub destination: End,
     /// How the initiator was inferred.
     pub initiator: Initiator,
+    /// What enrichment found out about the flow as a whole.
+    pub enrichment: Enrichment,
     /// Type and code of the flow's first packet.
     pub icmp: Option<(u8, u8)>,
     /// Source to destination.

@@ -1,10 +1,9 @@
 //! From a flow in the table to a flow record: sides become source and destination, deltas and totals are closed.
 
 use crate::entry::{Entry, Facts};
+use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
-use crate::record::{
-    Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Identity, TcpState,
-};
+use crate::record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, TcpState};
 use crate::tally::Tally;
 use mermin_wire::NO_VLAN;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -74,6 +73,7 @@ pub(crate) fn record(
         source: source_end,
         destination: destination_end,
         initiator: entry.initiator,
+        enrichment: Enrichment::default(),
         icmp: matches!(entry.key.form(), KeyForm::IcmpTwoWay | KeyForm::IcmpOneWay)
             .then_some((facts.icmp[0], facts.icmp[1])),
         forward: direction(source),

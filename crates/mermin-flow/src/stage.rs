@@ -1,10 +1,11 @@
 //! The seams of the pipeline: what a source, an enricher and an exporter are. Stages implement these and don't know
 //! each other; `mermin` joins them.
 
+use crate::delivery::Delivery;
 use crate::observation::Observation;
 use crate::record::FlowRecord;
 use crate::sightings::Sightings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -63,15 +64,26 @@ pub trait Source: Send {
 
 /// Adds what is known about the ends of a flow. Runs on several threads at once.
 pub trait Enricher: Send + Sync {
-    /// Fills in the identities of `record`.
+    /// Fills in the identities of `record`, and what enrichment says of it as a whole.
     fn enrich(&self, record: &mut FlowRecord);
+
+    /// The time up to which everything is known that will be, ns since 1970: a record whose last packet came later may
+    /// be answered better when this has moved on. Never goes back.
+    fn known_until(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// How long a record may be held for that.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Takes flow records to where users want them. Runs on a thread of its own; may block.
 ///
-/// An exporter may hold records back to write more at once. What became of each record it tells by the [`Receipt`],
-/// exactly once: summed over all calls, `handed == delivered + dropped + held`. After `flush`, and after an error,
-/// nothing is held.
+/// An exporter may hold records back, to write more at once or until a receiver has acknowledged them. What became of
+/// each record it tells by the [`Receipt`], exactly once: summed over all calls, `handed == delivered + dropped + held`.
+/// After `flush` nothing is held.
 pub trait Exporter: Send {
     /// A short name, unique in the run: the key in `outputs` of the statistics, for example `json` or `text:flows.log`.
     fn name(&self) -> &str;
@@ -82,11 +94,31 @@ pub trait Exporter: Send {
     /// [`Failure`], when records were dropped: all that weren't delivered, of this call and held from earlier ones.
     fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure>;
 
-    /// Called when no record is waiting and before the end: delivers what is held.
+    /// Called before the end: delivers what is held, or gives it up.
     ///
     /// # Errors
     /// As [`Exporter::export`].
     fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure>;
+
+    /// Called when no record is waiting: delivers what is held, as far as that takes no long time. The answer is how
+    /// soon it should be called again although no record came; `None` when nothing is held.
+    ///
+    /// # Errors
+    /// As [`Exporter::export`].
+    fn idle(&mut self, receipt: &mut Receipt) -> Result<Option<Duration>, Failure> {
+        self.flush(receipt).map(|()| None)
+    }
+
+    /// A flag that another thread sets when time is up: a call that waits for a receiver gives up soon after, and
+    /// what it held is in the receipt as dropped (`shutdown_timeout`). `None`: this exporter doesn't wait.
+    fn interrupter(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
+
+    /// How its deliveries go, if it has a receiver.
+    fn delivery(&self) -> Option<Arc<Delivery>> {
+        None
+    }
 }
 
 /// Records and what they carry: the unit of an output's book.
@@ -125,6 +157,9 @@ pub struct Receipt {
     pub delivered: Amount,
     /// Given up, by the key in `dropped` of the output's book: `closed`, `write_failed`, …
     pub dropped: BTreeMap<&'static str, Amount>,
+    /// Dotted paths of counts in the book that are bounds: a receiver that rejects 3 of 512 records doesn't say which,
+    /// so all packets of the 512 stand in `dropped.rejected.packets`.
+    pub inexact: BTreeSet<&'static str>,
 }
 
 /// An export that did not succeed.

@@ -205,7 +205,8 @@ mod tests {
     use crate::snapshot::Collector;
     use crossbeam_channel::{Receiver, bounded};
     use mermin_flow::{
-        CommunityId, Counts, Direction, End, FlowEvent, FlowId, Identity, Initiator, Tally, TcpState,
+        CommunityId, Counts, Direction, End, Enrichment, FlowEvent, FlowId, Identity, Initiator, Tally,
+        TcpState,
     };
     use std::thread;
 
@@ -232,6 +233,7 @@ mod tests {
             source: end.clone(),
             destination: end,
             initiator: Initiator::FirstSeen,
+            enrichment: Enrichment::default(),
             icmp: None,
             forward: side,
             reverse: side,

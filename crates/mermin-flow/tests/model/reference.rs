@@ -5,8 +5,8 @@
 //! tests of their own, and nothing else.
 
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, FlowConfig, FlowEndReason, FlowEvent, FlowId, FlowKey, FlowRecord,
-    Fragment, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState, Watermark,
+    CommunityId, Counts, Direction, End, Enrichment, FlowConfig, FlowEndReason, FlowEvent, FlowId, FlowKey,
+    FlowRecord, Fragment, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState, Watermark,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -471,6 +471,7 @@ impl Flow {
             source: end(source),
             destination: end(destination),
             initiator: self.initiator,
+            enrichment: Enrichment::default(),
             icmp: (self.conversation.form >= 2).then(|| (low_byte(first.ports[0]), low_byte(first.ports[1]))),
             forward: direction(source),
             reverse: direction(destination),
