@@ -133,7 +133,7 @@ pub fn start<S: Source + 'static>(
         threads.push(spawner.spawn("output", format!("out-{}", output.name), work)?);
         outputs.push(output);
     }
-    let fan_out = Arc::new(FanOut::new(outputs, when_full == WhenFull::Wait));
+    let fan_out = Arc::new(FanOut::new(outputs, producers, when_full == WhenFull::Wait));
 
     let capacity = config.enrichment_channel_capacity.get();
     let mut enrichment = Vec::new();
@@ -142,11 +142,12 @@ pub fn start<S: Source + 'static>(
             let queue = RecordQueue::new((capacity / enrichment_workers).max(1));
             let cells = Arc::new(EnrichmentCells::default());
             let worker = EnrichmentWorker {
-                number,
                 intake: Consumer(Arc::clone(&queue)),
                 enricher: Arc::clone(&enricher),
                 fan_out: Arc::clone(&fan_out),
                 producers: flow_workers,
+                hold_max: (capacity / enrichment_workers).max(1),
+                last_patience: enricher.patience().min(config.shutdown_timeout.0 / 4),
                 cells: Arc::clone(&cells),
             };
             threads

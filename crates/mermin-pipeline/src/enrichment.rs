@@ -1,22 +1,34 @@
 //! An enrichment worker: adds to each record what is known about its ends, then hands it to the outputs.
+//!
+//! What is known may lag behind the packets: who has an address *now* is learned a moment later. Records whose packets
+//! are younger than that wait for it, in order, for a bounded time and in bounded number; they are resident until then.
 
 use crate::cells::TallyCell;
 use crate::output::FanOut;
 use crate::record_queue::{Consumer, Item};
-use crate::snapshot::Arrivals;
+use crate::snapshot::{Arrivals, Marker};
 use mermin_flow::{Enricher, FlowRecord, Tally};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// An enrichment worker's thread.
+/// How often held records are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the worker sleeps when it has nothing.
+const NAP: Duration = Duration::from_secs(1);
+
+/// What an enrichment worker is made of.
 pub(crate) struct EnrichmentWorker {
-    pub(crate) number: usize,
     pub(crate) intake: Consumer<Vec<FlowRecord>>,
     pub(crate) enricher: Arc<dyn Enricher>,
     pub(crate) fan_out: Arc<FanOut>,
     /// Flow workers that send records here.
     pub(crate) producers: usize,
+    /// Records that may be held for a later answer.
+    pub(crate) hold_max: usize,
+    /// How long records are held at the end of a run.
+    pub(crate) last_patience: Duration,
     pub(crate) cells: Arc<EnrichmentCells>,
 }
 
@@ -25,6 +37,11 @@ pub(crate) struct EnrichmentWorker {
 pub(crate) struct EnrichmentCells {
     pub(crate) released: TallyCell,
     pub(crate) records: AtomicU64,
+    /// Records that wait for a later answer.
+    pub(crate) held: AtomicU64,
+    /// Records that were handed on before everything could be known about them: they had waited long enough, or
+    /// others needed their place.
+    pub(crate) early: AtomicU64,
 }
 
 /// Tells the outputs that this producer has ended, also by a panic: they must not wait for it.
@@ -36,39 +53,111 @@ impl Drop for End {
     }
 }
 
+/// Records that wait for a later answer: a batch of one flow worker.
+struct Held {
+    batch: Vec<FlowRecord>,
+    producer: usize,
+    /// Time of the latest packet.
+    latest: u64,
+    since: Instant,
+}
+
+/// The worker at work.
+struct Running {
+    worker: EnrichmentWorker,
+    held: VecDeque<Held>,
+    held_records: usize,
+    /// Released so far, by producer.
+    released: Vec<Tally>,
+}
+
 impl EnrichmentWorker {
     pub(crate) fn run(self) {
-        let (mut released, mut ended) = (vec![Tally::ZERO; self.producers], 0);
-        let mut arrivals = Arrivals::default();
         let _end = End(Arc::clone(&self.fan_out));
-        while ended < self.producers {
-            match self.intake.next(Duration::from_secs(1)) {
-                Some(Item::Records(batch)) => self.release(batch, &mut released),
-                Some(Item::Marker(producer, marker)) => {
-                    // Records of other producers may be behind their marker or not: each producer is counted by itself.
-                    let part = released[producer];
-                    marker.add(|parts| parts.released += part);
-                    if arrivals.is_last(&marker, self.producers) {
-                        self.fan_out.mark(self.number, &marker);
-                    }
-                }
+        let released = vec![Tally::ZERO; self.producers];
+        Running { worker: self, held: VecDeque::new(), held_records: 0, released }.run();
+    }
+}
+
+impl Running {
+    fn run(mut self) {
+        let (mut ended, mut arrivals) = (0, Arrivals::default());
+        let patience = self.worker.enricher.patience();
+        while ended < self.worker.producers {
+            let nap = if self.held.is_empty() { NAP } else { LOOK };
+            match self.worker.intake.next(nap) {
+                Some(Item::Records(batch)) => self.take(batch, patience),
+                Some(Item::Marker(producer, marker)) => self.mark(producer, &marker, &mut arrivals),
                 Some(Item::End) => ended += 1,
                 None => {}
             }
+            self.release_ripe(patience);
+        }
+        let began = Instant::now();
+        while !self.held.is_empty() {
+            let left = self.worker.last_patience.saturating_sub(began.elapsed());
+            std::thread::sleep(left.min(LOOK));
+            self.release_ripe(if left.is_zero() { Duration::ZERO } else { patience });
         }
     }
 
-    fn release(&self, mut batch: Vec<FlowRecord>, released: &mut [Tally]) {
-        for record in &mut batch {
-            self.enricher.enrich(record);
-        }
+    fn take(&mut self, batch: Vec<FlowRecord>, patience: Duration) {
         // A batch comes from one flow worker, which owns the shards of all its records.
-        if let Some(first) = batch.first() {
-            let producer = crate::packet_channel::worker_of(usize::from(first.shard), self.producers);
-            released[producer] += batch.iter().map(|record| record.tally).sum();
+        let Some(first) = batch.first() else { return };
+        let producer = crate::packet_channel::worker_of(usize::from(first.shard), self.worker.producers);
+        if patience.is_zero() {
+            return self.release(batch, producer);
         }
-        self.cells.released.set(released.iter().copied().sum());
-        self.cells.records.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        self.fan_out.release(batch);
+        let latest = batch.iter().map(|record| record.end_time).max().unwrap_or_default();
+        self.held_records += batch.len();
+        self.held.push_back(Held { batch, producer, latest, since: Instant::now() });
+    }
+
+    /// Hands on what need not wait any longer. Records stay in order, so one that waits holds up those behind it: for
+    /// no longer than their own patience.
+    fn release_ripe(&mut self, patience: Duration) {
+        if self.held.is_empty() {
+            return;
+        }
+        let known_until = self.worker.enricher.known_until();
+        while let Some(head) = self.held.front() {
+            let ripe = head.latest <= known_until;
+            if !ripe && head.since.elapsed() < patience && self.held_records <= self.worker.hold_max {
+                break;
+            }
+            let Some(head) = self.held.pop_front() else { break };
+            self.held_records -= head.batch.len();
+            if !ripe {
+                self.worker.cells.early.fetch_add(head.batch.len() as u64, Ordering::Relaxed);
+            }
+            self.release(head.batch, head.producer);
+        }
+        self.worker.cells.held.store(self.held_records as u64, Ordering::Relaxed);
+    }
+
+    fn release(&mut self, mut batch: Vec<FlowRecord>, producer: usize) {
+        let worker = &self.worker;
+        for record in &mut batch {
+            worker.enricher.enrich(record);
+        }
+        self.released[producer] += batch.iter().map(|record| record.tally).sum();
+        worker.cells.released.set(self.released.iter().copied().sum());
+        worker.cells.records.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        worker.fan_out.release(batch);
+    }
+
+    /// A marker has come from a producer. Records of other producers may be behind their marker or not: each producer
+    /// is counted by itself.
+    fn mark(&self, producer: usize, marker: &Marker, arrivals: &mut Arrivals) {
+        let released = self.released[producer];
+        let held = self.held.iter().filter(|held| held.producer == producer);
+        let held: Tally = held.flat_map(|held| &held.batch).map(|record| record.tally).sum();
+        marker.add(|parts| {
+            parts.released += released;
+            parts.in_enrichment += held;
+        });
+        if arrivals.is_last(marker, self.worker.producers) {
+            self.worker.fan_out.mark(marker);
+        }
     }
 }

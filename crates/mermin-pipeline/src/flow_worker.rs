@@ -85,7 +85,7 @@ impl Outlet {
             }
             Downstream::FanOut { fan_out, .. } => {
                 marker.add(|parts| parts.released += self.released);
-                fan_out.mark(self.worker, marker);
+                fan_out.mark(marker);
             }
         }
     }

@@ -74,7 +74,7 @@ impl Shared {
     fn parts_expected(&self) -> usize {
         let workers = self.meters.len();
         let releases = if self.enrichment.is_empty() { workers } else { workers * self.enrichment.len() };
-        1 + workers + releases + self.fan_out.outputs.len()
+        1 + workers + releases + 1
     }
 
     /// The statistics task.
@@ -153,8 +153,7 @@ impl Shared {
             parts.in_enrichment = meter.reported - released;
         }
         (parts.meter, parts.reader) = (meter, reader);
-        parts.outputs =
-            self.fan_out.outputs.iter().map(|output| (output.name.clone(), output.book())).collect();
+        parts.outputs = self.fan_out.books();
         parts
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::record_queue::{Consumer, Item, QueueFigures, RecordQueue};
 use crate::snapshot::{Arrivals, Marker, OutputBook};
-use mermin_flow::{Amount, Exporter, Failure, FlowRecord, Receipt};
+use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, Receipt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,12 @@ use tracing::{debug, warn};
 
 /// Records shared by all outputs.
 pub(crate) type Shared = Arc<Vec<FlowRecord>>;
+
+/// How long an output's thread sleeps when nothing comes and its exporter has nothing to see to.
+const NAP: Duration = Duration::from_millis(500);
+
+/// Records that the end of the run could not wait for, in `dropped`.
+const TOO_LATE: &str = "shutdown_timeout";
 
 /// A failure repeats with every batch; the log says it this often.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
@@ -31,6 +37,9 @@ pub(crate) struct Output {
     /// Whether somebody is meant to read what it writes: `none` has nobody.
     pub(crate) has_readers: bool,
     pub(crate) queue: Arc<RecordQueue<Shared>>,
+    /// How deliveries go, where there is a receiver.
+    pub(crate) delivery: Option<Arc<Delivery>>,
+    interrupter: Option<Arc<AtomicBool>>,
     shared: Arc<OutputState>,
 }
 
@@ -102,6 +111,8 @@ impl Output {
             has_readers: name != "none",
             name,
             queue: Arc::clone(&queue),
+            delivery: exporter.delivery(),
+            interrupter: exporter.interrupter(),
             shared: Arc::clone(&shared),
         };
         let thread =
@@ -126,7 +137,8 @@ impl Output {
 
     /// Whether records were dropped because the end of the run could not wait for room.
     fn was_too_late(&self) -> bool {
-        lock(&self.shared.books).too_late.records > 0
+        let books = lock(&self.shared.books);
+        books.too_late.records > 0 || books.receipt.dropped.contains_key(TOO_LATE)
     }
 
     /// Whether nobody reads its records any more.
@@ -145,6 +157,12 @@ impl Output {
     pub(crate) fn book(&self) -> OutputBook {
         lock(&self.shared.books).book()
     }
+
+    /// Time is up: an exporter that waits for its receiver gives up. Whether there is one that listens to this.
+    fn interrupt(&self) -> bool {
+        let interrupter = self.interrupter.iter();
+        interrupter.map(|flag| flag.store(true, Ordering::Release)).count() > 0
+    }
 }
 
 impl Books {
@@ -154,14 +172,14 @@ impl Books {
         queued = minus(queued, self.settled());
         let crashed = if self.crashed { std::mem::take(&mut queued) } else { Amount::default() };
         let mut dropped = self.receipt.dropped.clone();
-        let reasons =
-            [("queue_full", self.queue_full), ("shutdown_timeout", self.too_late), ("crash", crashed)];
+        let reasons = [("queue_full", self.queue_full), (TOO_LATE, self.too_late), ("crash", crashed)];
         for (reason, amount) in reasons {
             if amount != Amount::default() {
                 *dropped.entry(reason).or_default() += amount;
             }
         }
-        OutputBook { handed: self.handed, delivered: self.receipt.delivered, queued, dropped }
+        let inexact = self.receipt.inexact.clone();
+        OutputBook { handed: self.handed, delivered: self.receipt.delivered, queued, dropped, inexact }
     }
 
     /// What the exporter has given a receipt for.
@@ -185,24 +203,33 @@ struct OutputThread {
 impl OutputThread {
     fn run(mut self, consumer: &Consumer<Shared>) {
         let _crash = Crash(Arc::clone(&self.shared));
-        let (mut ended, mut arrivals) = (0, Arrivals::default());
+        let (mut ended, mut nap) = (0, NAP);
         while ended < self.producers {
-            match consumer.next(Duration::from_millis(500)) {
-                Some(Item::Records(batch)) => {
-                    self.export(&batch);
-                    if consumer.0.is_empty() {
-                        self.flush();
-                    }
-                }
-                Some(Item::Marker(_, marker)) if arrivals.is_last(&marker, self.producers) => {
-                    self.mark(&marker);
-                }
-                Some(Item::Marker(..)) => {}
+            match consumer.next(nap) {
+                Some(Item::Records(batch)) => self.export(&batch),
+                // Snapshots are taken ahead of the queue: what waits in it stands in the book as queued.
+                Some(Item::Marker(..)) | None => {}
                 Some(Item::End) => ended += 1,
-                None => {}
             }
+            nap = if consumer.0.is_empty() { self.idle().unwrap_or(NAP) } else { NAP };
         }
         self.flush();
+    }
+
+    /// Nothing waits: the exporter may see to what it holds. How soon it wants to be called again.
+    fn idle(&mut self) -> Option<Duration> {
+        if self.shared.closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let result = self.exporter.idle(&mut self.receipt);
+        self.publish(Amount::default());
+        match result {
+            Ok(again) => again,
+            Err(failure) => {
+                self.note(Err(failure));
+                None
+            }
+        }
     }
 
     fn export(&mut self, batch: &Shared) {
@@ -254,13 +281,6 @@ impl OutputThread {
         }
         lock(&self.shared.failure).get_or_insert(failure);
     }
-
-    /// The marker has come from every producer: the output's part is complete.
-    fn mark(&mut self, marker: &Marker) {
-        self.flush();
-        let (name, book) = (self.exporter.name().to_owned(), lock(&self.shared.books).book());
-        marker.add(|parts| parts.outputs.push((name, book)));
-    }
 }
 
 /// Hands records to every output.
@@ -268,11 +288,14 @@ pub(crate) struct FanOut {
     pub(crate) outputs: Vec<Output>,
     /// Whether a full output is waited for.
     waits: AtomicBool,
+    /// Threads that hand records over.
+    producers: usize,
+    arrivals: Mutex<Arrivals>,
 }
 
 impl FanOut {
-    pub(crate) fn new(outputs: Vec<Output>, waits: bool) -> Self {
-        Self { outputs, waits: AtomicBool::new(waits) }
+    pub(crate) fn new(outputs: Vec<Output>, producers: usize, waits: bool) -> Self {
+        Self { outputs, waits: AtomicBool::new(waits), producers, arrivals: Mutex::default() }
     }
 
     /// From now on every output is waited for: the end has begun, and what is left is to be delivered.
@@ -308,10 +331,22 @@ impl FanOut {
         }
     }
 
-    pub(crate) fn mark(&self, producer: usize, marker: &Marker) {
-        for output in &self.outputs {
-            output.queue.mark(producer, Arc::clone(marker));
+    /// A producer has handed over everything ahead of `marker`. With the last one the outputs' books are read where
+    /// they are: a receiver that is slow to answer must not hold up a snapshot.
+    pub(crate) fn mark(&self, marker: &Marker) {
+        if lock(&self.arrivals).is_last(marker, self.producers) {
+            marker.add(|parts| parts.outputs = self.books());
         }
+    }
+
+    /// The outputs' names and books.
+    pub(crate) fn books(&self) -> Vec<(String, OutputBook)> {
+        self.outputs.iter().map(|output| (output.name.clone(), output.book())).collect()
+    }
+
+    /// Time is up: exporters that wait for a receiver give up. Whether there are such.
+    pub(crate) fn interrupt(&self) -> bool {
+        self.outputs.iter().map(Output::interrupt).fold(false, |any, one| any | one)
     }
 
     pub(crate) fn end(&self) {

@@ -11,6 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::info;
 
+/// How long exporters that were interrupted may take to say what they still hold.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How a run ended.
 pub struct Outcome<S> {
     /// The last statistics.
@@ -83,6 +86,13 @@ impl<S: Source + 'static> Running<S> {
         let shared = self.shared;
         *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         shared.end.notify_all();
+        // Time is up for exporters that wait for a receiver; what they still hold they say themselves, if they can.
+        if self.threads.iter().any(|thread| !thread.is_finished()) && shared.fan_out.interrupt() {
+            let began = Instant::now();
+            while began.elapsed() < LAST_WORDS && self.threads.iter().any(|thread| !thread.is_finished()) {
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
         let left_behind =
             !self.reader.is_finished() || self.threads.iter().any(|thread| !thread.is_finished());
         let mut panicked = Vec::new();

@@ -32,7 +32,8 @@ pub(crate) struct Parts {
     /// Flows in the tables, and what they hold, by looking at each.
     pub(crate) active: u64,
     pub(crate) resident: Tally,
-    /// In records on their way to the fan-out: nothing when a marker has passed, nor at the end.
+    /// In records on their way to the fan-out: when a marker has passed those that are held for a later answer, at
+    /// the end nothing.
     pub(crate) in_enrichment: Tally,
     /// Handed to the fan-out.
     pub(crate) released: Tally,
@@ -50,6 +51,8 @@ pub struct OutputBook {
     pub queued: mermin_flow::Amount,
     /// Given up, by reason.
     pub dropped: std::collections::BTreeMap<&'static str, mermin_flow::Amount>,
+    /// Dotted paths of counts that are bounds; see [`mermin_flow::Receipt::inexact`].
+    pub inexact: std::collections::BTreeSet<&'static str>,
 }
 
 impl OutputBook {
@@ -89,7 +92,7 @@ pub(crate) type Marker = Arc<Collector>;
 
 impl Collector {
     /// For `expected` parts: one of the reader, one of each flow worker, one of each thread that releases records for
-    /// each flow worker, one of each output.
+    /// each flow worker, one of the fan-out for all outputs.
     pub(crate) fn new(expected: usize) -> Marker {
         let collected = Collected { parts: Parts::default(), missing: expected, has_reader: false };
         Arc::new(Self { collected: Mutex::new(collected), complete: Condvar::new() })
@@ -218,6 +221,7 @@ mod tests {
             delivered: amount(8),
             queued: amount(4),
             dropped: [("queue_full", amount(2)), ("crash", amount(1))].into(),
+            ..OutputBook::default()
         };
         assert!(book.balances());
         book.queued = amount(3);

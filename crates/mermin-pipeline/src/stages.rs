@@ -1,9 +1,11 @@
 //! Figures of each stage and channel, as the statistics show them.
 
+use crate::enrichment::EnrichmentCells;
 use crate::observer::Shared;
 use crate::statistics::Figures;
+use mermin_flow::Delivery;
 use serde_json::json;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 impl Shared {
     /// Figures of each stage and channel: drops and merges always, the rest with `enable_metrics`.
@@ -56,24 +58,47 @@ impl Shared {
                     ("waits", json!(figures.iter().map(|f| f.waits).sum::<u64>())),
                 ],
             );
-            let records =
-                self.enrichment.iter().map(|(_, cells)| cells.records.load(Ordering::Relaxed)).sum();
-            stage("enrichment_workers", 0, vec![("rate", rate(records))]);
-        }
-        for output in &self.fan_out.outputs {
-            let (book, figures) = (output.book(), output.figures());
+            let sum = |of: fn(&EnrichmentCells) -> &AtomicU64| -> u64 {
+                self.enrichment.iter().map(|(_, cells)| of(cells).load(Ordering::Relaxed)).sum()
+            };
             stage(
-                &format!("output {}", output.name),
-                book.dropped.values().map(|dropped| dropped.records).sum(),
+                "enrichment_workers",
+                0,
                 vec![
-                    ("rate", rate(book.delivered.records)),
-                    ("capacity", json!(figures.capacity)),
-                    ("depth", json!(figures.depth)),
-                    ("high_water", json!(figures.high_water)),
-                    ("waits", json!(figures.waits)),
+                    ("rate", rate(sum(|cells| &cells.records))),
+                    ("held", json!(sum(|cells| &cells.held))),
+                    ("early", json!(sum(|cells| &cells.early))),
                 ],
             );
         }
+        for output in &self.fan_out.outputs {
+            let (book, figures) = (output.book(), output.figures());
+            let mut more = vec![
+                ("rate", rate(book.delivered.records)),
+                ("capacity", json!(figures.capacity)),
+                ("depth", json!(figures.depth)),
+                ("high_water", json!(figures.high_water)),
+                ("waits", json!(figures.waits)),
+            ];
+            more.extend(output.delivery.iter().flat_map(|delivery| deliveries(delivery)));
+            let drops = book.dropped.values().map(|dropped| dropped.records).sum();
+            stage(&format!("output {}", output.name), drops, more);
+        }
         stages
     }
+}
+
+/// How an output's deliveries over a network go.
+fn deliveries(delivery: &Delivery) -> Figures {
+    let count = |count: &AtomicU64| json!(count.load(Ordering::Relaxed));
+    let (state, error) = delivery.condition();
+    let mut figures = vec![
+        ("state", json!(state.name())),
+        ("requests", count(&delivery.requests)),
+        ("retries", count(&delivery.retries)),
+        ("failures", count(&delivery.failures)),
+        ("in_flight", count(&delivery.in_flight)),
+    ];
+    figures.extend(error.map(|error| ("error", json!(error))));
+    figures
 }

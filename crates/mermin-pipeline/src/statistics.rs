@@ -110,14 +110,18 @@ fn output(book: &OutputBook) -> Value {
     let none = Amount::default();
     let dropped: Map<_, _> =
         book.dropped.iter().map(|(reason, dropped)| ((*reason).to_owned(), amount(dropped))).collect();
-    json!({
+    let mut json = json!({
         "handed": amount(&book.handed),
         "delivered": amount(&book.delivered),
         "queued": amount(&book.queued),
         "spooled": amount(&none),
         "dropped": dropped,
         "merged": amount(&none),
-    })
+    });
+    if !book.inexact.is_empty() {
+        json["inexact"] = json!(book.inexact);
+    }
+    json
 }
 
 /// The most frequent ones by name (`0x0806`), then the sum of the others.
