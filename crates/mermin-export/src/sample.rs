@@ -1,8 +1,9 @@
 //! Records for tests: one of each kind, between them with every attribute.
 
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook, Identity,
-    Initiator, ObservationPoint, ObservationPoints, Tally, TcpState,
+    CommunityId, Counts, Direction, End, Enrichment, FlowDirection, FlowEndReason, FlowEvent, FlowId,
+    FlowRecord, Hook, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
+    ObservationPoint, ObservationPoints, Resolution, Tally, TcpState,
 };
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub(crate) fn bare() -> FlowRecord {
         source: end("192.0.2.1", None),
         destination: end("198.51.100.254", None),
         initiator: Initiator::FirstSeen,
+        enrichment: Enrichment::default(),
         icmp: None,
         forward: SILENT,
         reverse: SILENT,
@@ -131,8 +133,40 @@ pub(crate) fn udp() -> FlowRecord {
     record
 }
 
-pub(crate) fn all() -> [FlowRecord; 4] {
-    [bare(), tcp(), icmpv6(), udp()]
+/// An owner that has everything that an owner can have, which no real one has; `value` is in each of its values.
+fn owner(value: &str) -> KubernetesEnd {
+    use KubernetesAttribute::{ContainerName, ServiceName};
+    let all = KubernetesAttribute::ALL.iter().filter(|attribute| **attribute != ContainerName);
+    let pair = |attribute: &KubernetesAttribute| (*attribute, Arc::from(format!("{value} {attribute:?}")));
+    let object = |attributes: Vec<KubernetesAttribute>, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect();
+        Some(Arc::new(KubernetesObject { attributes: attributes.iter().map(pair).collect(), labels }))
+    };
+    let labels =
+        [("k8s.namespace.label.team", "a"), ("k8s.pod.annotation.note", "b"), ("k8s.pod.label.app", "c")];
+    let (own, services) = all.partition::<Vec<_>, _>(|attribute| **attribute < ServiceName);
+    KubernetesEnd {
+        resolution: Resolution::Exact,
+        object: object(own, &labels),
+        container: Some(Arc::from(format!("{value} \"c\""))),
+        service: object(services, &[]),
+    }
+}
+
+/// A name lookup between pods, while Kubernetes doesn't answer.
+pub(crate) fn kubernetes() -> FlowRecord {
+    let mut record = udp();
+    record.source.identity.kubernetes = Some(owner("client"));
+    record.destination.identity.kubernetes = Some(owner("server"));
+    record.enrichment = Enrichment {
+        direction: Some(FlowDirection::Outbound),
+        degraded: Some(std::time::Duration::from_millis(90_900)),
+    };
+    record
+}
+
+pub(crate) fn all() -> [FlowRecord; 5] {
+    [bare(), tcp(), icmpv6(), udp(), kubernetes()]
 }
 
 /// Compares with a committed file; `UPDATE=1` writes it.

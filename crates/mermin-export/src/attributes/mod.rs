@@ -83,8 +83,24 @@ const END_REASONS: &[&str] =
     &["idle timeout", "active timeout", "end of flow detected", "forced end", "lack of resources"];
 const INITIATORS: &[&str] = &["syn", "syn_ack", "service port", "multicast", "icmp request", "first seen"];
 
+const RESOLUTIONS: &[&str] = &["exact", "ambiguous", "unknown"];
+const DIRECTIONS: &[&str] = &["inbound", "outbound", "within node", "transit"];
+
 const PORTS: Presence = When("the protocol has ports and the packet that began the flow showed them");
 const NAMED: Presence = When("`enrich.names` has a network with this address");
+const ASKED: Presence = When("`enrich.kubernetes` is on");
+const POD_OR_SERVICE: Presence = When("the owner is a pod or a service");
+const POD: Presence = When("the owner is a pod");
+const CONTAINER: Presence =
+    When("the owner is a pod with one container, or one of its containers declares the port");
+const NODE: Presence = When("the owner is a pod or a node");
+const OWNED: Presence = When("the pod has such an owner");
+const SERVICE: Presence =
+    When("the address is a service's, or address and port are a backend of one service");
+const LABEL: Presence = When("`enrich.kubernetes.labels` chooses the key and the pod has it");
+const ANNOTATION: Presence = When("`enrich.kubernetes.annotations` chooses the key and the pod has it");
+const NAMESPACE_LABEL: Presence =
+    When("`enrich.kubernetes.namespace_labels` chooses the key and the namespace has it");
 const ETHERNET: Presence = When("the link has MAC addresses and the source of packets tells them");
 const ICMP: Presence = When("the flow is ICMP or ICMPv6 and the type was captured");
 const FORWARD: Presence = When("a packet ran this way");
@@ -110,6 +126,19 @@ const fn counter(
     Attribute { name, kind: Count, unit, presence: Always, description, origin: Own, elements }
 }
 
+/// The end of the names of a family of attributes, one for each key that the configuration chooses.
+pub const KEY: &str = "<key>";
+
+/// The attribute that a name in a record belongs to.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Attribute> {
+    let is = |attribute: &&Attribute| match attribute.name.strip_suffix(KEY) {
+        Some(family) => name.len() > family.len() && name.starts_with(family),
+        None => attribute.name == name,
+    };
+    ATTRIBUTES.iter().find(is)
+}
+
 /// All attributes, in the order in which a record has them.
 #[rustfmt::skip]
 pub const ATTRIBUTES: &[Attribute] = &[
@@ -129,13 +158,63 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("source.port", Count, PORTS, OpenTelemetry, &[Ie(7, "sourceTransportPort")], "Its port."),
     attribute("source.mac", Text(&[]), ETHERNET, ElasticCommonSchema, &[Ie(56, "sourceMacAddress")], "Its MAC address on the link of the observation point, as in `AC-DE-48-23-45-67`: often a router's."),
     attribute("source.name", Text(&[]), NAMED, Own, &[], "The name that the configuration gives to its network."),
+    attribute("source.k8s.resolution", Text(RESOLUTIONS), ASKED, Own, &[], "Whether one owner of the address is known for the time of the packets; of several possible ones only what they have in common is said."),
+    attribute("source.k8s.namespace.name", Text(&[]), POD_OR_SERVICE, OpenTelemetry, &[], "Its namespace."),
+    attribute("source.k8s.pod.name", Text(&[]), POD, OpenTelemetry, &[], "Name of the pod that had the address at the time of the packets."),
+    attribute("source.k8s.pod.uid", Text(&[]), POD, OpenTelemetry, &[], "The pod's uid."),
+    attribute("source.k8s.container.name", Text(&[]), CONTAINER, OpenTelemetry, &[], "The pod's container: the only one, or the one that declares the port."),
+    attribute("source.k8s.node.name", Text(&[]), NODE, OpenTelemetry, &[], "Node that the pod runs on; or the node itself, where the address is a node's and no pod with host network declares the port."),
+    attribute("source.k8s.node.uid", Text(&[]), NODE, OpenTelemetry, &[], "The node's uid."),
+    attribute("source.k8s.deployment.name", Text(&[]), OWNED, OpenTelemetry, &[], "Deployment that the pod belongs to."),
+    attribute("source.k8s.deployment.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.replicaset.name", Text(&[]), OWNED, OpenTelemetry, &[], "Replica set that the pod belongs to."),
+    attribute("source.k8s.replicaset.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.statefulset.name", Text(&[]), OWNED, OpenTelemetry, &[], "Stateful set that the pod belongs to."),
+    attribute("source.k8s.statefulset.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.daemonset.name", Text(&[]), OWNED, OpenTelemetry, &[], "Daemon set that the pod belongs to."),
+    attribute("source.k8s.daemonset.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.job.name", Text(&[]), OWNED, OpenTelemetry, &[], "Job that the pod belongs to."),
+    attribute("source.k8s.job.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.cronjob.name", Text(&[]), OWNED, OpenTelemetry, &[], "Cron job that made the job."),
+    attribute("source.k8s.cronjob.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.service.name", Text(&[]), SERVICE, OpenTelemetry, &[], "The service."),
+    attribute("source.k8s.service.uid", Text(&[]), SERVICE, OpenTelemetry, &[], "Its uid."),
+    attribute("source.k8s.namespace.label.<key>", Text(&[]), NAMESPACE_LABEL, OpenTelemetry, &[], "A label of the pod's namespace."),
+    attribute("source.k8s.pod.annotation.<key>", Text(&[]), ANNOTATION, OpenTelemetry, &[], "An annotation of the pod."),
+    attribute("source.k8s.pod.label.<key>", Text(&[]), LABEL, OpenTelemetry, &[], "A label of the pod."),
     attribute("destination.address", Text(&[]), Always, OpenTelemetry, &[Ie(12, "destinationIPv4Address"), Ie(28, "destinationIPv6Address")], "Address of the other end."),
     attribute("destination.port", Count, PORTS, OpenTelemetry, &[Ie(11, "destinationTransportPort")], "Its port."),
     attribute("destination.mac", Text(&[]), ETHERNET, ElasticCommonSchema, &[Ie(80, "destinationMacAddress")], "Its MAC address on that link."),
     attribute("destination.name", Text(&[]), NAMED, Own, &[], "The name that the configuration gives to its network."),
+    attribute("destination.k8s.resolution", Text(RESOLUTIONS), ASKED, Own, &[], "Whether one owner of the address is known for the time of the packets; of several possible ones only what they have in common is said."),
+    attribute("destination.k8s.namespace.name", Text(&[]), POD_OR_SERVICE, OpenTelemetry, &[], "Its namespace."),
+    attribute("destination.k8s.pod.name", Text(&[]), POD, OpenTelemetry, &[], "Name of the pod that had the address at the time of the packets."),
+    attribute("destination.k8s.pod.uid", Text(&[]), POD, OpenTelemetry, &[], "The pod's uid."),
+    attribute("destination.k8s.container.name", Text(&[]), CONTAINER, OpenTelemetry, &[], "The pod's container: the only one, or the one that declares the port."),
+    attribute("destination.k8s.node.name", Text(&[]), NODE, OpenTelemetry, &[], "Node that the pod runs on; or the node itself, where the address is a node's and no pod with host network declares the port."),
+    attribute("destination.k8s.node.uid", Text(&[]), NODE, OpenTelemetry, &[], "The node's uid."),
+    attribute("destination.k8s.deployment.name", Text(&[]), OWNED, OpenTelemetry, &[], "Deployment that the pod belongs to."),
+    attribute("destination.k8s.deployment.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.replicaset.name", Text(&[]), OWNED, OpenTelemetry, &[], "Replica set that the pod belongs to."),
+    attribute("destination.k8s.replicaset.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.statefulset.name", Text(&[]), OWNED, OpenTelemetry, &[], "Stateful set that the pod belongs to."),
+    attribute("destination.k8s.statefulset.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.daemonset.name", Text(&[]), OWNED, OpenTelemetry, &[], "Daemon set that the pod belongs to."),
+    attribute("destination.k8s.daemonset.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.job.name", Text(&[]), OWNED, OpenTelemetry, &[], "Job that the pod belongs to."),
+    attribute("destination.k8s.job.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.cronjob.name", Text(&[]), OWNED, OpenTelemetry, &[], "Cron job that made the job."),
+    attribute("destination.k8s.cronjob.uid", Text(&[]), OWNED, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.service.name", Text(&[]), SERVICE, OpenTelemetry, &[], "The service."),
+    attribute("destination.k8s.service.uid", Text(&[]), SERVICE, OpenTelemetry, &[], "Its uid."),
+    attribute("destination.k8s.namespace.label.<key>", Text(&[]), NAMESPACE_LABEL, OpenTelemetry, &[], "A label of the pod's namespace."),
+    attribute("destination.k8s.pod.annotation.<key>", Text(&[]), ANNOTATION, OpenTelemetry, &[], "An annotation of the pod."),
+    attribute("destination.k8s.pod.label.<key>", Text(&[]), LABEL, OpenTelemetry, &[], "A label of the pod."),
     attribute("icmp.type", Count, ICMP, Own, &[Ie(176, "icmpTypeIPv4"), Ie(178, "icmpTypeIPv6")], "Type of the flow's first packet."),
     attribute("icmp.code", Count, ICMP, Own, &[Ie(177, "icmpCodeIPv4"), Ie(179, "icmpCodeIPv6")], "Code of the flow's first packet."),
     attribute("flow.initiator", Text(INITIATORS), Always, Own, &[Ie(239, "biflowDirection")], "How the initiator was inferred."),
+    attribute("flow.direction", Text(DIRECTIONS), When("it is known which addresses are this node's"), Own, &[], "Which way the flow runs, from source to destination, as seen from this node."),
+    attribute("network.io.direction", Text(&["receive", "transmit"]), When("`flow.direction` is `inbound` or `outbound`"), OpenTelemetry, &[], "The same in OpenTelemetry's two words."),
 
     counter("flow.packets.delta", "{packet}", &[Ie(2, "packetDeltaCount")], "Packets from source to destination since the flow's previous record, as on the wire: a segmented buffer counts as its segments."),
     counter("flow.packets.total", "{packet}", &[Ie(86, "packetTotalCount")], "The same since the flow's start."),
@@ -168,6 +247,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("network.interface.name", Text(&[]), When("live, and in captures that say it"), OpenTelemetry, &[Ie(82, "interfaceName")], "Interface where the first packet was seen."),
     attribute("network.interface.index", Count, When("live"), Own, &[Ie(10, "ingressInterface"), Ie(14, "egressInterface")], "The kernel's number of that interface."),
     attribute("network.interface.hook", Text(&["ingress", "egress"]), When("live"), Own, &[Ie(61, "flowDirection")], "Whether the first packet came in by that interface or went out."),
+
+    attribute("enrichment", Text(&["degraded"]), When("Kubernetes doesn't answer"), Own, &[], "`degraded`: identities are the last that were known."),
+    Attribute { unit: "s", ..attribute("enrichment_age", Count, When("`enrichment` is there"), Own, &[], "Age of those identities: seconds since Kubernetes was last heard of.") },
 ];
 
 #[cfg(test)]
@@ -181,7 +263,8 @@ mod tests {
         for attribute in ATTRIBUTES {
             assert!(seen.insert(attribute.name), "{} twice", attribute.name);
             let well_formed = |c: char| c.is_ascii_lowercase() || c == '.' || c == '_';
-            assert!(attribute.name.chars().all(well_formed), "{}", attribute.name);
+            let name = attribute.name.strip_suffix(KEY).unwrap_or(attribute.name).replace("k8s.", "");
+            assert!(name.chars().all(well_formed), "{}", attribute.name);
             assert!(attribute.description.ends_with(['.', '…']), "{}", attribute.name);
         }
     }
@@ -205,5 +288,28 @@ mod tests {
         ] {
             assert!(of(name) && names.contains(format!("flow.reverse.{name}").as_str()), "{name}");
         }
+    }
+
+    /// The domain has its names of Kubernetes' attributes in one place, the table in another.
+    #[test]
+    fn each_end_has_all_attributes_of_kubernetes_in_their_order() {
+        for end in ["source", "destination"] {
+            let prefix = format!("{end}.");
+            let own = ATTRIBUTES.iter().filter_map(|attribute| attribute.name.strip_prefix(&prefix));
+            let own = own.filter(|name| name.starts_with("k8s.") && !name.ends_with(KEY));
+            let own: Vec<_> = own.filter(|name| *name != "k8s.resolution").collect();
+            let domain: Vec<_> =
+                mermin_flow::KubernetesAttribute::ALL.iter().map(|attribute| attribute.name()).collect();
+            assert_eq!(own, domain);
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_by_itself_or_by_its_family() {
+        let name = |name| find(name).map(|attribute| attribute.name);
+        assert_eq!(name("source.port"), Some("source.port"));
+        assert_eq!(name("source.k8s.pod.label.app"), Some("source.k8s.pod.label.<key>"));
+        assert_eq!(name("source.k8s.pod.label."), None);
+        assert_eq!(name("source.ports"), None);
     }
 }

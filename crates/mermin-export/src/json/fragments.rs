@@ -2,7 +2,7 @@
 
 use crate::form::{Dialect, push_foreign, push_number};
 use crate::protocols::keyword;
-use mermin_flow::{ObservationPoint, ObservationPoints};
+use mermin_flow::{KubernetesAttribute, ObservationPoint, ObservationPoints};
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ pub(super) struct Fragments {
     protocols: Box<[Box<[u8]>]>,
     /// `["SYN","ACK"]` by flags.
     flags: Box<[Box<[u8]>]>,
+    /// `,"source.k8s.pod.name":"` by side (source first) and attribute.
+    kubernetes: [Box<[Box<[u8]>]>; 2],
     /// By point; filled as points come up, emptied when one of them changes.
     points: Vec<Option<Point>>,
     changes: u64,
@@ -38,6 +40,7 @@ impl Fragments {
         Self {
             protocols: (0..=u8::MAX).map(protocol).collect(),
             flags: (0..=u8::MAX).map(flags).collect(),
+            kubernetes: ["source", "destination"].map(kubernetes),
             points: Vec::new(),
             changes: 0,
             names,
@@ -52,6 +55,11 @@ impl Fragments {
     #[inline]
     pub(super) fn flags(&self, flags: u8) -> &[u8] {
         &self.flags[usize::from(flags)]
+    }
+
+    #[inline]
+    pub(super) fn kubernetes(&self, side: usize, attribute: KubernetesAttribute) -> &[u8] {
+        &self.kubernetes[side][attribute as usize]
     }
 
     /// Of a flow that began at `start`. A point that isn't known (yet, or any more) says nothing.
@@ -89,6 +97,11 @@ fn protocol(number: u8) -> Box<[u8]> {
     }
     .into_bytes()
     .into()
+}
+
+fn kubernetes(side: &str) -> Box<[Box<[u8]>]> {
+    let key = |attribute: &KubernetesAttribute| format!(",\"{side}.{}\":\"", attribute.name()).into_bytes();
+    KubernetesAttribute::ALL.iter().map(|attribute| key(attribute).into()).collect()
 }
 
 fn flags(flags: u8) -> Box<[u8]> {

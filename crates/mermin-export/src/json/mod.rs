@@ -14,7 +14,7 @@ use crate::format::Format;
 use fragments::Fragments;
 
 pub(crate) use fragments::FLAG_NAMES;
-use mermin_flow::{Counts, Direction, End, FlowRecord, ObservationPoints};
+use mermin_flow::{Counts, Direction, End, FlowDirection, FlowRecord, KubernetesEnd, ObservationPoints};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,14 +38,17 @@ impl Format for JsonLines {
     fn push(&mut self, record: &FlowRecord, out: &mut Vec<u8>) {
         self.push_identity(record, out);
         self.push_network(record, out);
-        push_end(out, &record.source, &SOURCE);
-        push_end(out, &record.destination, &DESTINATION);
+        self.push_end(out, &record.source, &SOURCE);
+        self.push_end(out, &record.destination, &DESTINATION);
         if let Some((kind, code)) = record.icmp {
             push_count(out, b",\"icmp.type\":", u64::from(kind));
             push_count(out, b",\"icmp.code\":", u64::from(code));
         }
         out.extend_from_slice(b",\"flow.initiator\":\"");
         out.extend_from_slice(record.initiator.name().as_bytes());
+        if let Some(direction) = record.enrichment.direction {
+            push_flow_direction(out, direction);
+        }
         push_direction(out, &record.forward, &FORWARD);
         push_direction(out, &record.reverse, &REVERSE);
         self.push_tcp(record, out);
@@ -56,6 +59,10 @@ impl Format for JsonLines {
             push_count(out, b",\"network.inner.vlan.id\":", u64::from(vlan));
         }
         out.extend_from_slice(self.fragments.point(record.point, record.start_time));
+        if let Some(age) = record.enrichment.degraded {
+            out.extend_from_slice(b",\"enrichment\":\"degraded\"");
+            push_count(out, b",\"enrichment_age\":", age.as_secs());
+        }
         out.extend_from_slice(b"}\n");
     }
 }
@@ -87,6 +94,47 @@ impl JsonLines {
         out.extend_from_slice(self.fragments.protocol(record.protocol));
     }
 
+    #[inline(always)]
+    fn push_end(&self, out: &mut Vec<u8>, end: &End, keys: &EndKeys) {
+        out.extend_from_slice(keys.address);
+        push_ip(out, end.address);
+        out.push(b'"');
+        if let Some(port) = end.port {
+            push_count(out, keys.port, u64::from(port));
+        }
+        if let Some(mac) = end.mac {
+            out.extend_from_slice(keys.mac);
+            push_mac(out, mac);
+            out.push(b'"');
+        }
+        if let Some(name) = &end.identity.name {
+            out.extend_from_slice(keys.name);
+            push_foreign(out, name, Dialect::Json);
+            out.push(b'"');
+        }
+        if let Some(kubernetes) = &end.identity.kubernetes {
+            self.push_kubernetes(out, kubernetes, keys);
+        }
+    }
+
+    fn push_kubernetes(&self, out: &mut Vec<u8>, end: &KubernetesEnd, keys: &EndKeys) {
+        out.extend_from_slice(keys.resolution);
+        out.extend_from_slice(end.resolution.name().as_bytes());
+        out.push(b'"');
+        for (attribute, value) in end.attributes() {
+            out.extend_from_slice(self.fragments.kubernetes(keys.side, attribute));
+            push_foreign(out, value, Dialect::Json);
+            out.push(b'"');
+        }
+        for (name, value) in end.labels() {
+            out.extend_from_slice(keys.label);
+            push_foreign(out, name, Dialect::Json);
+            out.extend_from_slice(b"\":\"");
+            push_foreign(out, value, Dialect::Json);
+            out.push(b'"');
+        }
+    }
+
     fn push_tcp(&self, record: &FlowRecord, out: &mut Vec<u8>) {
         if let Some(flags) = record.forward.tcp_flags {
             out.extend_from_slice(b",\"flow.tcp.flags\":");
@@ -112,43 +160,43 @@ fn push_count(out: &mut Vec<u8>, key: &[u8], count: u64) {
 
 /// The keys of one end.
 struct EndKeys {
+    /// 0 of the source, 1 of the destination.
+    side: usize,
     address: &'static [u8],
     port: &'static [u8],
     mac: &'static [u8],
     name: &'static [u8],
+    resolution: &'static [u8],
+    label: &'static [u8],
 }
 
 const SOURCE: EndKeys = EndKeys {
+    side: 0,
     address: b",\"source.address\":\"",
     port: b",\"source.port\":",
     mac: b",\"source.mac\":\"",
     name: b",\"source.name\":\"",
+    resolution: b",\"source.k8s.resolution\":\"",
+    label: b",\"source.",
 };
 
 const DESTINATION: EndKeys = EndKeys {
+    side: 1,
     address: b",\"destination.address\":\"",
     port: b",\"destination.port\":",
     mac: b",\"destination.mac\":\"",
     name: b",\"destination.name\":\"",
+    resolution: b",\"destination.k8s.resolution\":\"",
+    label: b",\"destination.",
 };
 
-#[inline(always)]
-fn push_end(out: &mut Vec<u8>, end: &End, keys: &EndKeys) {
-    out.extend_from_slice(keys.address);
-    push_ip(out, end.address);
-    out.push(b'"');
-    if let Some(port) = end.port {
-        push_count(out, keys.port, u64::from(port));
-    }
-    if let Some(mac) = end.mac {
-        out.extend_from_slice(keys.mac);
-        push_mac(out, mac);
-        out.push(b'"');
-    }
-    if let Some(name) = &end.identity.name {
-        out.extend_from_slice(keys.name);
-        push_foreign(out, name, Dialect::Json);
-        out.push(b'"');
+/// Closes the string before it, and leaves its own open.
+fn push_flow_direction(out: &mut Vec<u8>, direction: FlowDirection) {
+    out.extend_from_slice(b"\",\"flow.direction\":\"");
+    out.extend_from_slice(direction.name().as_bytes());
+    if let Some(network_io) = direction.network_io() {
+        out.extend_from_slice(b"\",\"network.io.direction\":\"");
+        out.extend_from_slice(network_io.as_bytes());
     }
 }
 

@@ -1,7 +1,7 @@
 //! JSON lines: the golden records, keys against the attribute table, escaping, numbers and addresses.
 
 use super::*;
-use crate::attributes::{ATTRIBUTES, Kind, Presence};
+use crate::attributes::{ATTRIBUTES, KEY, Kind, Presence, find};
 use crate::sample;
 use mermin_flow::{FlowEndReason, FlowEvent, Initiator, TcpState};
 use proptest::prelude::*;
@@ -32,11 +32,13 @@ fn keys_are_the_tables_in_order() {
     let mut met = HashSet::new();
     for record in sample::all() {
         let object = value(&record);
-        let mut table = ATTRIBUTES.iter();
+        let mut last = None;
         for (key, value) in &object {
-            let attribute = table.find(|attribute| attribute.name == key);
-            let attribute =
-                attribute.unwrap_or_else(|| panic!("{key} is not in the table, or not in its place"));
+            let attribute = find(key).unwrap_or_else(|| panic!("{key} is not in the table"));
+            let place = ATTRIBUTES.iter().position(|known| known == attribute);
+            let in_place = if attribute.name.ends_with(KEY) { place >= last } else { place > last };
+            assert!(in_place, "{key} is not in its place");
+            last = place;
             let allowed = |allowed: &[&str], value: &Value| {
                 value.as_str().is_some_and(|text| allowed.is_empty() || allowed.contains(&text))
             };
@@ -92,6 +94,25 @@ fn enumerations_are_the_tables() {
     {
         record.initiator = initiator;
         assert_eq!(text(&record, "flow.initiator"), values("flow.initiator")[n]);
+    }
+    let mut enriched = sample::kubernetes();
+    use FlowDirection::{Inbound, Outbound, Transit, WithinNode};
+    use mermin_flow::{FlowDirection, Resolution};
+    for (n, direction) in [Inbound, Outbound, WithinNode, Transit].into_iter().enumerate() {
+        enriched.enrichment.direction = Some(direction);
+        assert_eq!(text(&enriched, "flow.direction"), values("flow.direction")[n]);
+        if let Some(network_io) = direction.network_io() {
+            assert_eq!(network_io, values("network.io.direction")[n]);
+            assert_eq!(text(&enriched, "network.io.direction"), network_io);
+        } else {
+            assert!(!value(&enriched).contains_key("network.io.direction"));
+        }
+    }
+    for (n, resolution) in
+        [Resolution::Exact, Resolution::Ambiguous, Resolution::Unknown].into_iter().enumerate()
+    {
+        enriched.source.identity.kubernetes.as_mut().unwrap().resolution = resolution;
+        assert_eq!(text(&enriched, "source.k8s.resolution"), values("source.k8s.resolution")[n]);
     }
     use TcpState::{Closed, Closing, Established, FinWait1, FinWait2, SynReceived, SynSent, TimeWait};
     let states = [SynSent, SynReceived, Established, FinWait1, FinWait2, Closing, TimeWait, Closed];

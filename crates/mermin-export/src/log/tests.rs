@@ -28,7 +28,7 @@ fn events() -> Vec<Value> {
     tracing::subscriber::with_default(subscriber, || {
         LogEvents::new("log".to_owned(), sample::points()).export(&sample::all(), &mut receipt).unwrap();
     });
-    assert_eq!(receipt.delivered, Amount { records: 4, packets: 125, bytes: 14_597 });
+    assert_eq!(receipt.delivered, Amount { records: 5, packets: 127, bytes: 14_836 });
     let text = sink.0.lock().unwrap().clone();
     String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -37,7 +37,7 @@ fn events() -> Vec<Value> {
 #[test]
 fn fields_are_the_records_attributes() {
     let events = events();
-    assert_eq!(events.len(), 4);
+    assert_eq!(events.len(), 5);
     let mut json = crate::JsonLines::new(sample::points());
     for (event, record) in events.iter().zip(sample::all()) {
         assert_eq!((&event["level"], &event["target"]), (&Value::from("INFO"), &Value::from("mermin::flow")));
@@ -54,6 +54,8 @@ fn fields_are_the_records_attributes() {
             assert_eq!(event["fields"].get(attribute.name), expected.as_ref(), "{}", attribute.name);
         }
     }
+    let labels = "k8s.namespace.label.team=a,k8s.pod.annotation.note=b,k8s.pod.label.app=c";
+    assert_eq!(events[4]["fields"]["source.k8s.labels"], labels);
     assert_eq!(events[1]["fields"]["message"], "flow end: tcp 10.1.2.3:43210 → 203.0.113.80:443");
     assert_eq!(events[2]["fields"]["message"], "flow update: ipv6-icmp 2001:db8::1:0:0:1 → ::ffff:192.0.2.1");
 }
