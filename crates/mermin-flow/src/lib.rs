@@ -20,6 +20,7 @@ mod key;
 mod large_pages;
 mod lifecycle;
 mod meter;
+mod metric;
 mod observation;
 mod point;
 mod prefetch;
@@ -34,6 +35,7 @@ mod tally;
 mod tcp;
 #[cfg(test)]
 mod testing;
+mod top_flows;
 mod units;
 mod wheel;
 
@@ -49,6 +51,7 @@ pub use identity::{
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
 pub use mermin_wire::{Fragment, NO_VLAN, PortForm};
 pub use meter::{Meter, RecordSink};
+pub use metric::{Family, Label, Metric, MetricKind, Sample, Value};
 pub use observation::Observation;
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use prefetch::prefetch_to_write;
@@ -56,4 +59,5 @@ pub use record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowR
 pub use sightings::{Loss, Sightings};
 pub use stage::{Amount, Enricher, Exporter, Failure, Polled, Receipt, Sink, Source};
 pub use tally::Tally;
+pub use top_flows::{FlowOrder, TopFlows};
 pub use units::{ByteSize, Interval, UnitError};

@@ -1,5 +1,6 @@
 //! From a flow in the table to a flow record: sides become source and destination, deltas and totals are closed.
 
+use crate::community_id::CommunityId;
 use crate::entry::{Entry, Facts};
 use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
@@ -39,21 +40,53 @@ pub(crate) fn record(
     end_reason: Option<FlowEndReason>,
     identification: &Identification,
 ) -> FlowRecord {
-    let id = identification.flow_id(entry, facts);
     let community_id = facts.community_id(&entry.key, identification.seed);
-    let (sequence, deltas) = (facts.sequence, entry.delta);
+    let (sequence, mut deltas) = (facts.sequence, entry.delta);
     let tally = if event == FlowEvent::Start {
         // Announces the flow and carries nothing: the packet that created it belongs to the next record.
         facts.sequence += 1;
+        deltas = [Counts::default(); 2];
         Tally::ZERO
     } else {
         let tally = entry.tally(facts);
         facts.reported(entry);
         tally
     };
+    let part = Part { community_id, sequence, event, end_reason, deltas, totals: facts.total, tally };
+    describe(entry, facts, part, identification)
+}
+
+/// The update that the flow would give now; takes nothing out of it. It has no end reason.
+pub(crate) fn glance(entry: &Entry, facts: &Facts, identification: &Identification) -> FlowRecord {
+    let mut totals = facts.total;
+    totals.iter_mut().zip(entry.delta).for_each(|(total, delta)| *total += delta);
+    let part = Part {
+        community_id: CommunityId::of(&entry.key, identification.seed),
+        sequence: facts.sequence,
+        event: FlowEvent::Update,
+        end_reason: None,
+        deltas: entry.delta,
+        totals,
+        tally: entry.tally(facts),
+    };
+    describe(entry, facts, part, identification)
+}
+
+/// What one record of a flow says and others of it don't. Arrays are by side.
+struct Part {
+    community_id: CommunityId,
+    sequence: u32,
+    event: FlowEvent,
+    end_reason: Option<FlowEndReason>,
+    deltas: [Counts; 2],
+    totals: [Counts; 2],
+    tally: Tally,
+}
+
+fn describe(entry: &Entry, facts: &Facts, part: Part, identification: &Identification) -> FlowRecord {
     let direction = |side: usize| Direction {
-        delta: if event == FlowEvent::Start { Counts::default() } else { deltas[side] },
-        total: facts.total[side],
+        delta: part.deltas[side],
+        total: part.totals[side],
         tcp_flags: entry.known_flags(side),
         ttl: entry.ttl(side),
         traffic_class: entry.first_traffic_class(side),
@@ -62,11 +95,11 @@ pub(crate) fn record(
     let [first, second] = ends(entry, facts);
     let (source_end, destination_end) = if source == 0 { (first, second) } else { (second, first) };
     FlowRecord {
-        id,
-        sequence,
-        community_id,
-        event,
-        end_reason,
+        id: identification.flow_id(entry, facts),
+        sequence: part.sequence,
+        community_id: part.community_id,
+        event: part.event,
+        end_reason: part.end_reason,
         start_time: facts.start_time,
         end_time: entry.end_time,
         protocol: entry.key.protocol(),
@@ -83,7 +116,7 @@ pub(crate) fn record(
         inner_vlan: vlan(facts.inner_vlan),
         point: entry.point(),
         shard: facts.shard,
-        tally,
+        tally: part.tally,
     }
 }
 
