@@ -9,6 +9,7 @@ use crate::enrichment::{EnrichmentCells, EnrichmentWorker};
 use crate::flow_worker::{Downstream, FlowWorker, Outlet};
 use crate::handover::Handover;
 use crate::in_place::InPlace;
+use crate::look::Looks;
 use crate::observer::Shared;
 use crate::output::{FanOut, Output};
 use crate::packet_channel::{WhenFull, packet_channel};
@@ -91,9 +92,9 @@ impl Threads {
         begin: Begin<S>,
         handover: impl Handover + Send + 'static,
     ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
-        let Begin { source, control, interval } = begin;
+        let Begin { source, control, started, interval } = begin;
         let orientation = Orientation::new(HashSecret::new(random()));
-        let reader = Reader::new(source, orientation, handover, control, interval);
+        let reader = Reader::new(source, orientation, handover, control, (started, interval));
         self.spawn("packet reader", "reader".to_owned(), move || reader.run())
     }
 }
@@ -102,6 +103,7 @@ impl Threads {
 struct Begin<S> {
     source: S,
     control: Arc<ReaderControl>,
+    started: Instant,
     interval: Duration,
 }
 
@@ -129,7 +131,8 @@ pub fn start<S: Source + 'static>(
 
     let mut outputs = Vec::new();
     for exporter in stages.exporters {
-        let (output, work) = Output::new(exporter, stages.output_queue_capacity, producers);
+        let room = (stages.output_queue_capacity, config.enable_metrics);
+        let (output, work) = Output::new(exporter, room, producers);
         threads.push(spawner.spawn("output", format!("out-{}", output.name), work)?);
         outputs.push(output);
     }
@@ -139,7 +142,7 @@ pub fn start<S: Source + 'static>(
     let mut enrichment = Vec::new();
     if let Some(enricher) = stages.enricher {
         for number in 0..enrichment_workers {
-            let queue = RecordQueue::new((capacity / enrichment_workers).max(1));
+            let queue = RecordQueue::new((capacity / enrichment_workers).max(1), config.enable_metrics);
             let cells = Arc::new(EnrichmentCells::default());
             let worker = EnrichmentWorker {
                 intake: Consumer(Arc::clone(&queue)),
@@ -175,14 +178,16 @@ pub fn start<S: Source + 'static>(
             may_postpone: when_full != WhenFull::Wait,
             postponing: false,
             hold: stages.hold.clone(),
+            looks: Looks::default(),
         });
         meters.push(cells);
     }
 
-    let credits = Arc::new(Credits::new(config.packet_channel_capacity.get()));
+    let credits = Arc::new(Credits::new(config.packet_channel_capacity.get(), config.enable_metrics));
     let control = Arc::new(ReaderControl::new(stages.source.interrupter()));
+    let started = Instant::now();
     let shared = Arc::new(Shared {
-        started: Instant::now(),
+        started,
         enable_metrics: config.enable_metrics,
         control: Arc::clone(&control),
         credits: Arc::clone(&credits),
@@ -194,10 +199,11 @@ pub fn start<S: Source + 'static>(
         panicked: spawner.0.clone(),
         ended: Mutex::new(false),
         end: Condvar::new(),
+        last_sightings: Mutex::default(),
     });
     info!("Flow processing pipeline initialized");
     let interval = config.stats_interval.0;
-    let begin = Begin { source: stages.source, control, interval };
+    let begin = Begin { source: stages.source, control, started, interval };
     let reader = if in_place && let Some(worker) = workers.pop() {
         spawner.spawn_reader(begin, InPlace::new(worker))?
     } else {

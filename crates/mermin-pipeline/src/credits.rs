@@ -1,5 +1,6 @@
 //! The bound of the packet channel: credits count observations over all lanes, so the configured capacity is what it says.
 
+use crate::waits::Waits;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
@@ -13,17 +14,20 @@ pub(crate) struct Credits {
     pub(crate) high_water: AtomicUsize,
     /// Times that the reader waited for a worker.
     pub(crate) waits: AtomicUsize,
+    /// How long batches were in the channel; only where somebody wants to know.
+    pub(crate) waited: Option<Waits>,
     reader_waits: AtomicBool,
     reader: OnceLock<Thread>,
 }
 
 impl Credits {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, detailed: bool) -> Self {
         Self {
             capacity,
             used: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
             waits: AtomicUsize::new(0),
+            waited: detailed.then(Waits::default),
             reader_waits: AtomicBool::new(false),
             reader: OnceLock::new(),
         }

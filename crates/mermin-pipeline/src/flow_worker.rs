@@ -2,6 +2,7 @@
 
 use crate::cells::{MeterCells, TallyCell};
 use crate::created_log::CreatedLog;
+use crate::look::{Look, Looks};
 use crate::output::FanOut;
 use crate::packet_channel::{Intake, Message};
 use crate::record_queue::RecordQueue;
@@ -124,20 +125,28 @@ pub(crate) struct FlowWorker {
     pub(crate) may_postpone: bool,
     pub(crate) postponing: bool,
     pub(crate) hold: crate::Hold,
+    pub(crate) looks: Looks,
 }
 
 impl FlowWorker {
     /// The work of the worker's thread.
     pub(crate) fn run(mut self, intake: &Intake) {
         loop {
+            if !self.looks.is_empty() {
+                self.go_on_looking();
+                if intake.is_empty() {
+                    continue;
+                }
+            }
             // Without a reader (it has panicked) time stands still, and what it has handed over is reported.
             match intake.next().unwrap_or(Message::Finish(0)) {
-                Message::Batch(batch) => {
+                Message::Batch(batch, _) => {
                     self.observe(&batch);
                     intake.give_back(batch);
                 }
                 Message::Watermark(watermark) => self.advance(watermark),
                 Message::Marker(marker) => self.mark(&marker),
+                Message::Look(look) => self.look(look),
                 Message::Finish(watermark) => return self.finish(watermark),
             }
             if intake.is_empty() {
@@ -167,6 +176,15 @@ impl FlowWorker {
             parts.active += active;
         });
         self.outlet.mark(marker);
+    }
+
+    pub(crate) fn look(&mut self, look: Arc<Look>) {
+        self.looks.begin(look);
+    }
+
+    /// Goes on with the looks that are under way, for about as long as a batch takes.
+    pub(crate) fn go_on_looking(&mut self) {
+        self.looks.go_on(&self.meter);
     }
 
     /// Hands on the records made so far: nothing should wait for more to come.
@@ -201,7 +219,7 @@ mod tests {
 
     /// Puts a record of each of `flows` flows through an outlet with batches of 256, and takes the batches.
     fn batches(flows: u16) -> Vec<Vec<FlowRecord>> {
-        let queue = RecordQueue::new(10_000);
+        let queue = RecordQueue::new(10_000, false);
         let downstream = Downstream::Enrichment(vec![Arc::clone(&queue)]);
         let mut outlet = Outlet::new(0, downstream, 256, Arc::new(CreatedLog::new()));
         let mut meter = Meter::new(&FlowConfig::default(), "");

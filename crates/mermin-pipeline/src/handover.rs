@@ -1,8 +1,10 @@
 //! What becomes of the observations that the reader has prepared: they go to the threads of flow workers
 //! (`packet_channel.rs`), or the reader meters them itself (`in_place.rs`).
 
+use crate::look::Look;
 use crate::snapshot::Marker;
 use mermin_flow::{Observation, Tally};
+use std::sync::Arc;
 
 /// The reader's way to the flow tables.
 pub(crate) trait Handover {
@@ -17,6 +19,12 @@ pub(crate) trait Handover {
 
     /// A snapshot passes, behind everything that was handed over.
     fn mark(&mut self, marker: &Marker);
+
+    /// Somebody wants to see flows.
+    fn look(&mut self, look: &Arc<Look>);
+
+    /// Called often: goes on with looks that are under way in this thread.
+    fn go_on_looking(&mut self) {}
 
     /// Tries again to hand over what had no room; whether the source may be read.
     fn has_room(&mut self) -> bool;

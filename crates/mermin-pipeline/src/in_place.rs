@@ -3,8 +3,10 @@
 
 use crate::flow_worker::FlowWorker;
 use crate::handover::Handover;
+use crate::look::Look;
 use crate::snapshot::Marker;
 use mermin_flow::{Observation, Tally};
+use std::sync::Arc;
 
 /// Observations metered at once: enough that cache misses overlap, few enough to stay in the second-level cache.
 const BATCH: usize = 256;
@@ -50,6 +52,14 @@ impl Handover for InPlace {
     /// What is open stays so: the reader has counted it as waiting.
     fn mark(&mut self, marker: &Marker) {
         self.worker.mark(marker);
+    }
+
+    fn look(&mut self, look: &Arc<Look>) {
+        self.worker.look(Arc::clone(look));
+    }
+
+    fn go_on_looking(&mut self) {
+        self.worker.go_on_looking();
     }
 
     fn has_room(&mut self) -> bool {

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) panicked: Panicked,
     pub(crate) ended: Mutex<bool>,
     pub(crate) end: Condvar,
+    /// What the source said of itself in the last snapshot.
+    pub(crate) last_sightings: Mutex<Option<Sightings>>,
 }
 
 /// Looks at a pipeline while it runs.
@@ -51,6 +53,20 @@ impl Observer {
         self.look(at_most).ok()
     }
 
+    /// A consistent snapshot, and `true`. When a stage doesn't answer in time: the counts where they are, and `false`;
+    /// what only the source knows is then as it was in the last snapshot, so that no count ever falls.
+    #[must_use]
+    pub fn statistics(&self, at_most: Duration) -> (Statistics, bool) {
+        let shared = &self.0;
+        match self.look(at_most) {
+            Ok(statistics) => (statistics, true),
+            Err(reader) => {
+                let reader = reader.unwrap_or_else(|| shared.published_by_reader_and_last_known());
+                (shared.statistics_in_passing(Some(reader)), false)
+            }
+        }
+    }
+
     /// A snapshot, or the reader's part if only that has come.
     fn look(&self, at_most: Duration) -> Result<Statistics, Box<Option<ReaderPart>>> {
         let shared = &self.0;
@@ -58,7 +74,12 @@ impl Observer {
         if !shared.control.snapshot(&marker) {
             return Err(Box::new(None));
         }
-        let parts = marker.wait(at_most).ok_or_else(|| Box::new(marker.reader()))?;
+        let parts = marker.wait(at_most);
+        let reader = parts.as_ref().map(|parts| parts.reader.clone()).or_else(|| marker.reader());
+        if let Some(reader) = &reader {
+            shared.remember(&reader.sightings);
+        }
+        let parts = parts.ok_or_else(|| Box::new(reader))?;
         Ok(Statistics::of(parts, shared.started.elapsed(), shared.stages()))
     }
 
@@ -127,6 +148,20 @@ impl Shared {
         let (first, last) = (time(&self.control.first_packet), time(&self.control.last_packet));
         let span = (first <= last).then_some((first, last));
         ReaderPart { observed, lost, sightings, span, ..ReaderPart::default() }
+    }
+
+    fn published_by_reader_and_last_known(&self) -> ReaderPart {
+        let published = self.published_by_reader();
+        match self.last_sightings.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(last) => {
+                ReaderPart { sightings: Sightings { inexact: SOURCE_UNKNOWN.to_vec(), ..last }, ..published }
+            }
+            None => published,
+        }
+    }
+
+    fn remember(&self, sightings: &Sightings) {
+        *self.last_sightings.lock().unwrap_or_else(PoisonError::into_inner) = Some(sightings.clone());
     }
 
     /// The parts as the threads have left them. While threads run, or when one has panicked (`incomplete`), what is

@@ -1,6 +1,7 @@
 //! An output: a queue, a thread, a book. What goes wrong with it touches no other stage.
 
-use crate::record_queue::{Consumer, Item, QueueFigures, RecordQueue};
+use crate::pulse::OutputPulse;
+use crate::record_queue::{Consumer, Item, RecordQueue};
 use crate::snapshot::{Arrivals, Marker, OutputBook};
 use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, Receipt};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,8 @@ struct OutputState {
     books: Mutex<Books>,
     closed: AtomicBool,
     failure: Mutex<Option<OutputFailure>>,
+    /// Why the last attempt failed, and how many records had been delivered then: it stands until more are.
+    failing: Mutex<Option<(String, u64)>>,
 }
 
 #[derive(Default)]
@@ -97,14 +100,14 @@ fn minus(a: Amount, b: Amount) -> Amount {
 }
 
 impl Output {
-    /// An output for `exporter` whose queue holds `capacity` records, and the work of its thread. `producers` is how
-    /// many threads hand records to it.
+    /// An output for `exporter` whose queue holds `capacity` records (and notes how long, where that is wanted), and
+    /// the work of its thread. `producers` is how many threads hand records to it.
     pub(crate) fn new(
         exporter: Box<dyn Exporter>,
-        capacity: usize,
+        (capacity, detailed): (usize, bool),
         producers: usize,
     ) -> (Self, impl FnOnce() + Send + 'static) {
-        let queue = RecordQueue::new(capacity);
+        let queue = RecordQueue::new(capacity, detailed);
         let shared = Arc::new(OutputState::default());
         let name = exporter.name().to_owned();
         let output = Self {
@@ -150,8 +153,17 @@ impl Output {
         lock(&self.shared.failure).clone()
     }
 
-    pub(crate) fn figures(&self) -> QueueFigures {
-        self.queue.figures()
+    pub(crate) fn pulse(&self) -> OutputPulse {
+        let book = self.book();
+        OutputPulse {
+            name: self.name.clone(),
+            drops: book.dropped.values().map(|dropped| dropped.records).sum(),
+            delivered: book.delivered.records,
+            queue: self.queue.pulse(),
+            closed: self.is_closed(),
+            failing: lock(&self.shared.failing).as_ref().map(|(error, _)| error.clone()),
+            delivery: self.delivery.clone(),
+        }
     }
 
     pub(crate) fn book(&self) -> OutputBook {
@@ -262,7 +274,11 @@ impl OutputThread {
     }
 
     fn note(&mut self, result: Result<(), Failure>) {
-        let Err(failure) = result else { return };
+        let delivered = self.receipt.delivered.records;
+        let Err(failure) = result else {
+            lock(&self.shared.failing).take_if(|(_, before)| delivered > *before);
+            return;
+        };
         let name = self.exporter.name();
         if failure.closed {
             self.shared.closed.store(true, Ordering::Release);
@@ -279,6 +295,7 @@ impl OutputThread {
             let dropped = self.receipt.dropped.get(failure.reason).map_or(0, |amount| amount.records);
             warn!("Output {name} lost records: {} ({dropped} records dropped so far)", failure.error);
         }
+        *lock(&self.shared.failing) = Some((failure.error.clone(), delivered));
         lock(&self.shared.failure).get_or_insert(failure);
     }
 }

@@ -9,11 +9,13 @@
 
 use crate::credits::Credits;
 use crate::handover::Handover;
+use crate::look::Look;
 use crate::snapshot::Marker;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mermin_flow::{Observation, SHARDS, Tally, prefetch_to_write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 const BATCH_MAX: usize = 1_024;
 
@@ -23,12 +25,14 @@ const AHEAD: usize = 8;
 
 /// What goes down a lane.
 pub(crate) enum Message {
-    /// Observations of this worker's shards, in the reader's order.
-    Batch(Vec<Observation>),
+    /// Observations of this worker's shards, in the reader's order, and when they were sent where somebody wants to know.
+    Batch(Vec<Observation>, Option<Instant>),
     /// Time has come this far.
     Watermark(u64),
     /// A snapshot passes.
     Marker(Marker),
+    /// Somebody wants to see flows.
+    Look(Arc<Look>),
     /// No more will come; time has come this far.
     Finish(u64),
 }
@@ -184,7 +188,8 @@ impl Lanes {
             }
             let batch = lane.take(n, self.batch);
             lane.outstanding.fetch_add(1, Ordering::AcqRel);
-            if lane.messages.send(Message::Batch(batch)).is_err() {
+            let sent = self.credits.waited.as_ref().map(|_| Instant::now());
+            if lane.messages.send(Message::Batch(batch, sent)).is_err() {
                 self.worker_gone = true;
                 return;
             }
@@ -255,6 +260,12 @@ impl Handover for Lanes {
         }
     }
 
+    fn look(&mut self, look: &Arc<Look>) {
+        for lane in &self.lanes {
+            let _ = lane.messages.send(Message::Look(Arc::clone(look)));
+        }
+    }
+
     fn lost(&self) -> Tally {
         self.lost
     }
@@ -284,8 +295,12 @@ impl Intake {
     /// Waits for the next message; `None` when the reader is gone.
     pub(crate) fn next(&self) -> Option<Message> {
         let message = self.messages.recv().ok()?;
-        if matches!(message, Message::Watermark(_)) {
-            self.ticking.store(false, Ordering::Release);
+        match &message {
+            Message::Watermark(_) => self.ticking.store(false, Ordering::Release),
+            Message::Batch(_, Some(sent)) => {
+                self.credits.waited.iter().for_each(|waits| waits.until_now(*sent));
+            }
+            _ => {}
         }
         Some(message)
     }
@@ -311,7 +326,7 @@ mod tests {
     use std::thread;
 
     fn packet_channel(capacity: usize, workers: usize, when_full: WhenFull) -> (Lanes, Vec<Intake>) {
-        super::packet_channel(Arc::new(Credits::new(capacity)), workers, when_full)
+        super::packet_channel(Arc::new(Credits::new(capacity, false)), workers, when_full)
     }
 
     fn observation(shard: u8) -> Observation {
@@ -322,7 +337,7 @@ mod tests {
         let mut sizes = Vec::new();
         while !intake.is_empty() {
             match intake.next() {
-                Some(Message::Batch(batch)) => {
+                Some(Message::Batch(batch, _)) => {
                     sizes.push(batch.len());
                     intake.give_back(batch);
                 }
@@ -337,12 +352,12 @@ mod tests {
         let mut n = 0;
         while let Some(message) = intake.next() {
             match message {
-                Message::Batch(batch) => {
+                Message::Batch(batch, _) => {
                     n += batch.len();
                     intake.give_back(batch);
                 }
                 Message::Finish(_) => break,
-                Message::Watermark(_) | Message::Marker(_) => {}
+                Message::Watermark(_) | Message::Marker(_) | Message::Look(_) => {}
             }
         }
         n
@@ -432,7 +447,7 @@ mod tests {
             while !intakes[0].is_empty() {
                 match intakes[0].next() {
                     Some(Message::Watermark(watermark)) => heard.push(watermark),
-                    Some(Message::Batch(batch)) => intakes[0].give_back(batch),
+                    Some(Message::Batch(batch, _)) => intakes[0].give_back(batch),
                     Some(_) | None => break,
                 }
             }
@@ -509,7 +524,7 @@ mod tests {
         let mut passed = 0;
         while passed < 101 {
             while !intakes[0].is_empty() {
-                let Some(Message::Batch(batch)) = intakes[0].next() else { panic!("a batch") };
+                let Some(Message::Batch(batch, _)) = intakes[0].next() else { panic!("a batch") };
                 assert!(batch.capacity() <= lanes.batch, "{} of {}", batch.capacity(), lanes.batch);
                 passed += batch.len();
                 intakes[0].give_back(batch);

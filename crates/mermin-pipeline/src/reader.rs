@@ -5,6 +5,7 @@
 
 use crate::cells::TallyCell;
 use crate::handover::Handover;
+use crate::look::{LOOKS_MAX, Look};
 use crate::progress::Progress;
 use crate::snapshot::{Collector, Marker, ReaderPart};
 use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
@@ -40,6 +41,10 @@ pub(crate) struct ReaderControl {
     pub(crate) longest_gap: AtomicU64,
     /// Calls of the source.
     pub(crate) polls: AtomicU64,
+    /// When the reader last looked at its source, ns since the pipeline's start; 0 before.
+    pub(crate) looked: AtomicU64,
+    /// The source has ended.
+    ended: AtomicBool,
 }
 
 impl ReaderControl {
@@ -69,9 +74,28 @@ impl ReaderControl {
         true
     }
 
-    fn take_requests(&self) -> Vec<Marker> {
+    /// Asks the flow workers for flows as soon as the reader comes to it. Refuses when many are still being asked for.
+    pub(crate) fn look(&self, look: &Arc<Look>) -> bool {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.looks_under_way.retain(|look| look.strong_count() > 0);
+        if requests.looks_under_way.len() >= LOOKS_MAX {
+            return false;
+        }
+        requests.looks_under_way.push(Arc::downgrade(look));
+        requests.looks.push(Arc::clone(look));
+        self.requested.store(true, Ordering::Release);
+        true
+    }
+
+    /// Whether the run was told to end, or its source has.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
+    }
+
+    fn take_requests(&self) -> (Vec<Marker>, Vec<Arc<Look>>) {
         self.requested.store(false, Ordering::Release);
-        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner).new)
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut requests.new), std::mem::take(&mut requests.looks))
     }
 }
 
@@ -81,6 +105,8 @@ struct Requests {
     new: Vec<Marker>,
     /// All whose markers still exist somewhere.
     under_way: Vec<Weak<Collector>>,
+    looks: Vec<Arc<Look>>,
+    looks_under_way: Vec<Weak<Look>>,
 }
 
 /// Takes observations from the source, prepares them and hands them on.
@@ -113,6 +139,8 @@ pub(crate) struct Reader<S, H> {
     /// Asked for, and waiting for the source to close its book.
     markers: Vec<Marker>,
     looked: Instant,
+    /// The pipeline's.
+    started: Instant,
 }
 
 /// One warning per statistics interval while the packet channel is full.
@@ -134,12 +162,21 @@ impl<S: Source, H: Handover> Reader<S, H> {
         orientation: Orientation,
         handover: H,
         control: Arc<ReaderControl>,
-        stats_interval: Duration,
+        (started, stats_interval): (Instant, Duration),
     ) -> Self {
         let feed = Feed { orientation, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
         let warnings = Warnings { interval: stats_interval, said: None, lost: 0 };
         let progress = Progress::new(S::LIVE);
-        Self { source, feed, control, progress, warnings, markers: Vec::new(), looked: Instant::now() }
+        Self {
+            source,
+            feed,
+            control,
+            progress,
+            warnings,
+            markers: Vec::new(),
+            looked: Instant::now(),
+            started,
+        }
     }
 
     pub(crate) fn run(mut self) -> ReaderEnd<S> {
@@ -182,11 +219,16 @@ impl<S: Source, H: Handover> Reader<S, H> {
         let gap = u64::try_from(now.duration_since(self.looked).as_nanos()).unwrap_or(u64::MAX);
         self.looked = now;
         self.control.longest_gap.fetch_max(gap, Ordering::Relaxed);
+        let at = u64::try_from(now.duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
+        self.control.looked.store(at, Ordering::Relaxed);
         self.publish();
         self.warn_when_full();
         if self.control.requested.load(Ordering::Acquire) {
-            self.markers.append(&mut self.control.take_requests());
+            let (mut markers, looks) = self.control.take_requests();
+            self.markers.append(&mut markers);
+            looks.iter().for_each(|look| self.feed.handover.look(look));
         }
+        self.feed.handover.go_on_looking();
         if !self.markers.is_empty()
             && let Some(sightings) = self.source.sightings()
         {
@@ -243,6 +285,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
     }
 
     fn finish(mut self) -> ReaderEnd<S> {
+        self.control.ended.store(true, Ordering::Release);
         self.publish();
         let watermark = self.feed.orientation.advance(self.source.watermark());
         let sightings = loop {

@@ -4,11 +4,13 @@
 //! and a queue that one can look into is what merging needs. Whoever consumes holds a [`Consumer`]; when that is gone
 //! (also by a panic) producers don't wait for it.
 
+use crate::pulse::ChannelPulse;
 use crate::snapshot::Marker;
+use crate::waits::Waits;
 use mermin_flow::FlowRecord;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a consumer takes.
 pub(crate) enum Item<B> {
@@ -37,8 +39,11 @@ impl Batch for Arc<Vec<FlowRecord>> {
     }
 }
 
+/// An item, and when it came where somebody wants to know.
+type Queued<B> = (Item<B>, Option<Instant>);
+
 struct Inner<B> {
-    items: VecDeque<Item<B>>,
+    items: VecDeque<Queued<B>>,
     records: usize,
     high_water: usize,
     waits: u64,
@@ -60,19 +65,12 @@ pub(crate) struct RecordQueue<B> {
     capacity: usize,
     filled: Condvar,
     emptied: Condvar,
-}
-
-/// Depth, high-water mark and waits of a queue, in records.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct QueueFigures {
-    pub(crate) capacity: usize,
-    pub(crate) depth: usize,
-    pub(crate) high_water: usize,
-    pub(crate) waits: u64,
+    /// How long batches were in the queue; only where somebody wants to know.
+    waited: Option<Waits>,
 }
 
 impl<B: Batch> RecordQueue<B> {
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+    pub(crate) fn new(capacity: usize, detailed: bool) -> Arc<Self> {
         let inner = Inner {
             items: VecDeque::new(),
             records: 0,
@@ -82,7 +80,13 @@ impl<B: Batch> RecordQueue<B> {
             consumer_gone: false,
             given_up: false,
         };
-        Arc::new(Self { inner: Mutex::new(inner), capacity, filled: Condvar::new(), emptied: Condvar::new() })
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            capacity,
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            waited: detailed.then(Waits::default),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<B>> {
@@ -97,7 +101,8 @@ impl<B: Batch> RecordQueue<B> {
     fn put(&self, mut inner: MutexGuard<'_, Inner<B>>, batch: B) {
         inner.records += batch.records().len();
         inner.high_water = inner.high_water.max(inner.records);
-        inner.items.push_back(Item::Records(batch));
+        let now = self.waited.as_ref().map(|_| Instant::now());
+        inner.items.push_back((Item::Records(batch), now));
         drop(inner);
         self.filled.notify_one();
     }
@@ -150,22 +155,25 @@ impl<B: Batch> RecordQueue<B> {
     }
 
     pub(crate) fn mark(&self, producer: usize, marker: Marker) {
-        self.lock().items.push_back(Item::Marker(producer, marker));
+        self.lock().items.push_back((Item::Marker(producer, marker), None));
         self.filled.notify_one();
     }
 
     pub(crate) fn end(&self) {
-        self.lock().items.push_back(Item::End);
+        self.lock().items.push_back((Item::End, None));
         self.filled.notify_one();
     }
 
-    pub(crate) fn figures(&self) -> QueueFigures {
+    pub(crate) fn pulse(&self) -> ChannelPulse {
+        let wait = self.waited.as_ref().map(Waits::figures);
         let inner = self.lock();
-        QueueFigures {
-            capacity: self.capacity,
-            depth: inner.records,
-            high_water: inner.high_water,
+        ChannelPulse {
+            drops: 0,
+            capacity: self.capacity as u64,
+            depth: inner.records as u64,
+            high_water: inner.high_water as u64,
             waits: inner.waits,
+            wait,
         }
     }
 }
@@ -181,12 +189,15 @@ impl<B: Batch> Consumer<B> {
             .filled
             .wait_timeout_while(queue.lock(), at_most, |inner| inner.items.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        let item = inner.items.pop_front()?;
+        let (item, since) = inner.items.pop_front()?;
         if let Item::Records(batch) = &item {
             inner.records -= batch.records().len();
             inner.taken += 1;
             drop(inner);
             queue.emptied.notify_all();
+            if let (Some(waits), Some(since)) = (&queue.waited, since) {
+                waits.until_now(since);
+            }
         }
         Some(item)
     }
@@ -248,7 +259,7 @@ mod tests {
     }
 
     fn full(capacity: usize) -> (Arc<Queue>, Consumer<Vec<FlowRecord>>) {
-        let queue = Queue::new(capacity);
+        let queue = Queue::new(capacity, false);
         assert!(queue.push(batch(capacity)).is_ok());
         (Arc::clone(&queue), Consumer(queue))
     }
@@ -258,7 +269,7 @@ mod tests {
         let (done, outcome) = bounded(1);
         let pusher = Arc::clone(queue);
         thread::spawn(move || done.send(pusher.push(batch(n)).map_err(|back| back.len())));
-        while queue.figures().waits == 0 {
+        while queue.pulse().waits == 0 {
             assert!(outcome.try_recv().is_err(), "it did not wait");
             thread::yield_now();
         }
@@ -274,14 +285,14 @@ mod tests {
 
     #[test]
     fn room_is_counted_in_records_and_an_empty_queue_takes_any_batch() {
-        let queue = Queue::new(10);
+        let queue = Queue::new(10, false);
         let consumer = Consumer(Arc::clone(&queue));
         for (n, fits, depth) in [(2, true, 2), (9, false, 2), (8, true, 10), (1, false, 10)] {
             assert_eq!(
                 queue.try_push(batch(n)).map_err(|back| back.len()),
                 if fits { Ok(()) } else { Err(n) }
             );
-            assert_eq!(queue.figures().depth, depth, "{n}");
+            assert_eq!(queue.pulse().depth, depth, "{n}");
             assert_eq!(queue.is_full(), depth == 10, "{n}");
         }
         assert_eq!([taken(&consumer), taken(&consumer), taken(&consumer)], [Some(2), Some(8), None]);
@@ -289,14 +300,14 @@ mod tests {
         assert!(queue.try_push(batch(1)).is_err());
         assert_eq!(taken(&consumer), Some(25));
         assert!(queue.push(batch(11)).is_ok());
-        let figures = queue.figures();
+        let figures = queue.pulse();
         assert_eq!((figures.capacity, figures.depth, figures.high_water, figures.waits), (10, 11, 25, 0));
         assert!(queue.is_full());
     }
 
     #[test]
     fn records_markers_and_ends_come_in_order_and_only_batches_are_counted_as_taken() {
-        let queue = Queue::new(10);
+        let queue = Queue::new(10, false);
         let consumer = Consumer(Arc::clone(&queue));
         let marker = Collector::new(1);
         assert!(queue.is_empty() && !queue.is_full());
@@ -308,11 +319,11 @@ mod tests {
         assert_eq!(taken(&consumer), Some(3));
         let Some(Item::Marker(7, passed)) = consumer.next(Duration::ZERO) else { panic!("the marker") };
         assert!(Arc::ptr_eq(&passed, &marker));
-        assert_eq!((queue.taken(), queue.figures().depth), (1, 1));
+        assert_eq!((queue.taken(), queue.pulse().depth), (1, 1));
         assert_eq!(taken(&consumer), Some(1));
         assert!(matches!(consumer.next(Duration::ZERO), Some(Item::End)));
         assert!(consumer.next(Duration::ZERO).is_none() && queue.is_empty());
-        assert_eq!((queue.taken(), queue.figures().depth), (2, 0));
+        assert_eq!((queue.taken(), queue.pulse().depth), (2, 0));
     }
 
     #[test]
@@ -321,12 +332,12 @@ mod tests {
         let outcome = pushing(&queue, 2);
         assert_eq!(taken(&consumer), Some(4));
         assert_eq!(outcome.recv_timeout(LONG), Ok(Ok(())));
-        assert_eq!((taken(&consumer), queue.figures().waits), (Some(2), 1));
+        assert_eq!((taken(&consumer), queue.pulse().waits), (Some(2), 1));
     }
 
     #[test]
     fn a_consumer_that_waits_hears_of_what_comes() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(4, false);
         let (done, outcome) = bounded(1);
         let consumer = Consumer(Arc::clone(&queue));
         thread::spawn(move || {
@@ -345,7 +356,7 @@ mod tests {
         let outcome = pushing(&queue, 2);
         drop(consumer);
         assert_eq!(outcome.recv_timeout(LONG), Ok(Err(2)));
-        let queue = Queue::new(4);
+        let queue = Queue::new(4, false);
         drop(Consumer(Arc::clone(&queue)));
         assert!(queue.push(batch(1)).is_err() && queue.try_push(batch(1)).is_err(), "though there is room");
         assert!(queue.is_empty());
@@ -361,7 +372,7 @@ mod tests {
         let pusher = Arc::clone(&queue);
         thread::spawn(move || done.send(pusher.push(batch(3)).map_err(|back| back.len())));
         assert_eq!(outcome.recv_timeout(LONG), Ok(Err(3)));
-        assert_eq!((taken(&consumer), queue.figures().waits), (Some(4), 1));
+        assert_eq!((taken(&consumer), queue.pulse().waits), (Some(4), 1));
         assert!(queue.push(batch(3)).is_ok());
         assert_eq!(taken(&consumer), Some(3));
     }

@@ -1,0 +1,185 @@
+//! What each stage and channel does at the moment: for the statistics, for metrics and for health.
+//!
+//! Read where the threads have put it, each figure by itself: unlike the ledger's, they need not speak of the same
+//! packets.
+
+use crate::observer::{Observer, Shared};
+use crate::waits::WaitFigures;
+use mermin_flow::Delivery;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    /// Whether the configuration wants each stage's details told: rates, depths, waits.
+    pub detailed: bool,
+    /// Since the pipeline's start.
+    pub running: Duration,
+    /// The packet reader.
+    pub reader: ReaderPulse,
+    /// To the flow workers, in observations.
+    pub packet_channel: ChannelPulse,
+    /// The flow workers.
+    pub flow_workers: WorkersPulse,
+    /// To the enrichment workers in records, and those; absent where nothing is added to records.
+    pub enrichment: Option<(ChannelPulse, EnrichmentPulse)>,
+    /// The outputs.
+    pub outputs: Vec<OutputPulse>,
+    /// A thread has panicked: the run is about to end.
+    pub panicked: bool,
+    /// The run was told to end, or its source has.
+    pub ending: bool,
+}
+
+/// The packet reader.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderPulse {
+    /// Packets handed over or rejected by the source.
+    pub packets: u64,
+    /// Calls of the source.
+    pub polls: u64,
+    /// Longest time between two looks at the source.
+    pub longest_gap: Duration,
+    /// Since the last look at the source; none so far where it has not looked yet.
+    pub idle: Option<Duration>,
+}
+
+/// A channel between two stages.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelPulse {
+    /// Packets dropped for want of room.
+    pub drops: u64,
+    /// What fits.
+    pub capacity: u64,
+    /// What is in it.
+    pub depth: u64,
+    /// The most that was in it.
+    pub high_water: u64,
+    /// Times that a producer waited for room.
+    pub waits: u64,
+    /// How long batches were in it; only with details.
+    pub wait: Option<WaitFigures>,
+}
+
+/// The flow workers.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkersPulse {
+    /// How many.
+    pub threads: u64,
+    /// Packets metered.
+    pub packets: u64,
+    /// Messages handled.
+    pub batches: u64,
+}
+
+/// The enrichment workers.
+#[derive(Clone, Copy, Debug)]
+pub struct EnrichmentPulse {
+    /// How many.
+    pub threads: u64,
+    /// Records enriched.
+    pub records: u64,
+    /// Records that wait for a later answer.
+    pub held: u64,
+    /// Records handed on before everything could be known about them.
+    pub early: u64,
+}
+
+/// An output.
+#[derive(Clone, Debug)]
+pub struct OutputPulse {
+    /// Its name.
+    pub name: String,
+    /// Records handed over and dropped so far.
+    pub drops: u64,
+    /// Records delivered so far.
+    pub delivered: u64,
+    /// Its queue, in records.
+    pub queue: ChannelPulse,
+    /// Nobody reads it any more.
+    pub closed: bool,
+    /// Why the last attempt failed; absent where it did not.
+    pub failing: Option<String>,
+    /// How deliveries go, where there is a receiver.
+    pub delivery: Option<Arc<Delivery>>,
+}
+
+impl Observer {
+    /// What the stages do at the moment.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.0.pulse()
+    }
+}
+
+impl Shared {
+    pub(crate) fn pulse(&self) -> Pulse {
+        let (control, credits) = (&self.control, &self.credits);
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let looked = load(&control.looked);
+        let running = self.started.elapsed();
+        let reader = ReaderPulse {
+            packets: control.observed.get().packets + load(&control.rejected),
+            polls: load(&control.polls),
+            longest_gap: Duration::from_nanos(load(&control.longest_gap)),
+            idle: (looked > 0).then(|| running.saturating_sub(Duration::from_nanos(looked))),
+        };
+        let packet_channel = ChannelPulse {
+            drops: control.lost.get().packets,
+            capacity: credits.capacity as u64,
+            depth: credits.used() as u64,
+            high_water: credits.high_water.load(Ordering::Relaxed) as u64,
+            waits: credits.waits.load(Ordering::Relaxed) as u64,
+            wait: credits.waited.as_ref().map(|waits| waits.figures()),
+        };
+        let flow_workers = WorkersPulse {
+            threads: self.meters.len() as u64,
+            packets: self.meters.iter().map(|cells| cells.get().metered.packets).sum(),
+            batches: self.meters.iter().map(|cells| load(&cells.messages)).sum(),
+        };
+        Pulse {
+            detailed: self.enable_metrics,
+            running,
+            reader,
+            packet_channel,
+            flow_workers,
+            enrichment: (!self.enrichment.is_empty()).then(|| self.enrichment_pulse()),
+            outputs: self.fan_out.outputs.iter().map(crate::output::Output::pulse).collect(),
+            panicked: self.panicked.load(Ordering::Acquire),
+            ending: control.is_ending(),
+        }
+    }
+
+    fn enrichment_pulse(&self) -> (ChannelPulse, EnrichmentPulse) {
+        let channel = self.enrichment.iter().map(|(queue, _)| queue.pulse());
+        let channel = channel.reduce(ChannelPulse::plus).unwrap_or_default();
+        let mut workers =
+            EnrichmentPulse { threads: self.enrichment.len() as u64, records: 0, held: 0, early: 0 };
+        for (_, cells) in &self.enrichment {
+            workers.records += cells.records.load(Ordering::Relaxed);
+            workers.held += cells.held.load(Ordering::Relaxed);
+            workers.early += cells.early.load(Ordering::Relaxed);
+        }
+        (channel, workers)
+    }
+}
+
+impl ChannelPulse {
+    /// This and another lane of the same channel. High-water marks were not reached at one time, so their sum is an
+    /// upper bound.
+    fn plus(self, other: Self) -> Self {
+        Self {
+            drops: self.drops + other.drops,
+            capacity: self.capacity + other.capacity,
+            depth: self.depth + other.depth,
+            high_water: self.high_water + other.high_water,
+            waits: self.waits + other.waits,
+            wait: match (self.wait, other.wait) {
+                (Some(one), Some(other)) => Some(one.plus(&other)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+}
