@@ -1,0 +1,149 @@
+//! Records that wait in enrichment for a later answer: who waits, for how long, where they stand meanwhile.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+mod parts;
+
+use mermin_flow::{Enricher, FlowConfig, FlowRecord, Interval};
+use mermin_pipeline::{PipelineConfig, Running, Stages, Statistics, start};
+use parts::{Collected, Synthetic, T0, assert_settled, config, count, stages};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Knows who is who up to a time, and says by the name whether it did.
+struct Lagging {
+    known_until: AtomicU64,
+    patience: Duration,
+}
+
+impl Enricher for Lagging {
+    fn enrich(&self, record: &mut FlowRecord) {
+        let knows = record.end_time <= self.known_until();
+        record.source.identity.name = Some(if knows { "known" } else { "too early" }.into());
+    }
+
+    fn known_until(&self) -> u64 {
+        self.known_until.load(Ordering::Acquire)
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}
+
+/// Ten flows of 100 s, a record a second each: 1 000 updates and 10 ends.
+const PACKETS: u64 = 100_000;
+
+struct Run {
+    running: Running<Synthetic<true>>,
+    enricher: Arc<Lagging>,
+    collected: Collected,
+}
+
+fn run(known_until: u64, patience: Duration, pipeline: &PipelineConfig) -> Run {
+    let known_until = AtomicU64::new(known_until);
+    let enricher = Arc::new(Lagging { known_until, patience });
+    let collected = Collected::default();
+    let flow = FlowConfig { active_timeout: Interval::seconds(1), ..FlowConfig::default() };
+    let stages = Stages {
+        enricher: Some(Arc::clone(&enricher) as Arc<dyn Enricher>),
+        ..stages(Synthetic::<true>::new(PACKETS, 10), &collected)
+    };
+    Run { running: start(pipeline, &flow, stages).unwrap(), enricher, collected }
+}
+
+fn patient() -> PipelineConfig {
+    PipelineConfig {
+        enable_metrics: true,
+        enrichment_channel_capacity: count(100_000),
+        shutdown_timeout: Interval::seconds(240),
+        ..config(2, 2)
+    }
+}
+
+impl Run {
+    /// Looks until everything has been read and `is_so`.
+    fn look(&self, is_so: impl Fn(&Statistics) -> bool) -> Statistics {
+        let (observer, began) = (self.running.observer(), Instant::now());
+        loop {
+            let statistics = observer.snapshot(Duration::from_secs(60)).expect("no stage is held up");
+            assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+            if statistics.ledger.seen.buffers == PACKETS && is_so(&statistics) {
+                return statistics;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{statistics:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn end(self) -> Vec<FlowRecord> {
+        let outcome = self.running.wait(|| true);
+        assert_settled(&outcome);
+        let records = std::mem::take(&mut *self.collected.records.lock().unwrap());
+        assert_eq!(records.iter().map(|record| record.tally.packets).sum::<u64>(), PACKETS);
+        let mut sequences = HashMap::new();
+        for record in &records {
+            let next = sequences.entry(record.id).or_insert(0);
+            assert_eq!(record.sequence, *next, "records of a flow stay in order");
+            *next += 1;
+        }
+        records
+    }
+}
+
+fn named(records: &[FlowRecord], name: &str) -> usize {
+    records.iter().filter(|record| record.source.identity.name.as_deref() == Some(name)).count()
+}
+
+fn figure(statistics: &Statistics, name: &str) -> u64 {
+    let (_, figures) = statistics.stages.iter().find(|(stage, _)| stage == "enrichment_workers").unwrap();
+    figures.iter().find(|(figure, _)| *figure == name).unwrap().1.as_u64().unwrap()
+}
+
+#[test]
+fn young_records_wait_for_the_answer_and_are_resident_until_then() {
+    let run = run(T0 + 50_000_000_000, Duration::from_secs(600), &patient());
+    let statistics = run.look(|statistics| figure(statistics, "held") > 300);
+    let held = statistics.ledger.resident["enrichment_channel"];
+    assert!(held.packets > 30_000 && held.packets < 60_000, "{held:?}");
+    assert_eq!(statistics.outputs[0].1.handed.packets, statistics.ledger.released.packets);
+    assert_eq!(figure(&statistics, "early"), 0);
+    run.enricher.known_until.store(u64::MAX, Ordering::Release);
+    run.look(|statistics| figure(statistics, "held") == 0);
+    let records = run.end();
+    assert_eq!(named(&records, "known"), records.len());
+}
+
+#[test]
+fn patience_ends() {
+    let run = run(0, Duration::from_millis(30), &patient());
+    let nothing_held = |statistics: &Statistics| {
+        statistics.ledger.resident["enrichment_channel"].packets == 0 && figure(statistics, "early") > 900
+    };
+    run.look(nothing_held);
+    let records = run.end();
+    assert_eq!(named(&records, "too early"), records.len());
+}
+
+#[test]
+fn no_more_wait_than_there_is_room_for() {
+    let pipeline = PipelineConfig { enrichment_channel_capacity: count(64), ..patient() };
+    let run = run(0, Duration::from_secs(600), &pipeline);
+    let statistics = run.look(|statistics| figure(statistics, "early") > 700);
+    assert!(figure(&statistics, "held") <= 64, "{}", figure(&statistics, "held"));
+    run.enricher.known_until.store(u64::MAX, Ordering::Release);
+    assert!(named(&run.end(), "known") > 0);
+}
+
+/// A run that ends while nothing is known comes to its end within a quarter of its time, and loses nothing.
+#[test]
+fn the_end_waits_a_part_of_its_time() {
+    let pipeline = PipelineConfig { shutdown_timeout: Interval::seconds(8), ..patient() };
+    let run = run(0, Duration::from_secs(600), &pipeline);
+    run.look(|statistics| figure(statistics, "held") > 900);
+    let began = Instant::now();
+    let records = run.end();
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(named(&records, "too early"), records.len());
+}
