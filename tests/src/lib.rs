@@ -13,6 +13,7 @@ pub mod need;
 pub mod netns;
 pub mod program;
 pub mod record;
+pub mod servers;
 pub mod tshark;
 pub mod tuple;
 pub mod witness;

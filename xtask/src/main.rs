@@ -9,6 +9,7 @@ mod examples;
 mod fuzz;
 mod mutants;
 mod run;
+mod servers;
 mod test;
 mod tools;
 
@@ -20,6 +21,8 @@ enum Task {
     Ebpf(ebpf::Ebpf),
     /// Runs all tests and counts those that could not run.
     Test(test::Test),
+    /// Builds the real servers that tests talk to, once per machine.
+    Servers(servers::Servers),
     /// Makes captures and measures replay beside a peer.
     Bench(bench::Bench),
     /// Feeds the parser, the capture readers, the configuration and the flow table with made-up bytes.
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
     match Task::parse() {
         Task::Ebpf(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Servers(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Mutants(task) => task.run(),

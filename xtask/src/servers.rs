@@ -1,0 +1,107 @@
+//! `cargo xtask servers`: the real servers that tests talk to, built once per machine.
+//!
+//! They lie in the user's cache by name and version (`mermin_tests::servers`), so all checkouts share them. What is
+//! built from Go modules is pinned by a go.mod and a go.sum in `tests/servers/NAME`; each folder says of which recipe it
+//! is, and another recipe builds it anew. A folder appears whole or not at all.
+
+mod debian;
+mod go;
+
+use anyhow::{Context, Result, bail, ensure};
+use mermin_tests::servers::{ALL, Server, cache};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// Says of which recipe a folder is.
+const STAMP: &str = "recipe.sha256";
+
+/// Installs servers.
+#[derive(clap::Args)]
+pub(crate) struct Servers {
+    /// kubernetes, etcd, otelcol, prometheus; all if none is given.
+    names: Vec<String>,
+}
+
+impl Servers {
+    pub(crate) fn run(self) -> Result<()> {
+        for name in &self.names {
+            let known = ALL.map(|server| server.name);
+            ensure!(known.contains(&name.as_str()), "no server {name}: there are {}", known.join(", "));
+        }
+        let wanted =
+            |server: &&&Server| self.names.is_empty() || self.names.iter().any(|name| name == server.name);
+        fs::create_dir_all(cache())?;
+        // Another checkout may be at it: whoever comes second finds the work done.
+        let lock = fs::File::create(cache().join("lock"))?;
+        lock.lock().context("can't lock the servers' folder")?;
+        let caches = go::Caches::new();
+        for server in ALL.iter().filter(wanted) {
+            install(server, &caches)?;
+        }
+        caches.remove()
+    }
+}
+
+fn install(server: &Server, caches: &go::Caches) -> Result<()> {
+    let (folder, recipe) = (server.folder(), recipe(server)?);
+    let is_there = fs::read_to_string(folder.join(STAMP)).is_ok_and(|stamp| stamp == recipe);
+    if is_there && server.installed().is_ok() {
+        println!("{} {}: there", server.name, server.version);
+        return Ok(());
+    }
+    println!("{} {}: building, some minutes, once per machine", server.name, server.version);
+    let began = Instant::now();
+    let partial = cache().join(format!("{}-{}.partial", server.name, server.version));
+    remove(&partial)?;
+    fs::create_dir_all(&partial)?;
+    match go::Build::of(server) {
+        Some(build) => build.run(&partial, caches)?,
+        None => debian::unpack(server, &partial)?,
+    }
+    for program in server.programs {
+        says_its_version(server, &partial.join(program))?;
+    }
+    fs::write(partial.join(STAMP), recipe)?;
+    remove(&folder)?;
+    fs::rename(&partial, &folder)?;
+    println!("{} {}: built in {} s", server.name, server.version, began.elapsed().as_secs());
+    Ok(())
+}
+
+/// A hash of all that decides what is built.
+fn recipe(server: &Server) -> Result<String> {
+    let mut hash = Sha256::new();
+    match go::Build::of(server) {
+        Some(build) => {
+            hash.update(build.command_line(Path::new("")).join(" "));
+            for file in build.files()? {
+                hash.update(fs::read(&file).with_context(|| format!("can't read {}", file.display()))?);
+            }
+        }
+        None => hash.update(debian::recipe(server)),
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whether the program runs at all, and is what its folder says.
+fn says_its_version(server: &Server, program: &Path) -> Result<()> {
+    let question: &[&str] =
+        if program.ends_with("kubectl") { &["version", "--client"] } else { &["--version"] };
+    let output = Command::new(program).args(question).output();
+    let output = output.with_context(|| format!("can't run {}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !said.contains(server.version) {
+        bail!("{} is not of version {}: {said}", program.display(), server.version);
+    }
+    Ok(())
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("can't remove {}", folder.display()))?;
+    }
+    Ok(())
+}
