@@ -13,5 +13,5 @@ mod names;
 
 pub use chain::Chain;
 pub use config::{EnrichConfig, Names, Network, NetworkError};
-pub use kubernetes::Kind;
+pub use kubernetes::{Kind, KubernetesConfig, Scope, Switch};
 pub use names::NamesByNetwork;
