@@ -5,7 +5,7 @@ mod parts;
 
 use mermin_flow::{Enricher, FlowConfig, FlowRecord, Interval};
 use mermin_pipeline::{PipelineConfig, Running, Stages, Statistics, start};
-use parts::{Collected, Synthetic, T0, assert_settled, config, count, stages};
+use parts::{Collected, Synthetic, T0, assert_settled, config, count, in_reader, stages};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -145,5 +145,21 @@ fn the_end_waits_a_part_of_its_time() {
     let began = Instant::now();
     let records = run.end();
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(named(&records, "too early"), records.len());
+}
+
+/// Nothing of a replay gets lost when its records wait, also where the reader meters itself.
+#[test]
+fn a_replays_records_wait_too() {
+    let collected = Collected::default();
+    let enricher = Lagging { known_until: AtomicU64::new(0), patience: Duration::from_millis(30) };
+    let stages = Stages {
+        enricher: Some(Arc::new(enricher)),
+        ..stages(Synthetic::<false>::new(PACKETS, 10), &collected)
+    };
+    let outcome = start(&in_reader(), &FlowConfig::default(), stages).unwrap().wait(|| false);
+    assert_settled(&outcome);
+    let records = std::mem::take(&mut *collected.records.lock().unwrap());
+    assert_eq!(records.iter().map(|record| record.tally.packets).sum::<u64>(), PACKETS);
     assert_eq!(named(&records, "too early"), records.len());
 }

@@ -6,18 +6,20 @@
 //! the terminal is narrower; elsewhere a line has all columns and its full date, and nothing but records is written.
 
 mod layout;
+mod owner;
 mod quantity;
 #[cfg(test)]
 mod tests;
 
 pub use layout::Style;
 
-use crate::form::{Clock, Dialect, push_end, push_foreign, push_number};
+use crate::form::{Clock, push_end, push_number};
 use crate::format::Format;
 use crate::json::FLAG_NAMES;
 use crate::protocols::keyword;
 use layout::{Columns, Paint, left, right};
 use mermin_flow::{Direction, End, FlowEndReason, FlowEvent, FlowRecord};
+use owner::push_owner;
 use quantity::{push_bytes, push_duration, push_packets};
 
 /// Lines between two headers on a terminal.
@@ -156,11 +158,15 @@ fn push_letters(direction: &Direction, out: &mut Vec<u8>) {
 
 fn push_named(end: &End, color: bool, out: &mut Vec<u8>) {
     push_end(out, end.address, end.port);
-    if let Some(name) = &end.identity.name {
-        Paint::Cyan.on(color, out, |out| {
-            out.extend_from_slice(b" (");
-            push_foreign(out, name, Dialect::Plain);
-            out.push(b')');
-        });
+    let (bare, mut named) = (out.len(), false);
+    Paint::Cyan.on(color, out, |out| {
+        out.extend_from_slice(b" (");
+        let before = out.len();
+        push_owner(&end.identity, out);
+        named = out.len() > before;
+        out.push(b')');
+    });
+    if !named {
+        out.truncate(bare);
     }
 }
