@@ -64,17 +64,32 @@ fn wants_certificates_and_tokens() {
     let settings = Settings { tls: Some(Tls::Mutual), token: Some("abc".into()), ..Settings::default() };
     let collector = Collector::start_with(settings);
     for protocol in PROTOCOLS {
+        let taken = |client: &Client| {
+            send(client, Signal::Traces).is_ok_and(|response| status(&response) == fine(protocol))
+        };
         let plain = client(&endpoint(&collector, protocol), protocol);
-        assert!(send(&plain, Signal::Traces).is_err(), "without TLS");
+        assert!(!taken(&plain), "without TLS");
         let stranger = Client { tls: Some(collector.trusting(false)), ..plain };
         assert!(send(&stranger, Signal::Traces).is_err(), "without a certificate");
         let nameless = Client { tls: Some(collector.trusting(true)), ..stranger };
         let refused = status(&send(&nameless, Signal::Traces).unwrap());
         assert_eq!(refused, if protocol == Protocol::Grpc { 16 } else { 401 });
-        let known = Client { token: Some("abc".into()), ..nameless };
-        assert_eq!(status(&send(&known, Signal::Traces).unwrap()), fine(protocol));
+        assert!(taken(&Client { authorization: Some("Bearer abc".into()), ..nameless }));
     }
     assert_eq!(sums(&collector.received()), [2 * SUM, 0, 0]);
+}
+
+#[test]
+fn wants_a_user_and_a_password() {
+    need!(Collector::installed());
+    let basic = Some(("user".to_owned(), "secret".to_owned()));
+    let collector = Collector::start_with(Settings { basic, ..Settings::default() });
+    let plain = client(&collector.http_endpoint(), Protocol::Http);
+    // printf user:secret | base64
+    for (authorization, answer) in [("Basic dXNlcjpzZWNyZXQ=", 200), ("Basic dXNlcjpvdGhlcg==", 401)] {
+        let client = Client { authorization: Some(authorization.into()), ..plain.clone() };
+        assert_eq!(status(&send(&client, Signal::Logs).unwrap()), answer);
+    }
 }
 
 #[test]

@@ -24,8 +24,8 @@ pub struct Client {
     pub address: SocketAddr,
     /// Speaks TLS by this.
     pub tls: Option<Arc<ClientConfig>>,
-    /// Sent as `Authorization: Bearer`.
-    pub token: Option<String>,
+    /// Sent as `Authorization`: `Bearer …`, `Basic …`.
+    pub authorization: Option<String>,
     /// Speaks HTTP/2 from the first byte on, as gRPC does.
     pub http2: bool,
 }
@@ -80,7 +80,7 @@ impl Client {
     /// A client of a server that speaks plain HTTP.
     #[must_use]
     pub fn plain(place: &Place, address: SocketAddr) -> Self {
-        Self { place: place.clone(), address, tls: None, token: None, http2: false }
+        Self { place: place.clone(), address, tls: None, authorization: None, http2: false }
     }
 
     /// Sends one request.
@@ -149,8 +149,8 @@ impl Client {
             }
         };
         builder = builder.header("content-type", request.content_type);
-        if let Some(token) = &self.token {
-            builder = builder.header("authorization", format!("Bearer {token}"));
+        if let Some(authorization) = &self.authorization {
+            builder = builder.header("authorization", authorization);
         }
         let whole = builder.body(Full::new(Bytes::from(request.body))).map_err(|error| error.to_string())?;
         let response = connection.send(whole).await.map_err(|error| error.to_string())?;

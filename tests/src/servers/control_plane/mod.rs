@@ -154,7 +154,7 @@ impl ControlPlane {
 
     fn client(&self, shown: Option<&Pair>) -> Client {
         let tls = Some(self.files.authority.trusting(shown));
-        Client { place: self.place.clone(), address: self.address, tls, token: None, http2: false }
+        Client { place: self.place.clone(), address: self.address, tls, authorization: None, http2: false }
     }
 
     /// Runs kubectl as the administrator, `input` on its standard input; its standard output.

@@ -80,6 +80,6 @@ impl ControlPlane {
     /// The API as an account sees it.
     #[must_use]
     pub fn api_as(&self, account: &Account) -> Api {
-        Api(Client { token: Some(account.token.clone()), ..self.client(None) })
+        Api(Client { authorization: Some(format!("Bearer {}", account.token)), ..self.client(None) })
     }
 }
