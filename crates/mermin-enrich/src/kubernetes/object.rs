@@ -79,8 +79,13 @@ pub(crate) enum Change {
     Applied(Object),
     /// Deleted.
     Deleted(Object),
-    /// The API server was heard of for this kind and has nothing more to tell: up to now all is known.
+    /// The API server was heard of for this kind and has nothing more to tell: up to now all is known. Told at least
+    /// every second or two while that is so, also when nothing changes (a bookmark, a probe that was answered): records
+    /// wait for it.
     Heard(Kind),
+    /// The watch broke, or nobody answers: what is told from here to the next `Heard` may have happened at any time
+    /// since the last one.
+    Interrupted(Kind),
 }
 
 /// An object of any kind.
@@ -141,6 +146,9 @@ pub(crate) struct Pod {
     pub(crate) host_network: bool,
     /// `status.startTime`: when the kubelet took the pod on, before it had an address. Whole seconds.
     pub(crate) started: Option<Time>,
+    /// Since when one of its containers runs (`state.running.startedAt`, the earliest): it had its address then. Whole
+    /// seconds.
+    pub(crate) running: Option<Time>,
     /// When it came to an end (phase `Succeeded` or `Failed`): the latest end of its containers, as far as they say.
     /// Whole seconds. Its addresses may belong to others from then on.
     pub(crate) finished: Option<Time>,
@@ -204,5 +212,13 @@ pub(crate) struct EndpointSlice {
     pub(crate) service: Option<Arc<str>>,
     /// Protocol number and port; a port without number stands for all ports.
     pub(crate) ports: Vec<(u8, Option<u16>)>,
+    pub(crate) backends: Vec<Backend>,
+}
+
+/// An endpoint of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
     pub(crate) addresses: Vec<IpAddr>,
+    /// The uid of the pod that it is (`targetRef`), if it is one: an address alone may be another pod's by now.
+    pub(crate) pod: Option<Arc<str>>,
 }
