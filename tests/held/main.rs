@@ -5,10 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
-use mermin_capture::af_packet::AfPacketSource;
-use mermin_capture::ebpf::EbpfSource;
-use mermin_capture::interfaces::{Interface, discover, select};
-use mermin_flow::{FlowConfig, ObservationPoints, Source, Tally};
+use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
+use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
+use mermin_capture::interfaces::{Interface, Selection, discover};
+use mermin_flow::{FlowConfig, Source, Tally};
 use mermin_pipeline::{Hold, PipelineConfig, Stages, Statistics, start};
 use mermin_tests::need;
 use mermin_tests::need::{namespaces, root, tool};
@@ -17,6 +17,7 @@ use mermin_tests::witness::{Interface as Counters, interface};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const HELD: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ fn inside<T: Send>(namespace: &Namespace, act: impl FnOnce() -> T + Send) -> T {
 
 /// The left end, in its own namespace.
 fn left() -> Vec<Interface> {
-    select(&discover().unwrap(), &["left".to_owned()], &[]).unwrap()
+    Selection::new(&["left".to_owned()], &[]).unwrap().choose(&discover().unwrap()).unwrap()
 }
 
 /// What a run with held workers left, and how many frames crossed the interface meanwhile.
@@ -139,7 +140,9 @@ impl Held {
 
 fn ebpf(net: &Net, ring_bytes: u64) -> EbpfSource {
     inside(&net.left, || {
-        let opened = EbpfSource::open(&left(), &ObservationPoints::default(), ring_bytes).unwrap();
+        let opened =
+            EbpfSource::open(&left(), &Arc::default(), &EbpfOptions { ring_bytes, ..EbpfOptions::default() })
+                .unwrap();
         assert!(opened.skipped.is_empty());
         opened.source
     })
@@ -147,7 +150,9 @@ fn ebpf(net: &Net, ring_bytes: u64) -> EbpfSource {
 
 fn af_packet(net: &Net, ring_bytes: u64) -> AfPacketSource {
     inside(&net.left, || {
-        let source = AfPacketSource::open(&left(), &ObservationPoints::default(), ring_bytes).unwrap();
+        let source =
+            AfPacketSource::open(&left(), &Arc::default(), &AfPacketOptions { ring_bytes, follow: None })
+                .unwrap();
         assert!(source.skipped().is_empty());
         source
     })

@@ -1,14 +1,11 @@
 //! Network interfaces as sources see them: which there are, and which a run captures on.
 //!
-//! Asked by ioctl on a socket, so they are those of the calling thread's network namespace; /sys would show those of
-//! the namespace that it was mounted in.
+//! They are those of the calling thread's network namespace; /sys would show those of the namespace that it was mounted
+//! in.
 
 use glob::Pattern;
 use mermin_wire::Link;
-use std::ffi::CStr;
 use std::io;
-use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// `ARPHRD_RAWIP` (Linux 4.14): mobile data links.
@@ -93,61 +90,11 @@ fn there_are(available: &[Arc<str>], other: &[Arc<str>]) -> String {
 /// # Errors
 /// The system's.
 pub fn discover() -> io::Result<Vec<Device>> {
-    // SAFETY: no memory is passed; the result is checked before it is taken for a descriptor.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just opened and that nobody else has.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    let mut devices: Vec<_> =
-        names()?.into_iter().filter_map(|(index, name)| device(&socket, index, &name)).collect();
-    devices.sort_by_key(|device| device.index);
-    Ok(devices)
-}
-
-fn names() -> io::Result<Vec<(u32, String)>> {
-    // SAFETY: takes nothing; null means an error.
-    let list = unsafe { libc::if_nameindex() };
-    if list.is_null() {
-        return Err(io::Error::last_os_error());
-    }
-    let mut names = Vec::new();
-    let mut at = list;
-    // SAFETY: the list ends with an entry of index 0, and each entry before it has a name that ends with NUL.
-    unsafe {
-        while (*at).if_index != 0 {
-            names.push(((*at).if_index, CStr::from_ptr((*at).if_name).to_string_lossy().into_owned()));
-            at = at.add(1);
-        }
-        libc::if_freenameindex(list);
-    }
-    Ok(names)
-}
-
-/// `None` for an interface that has gone since it was listed.
-fn device(socket: &OwnedFd, index: u32, name: &str) -> Option<Device> {
-    // SAFETY: integers and byte arrays, for which zero is a value.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return None;
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    let mut ask = |what| {
-        // SAFETY: both requests take an `ifreq` whose name ends with NUL, and write within it.
-        unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut request) >= 0 }.then_some(request)
-    };
-    // SAFETY: the kernel has filled this member of the union.
-    let flags = unsafe { ask(libc::SIOCGIFFLAGS as _)?.ifr_ifru.ifru_flags };
-    // SAFETY: the kernel has filled this member of the union.
-    let kind = unsafe { ask(libc::SIOCGIFHWADDR as _)?.ifr_ifru.ifru_hwaddr.sa_family };
-    Some(Device { name: name.into(), index, link: link(kind), up: i32::from(flags) & libc::IFF_UP != 0 })
+    crate::links::list()
 }
 
 /// What frames of a device type start with.
-fn link(kind: u16) -> Option<Link> {
+pub(crate) fn link_of_type(kind: u16) -> Option<Link> {
     match kind {
         libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Some(Link::Ethernet),
         libc::ARPHRD_NONE
@@ -162,45 +109,61 @@ fn link(kind: u16) -> Option<Link> {
     }
 }
 
-/// Those of `devices` to capture on: up, readable, fitting a pattern of `include` and none of `exclude`.
-///
-/// # Errors
-/// A pattern of `include` fits none that is up and readable, none is left, or a pattern is wrong.
-pub fn select(
-    devices: &[Device],
-    include: &[String],
-    exclude: &[String],
-) -> Result<Vec<Interface>, SelectError> {
-    let include = patterns(include)?;
-    let exclude = patterns(exclude)?;
-    let (usable, unusable): (Vec<_>, Vec<_>) =
-        devices.iter().partition(|device| device.up && device.link.is_some());
-    let names =
-        |devices: &[&Device]| devices.iter().map(|device| Arc::clone(&device.name)).collect::<Vec<_>>();
-    let fits =
-        |patterns: &[Pattern], device: &Device| patterns.iter().any(|pattern| pattern.matches(&device.name));
-    if let Some(pattern) =
-        include.iter().find(|pattern| !usable.iter().any(|device| pattern.matches(&device.name)))
-    {
-        let pattern = pattern.as_str().to_owned();
-        return Err(SelectError::NoMatch { pattern, available: names(&usable), other: names(&unusable) });
+/// Which interfaces are wanted: those whose name fits a pattern to include and none to exclude.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+impl Selection {
+    /// Patterns with `*`, `?` and `[…]`.
+    ///
+    /// # Errors
+    /// One of them isn't a pattern.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, SelectError> {
+        Ok(Self { include: patterns(include)?, exclude: patterns(exclude)? })
     }
-    let selected: Vec<_> = usable
-        .iter()
-        .filter(|device| fits(&include, device) && !fits(&exclude, device))
-        .filter_map(|device| {
-            Some(Interface {
-                name: Arc::clone(&device.name),
-                index: device.index,
-                link: device.link?,
-                up: device.up,
-            })
-        })
-        .collect();
-    if selected.is_empty() {
-        return Err(SelectError::NoneLeft { available: names(&usable), other: names(&unusable) });
+
+    /// Whether an interface of this name is wanted.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        fits(&self.include) && !fits(&self.exclude)
     }
-    Ok(selected)
+
+    /// Those of `devices` to capture on now: up, readable and wanted. There may be none.
+    #[must_use]
+    pub fn present(&self, devices: &[Device]) -> Vec<Interface> {
+        let wanted = devices.iter().filter(|device| device.up && self.wants(&device.name));
+        let interface = |device: &Device| {
+            let Device { name, index, link, up } = device;
+            Some(Interface { name: Arc::clone(name), index: *index, link: (*link)?, up: *up })
+        };
+        wanted.filter_map(interface).collect()
+    }
+
+    /// Those of `devices` to capture on now.
+    ///
+    /// # Errors
+    /// A pattern to include fits none that is up and readable, or none is left.
+    pub fn choose(&self, devices: &[Device]) -> Result<Vec<Interface>, SelectError> {
+        let (usable, unusable): (Vec<_>, Vec<_>) =
+            devices.iter().partition(|device| device.up && device.link.is_some());
+        let names =
+            |devices: &[&Device]| devices.iter().map(|device| Arc::clone(&device.name)).collect::<Vec<_>>();
+        if let Some(pattern) =
+            self.include.iter().find(|pattern| !usable.iter().any(|device| pattern.matches(&device.name)))
+        {
+            let pattern = pattern.as_str().to_owned();
+            return Err(SelectError::NoMatch { pattern, available: names(&usable), other: names(&unusable) });
+        }
+        let selected = self.present(devices);
+        if selected.is_empty() {
+            return Err(SelectError::NoneLeft { available: names(&usable), other: names(&unusable) });
+        }
+        Ok(selected)
+    }
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, SelectError> {
@@ -218,13 +181,19 @@ mod tests {
         [("lo", 772, true), ("eth0", 1, true), ("eth1", 1, false), ("wg0", 0xfffe, true), ("can0", 280, true)]
             .into_iter()
             .zip(1..)
-            .map(|((name, kind, up), index)| Device { name: name.into(), index, link: link(kind), up })
+            .map(|((name, kind, up), index)| Device {
+                name: name.into(),
+                index,
+                link: link_of_type(kind),
+                up,
+            })
             .collect()
     }
 
     fn chosen(include: &[&str], exclude: &[&str]) -> Result<Vec<String>, String> {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        select(&devices(), &owned(include), &owned(exclude))
+        Selection::new(&owned(include), &owned(exclude))
+            .and_then(|selection| selection.choose(&devices()))
             .map(|selected| selected.iter().map(|interface| interface.name.to_string()).collect())
             .map_err(|error| error.to_string())
     }
@@ -254,7 +223,7 @@ mod tests {
         assert_eq!(chosen(&[], &[]).unwrap_err(), format!("no interface is left to capture on; {there}"));
         assert!(chosen(&["[e"], &[]).unwrap_err().starts_with("`[e` is not a pattern of interface names: "));
         assert_eq!(
-            select(&[], &["*".to_owned()], &[]).unwrap_err().to_string(),
+            Selection::new(&["*".to_owned()], &[]).unwrap().choose(&[]).unwrap_err().to_string(),
             "no interface fits `*`; there are none that are up"
         );
     }

@@ -6,7 +6,8 @@ pub mod ebpf;
 pub mod file;
 mod frame;
 pub mod interfaces;
+pub mod links;
 #[cfg(test)]
 mod testing;
 
-pub use config::{CaptureConfig, CaptureMode, InterfacesConfig, OnExit, SourceKind};
+pub use config::{AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, OnExit, SourceKind};

@@ -34,7 +34,7 @@ pub(crate) fn check(
         line(&mut text, head, &format!("{name:<14} {}", if there { "yes" } else { "no" }));
     }
     let interfaces = selected(&args.capture, config);
-    if let Ok(interfaces) = &interfaces {
+    if let Ok((interfaces, _)) = &interfaces {
         list(&mut text, interfaces);
     }
     for (head, name) in [("limits", "Max locked memory"), ("", "Max open files")] {

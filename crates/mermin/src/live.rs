@@ -1,7 +1,7 @@
 //! `mermin run`: packets that cross this host, through the pipeline.
 //!
 //! The source is chosen once, at start: eBPF, or AF_PACKET where eBPF works on none of the selected interfaces. The log
-//! says why, and what is lost by it.
+//! says why, and what is lost by it. Interfaces that come later are followed by the source.
 
 use crate::Surroundings;
 use crate::cli::{CaptureArgs, RunArgs};
@@ -12,9 +12,10 @@ use crate::host;
 use crate::outputs::Outputs;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
-use mermin_capture::af_packet::AfPacketSource;
-use mermin_capture::ebpf::{EbpfSource, Opened};
-use mermin_capture::interfaces::{Interface, SelectError, discover, select};
+use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
+use mermin_capture::ebpf::{EbpfOptions, EbpfSource, Opened};
+use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
+use mermin_capture::links::{Follow, Links};
 use mermin_flow::{ObservationPoints, Source};
 use std::error::Error;
 use std::fs;
@@ -26,7 +27,8 @@ pub(crate) fn run(
     config: &Config,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
-    let live = Live { args, config, interfaces: selected(&args.capture, config)?, points: Arc::default() };
+    let (interfaces, selection) = selected(&args.capture, config)?;
+    let live = Live { args, config, interfaces, selection, points: Arc::default() };
     match config.capture.source {
         SourceKind::Ebpf => live.with_ebpf(surroundings).unwrap_or_else(|why| Err(not_permitted(why))),
         SourceKind::AfPacket => {
@@ -44,16 +46,22 @@ pub(crate) fn fallback(why: &str) -> String {
     format!("{why}; this is AF_PACKET, whose drops are known in packets but not in bytes")
 }
 
-/// The interfaces that the configuration selects, of those that there are.
-pub(crate) fn selected(args: &CaptureArgs, config: &Config) -> Result<Vec<Interface>, Stop> {
+/// The interfaces that the configuration selects, of those that there are; and which it selects of those to come.
+pub(crate) fn selected(args: &CaptureArgs, config: &Config) -> Result<(Vec<Interface>, Selection), Stop> {
     let devices = discover().map_err(|error| {
         Stop::new(Exit::Unavailable, format!("can't list the network interfaces: {}", lower(&error)))
     })?;
     let interfaces = &config.capture.interfaces;
-    select(&devices, &interfaces.include, &interfaces.exclude).map_err(|error| {
+    let chosen = Selection::new(&interfaces.include, &interfaces.exclude).and_then(|selection| {
+        let present =
+            if interfaces.wait { selection.present(&devices) } else { selection.choose(&devices)? };
+        Ok((present, selection))
+    });
+    chosen.map_err(|error| {
         let help = match &error {
             SelectError::NoMatch { .. } | SelectError::NoneLeft { .. } => {
-                "name one of them, for example: mermin run -i lo"
+                "name one of them, for example: mermin run -i lo; \
+                 or wait for one that fits: --set capture.interfaces.wait=true"
             }
             _ => "write a name, or a pattern with *, ? and [...]",
         };
@@ -91,22 +99,25 @@ struct Live<'a> {
     args: &'a RunArgs,
     config: &'a Config,
     interfaces: Vec<Interface>,
+    selection: Selection,
     points: Arc<ObservationPoints>,
 }
 
 impl Live<'_> {
     /// The run's result, or why eBPF can't be used.
     fn with_ebpf(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
-        let ring_bytes = self.config.capture.ring_bytes.0;
+        let options = EbpfOptions {
+            ring_bytes: self.config.capture.ring_bytes.0,
+            attach: self.config.capture.attach,
+            follow: Some(Follow::new(self.selection.clone())),
+        };
         let Opened { source, skipped } =
-            EbpfSource::open(&self.interfaces, &self.points, ring_bytes).map_err(|error| in_full(&error))?;
-        let warnings = skipped
-            .iter()
-            .map(|one| format!("{} is skipped: {}", one.interface, in_full(&one.error)))
-            .collect();
-        let skipped: Vec<_> = skipped.into_iter().map(|one| one.interface).collect();
-        let names = self.names_without(&skipped);
-        Ok(self.drive(source, ("ebpf (packet mode)", &names), warnings, surroundings))
+            EbpfSource::open(&self.interfaces, &self.points, &options).map_err(|error| in_full(&error))?;
+        let skipped =
+            skipped.iter().map(|one| (&*one.interface, one.error.as_ref().map(|error| in_full(error))));
+        let (names, warnings) = self.told(&skipped.collect::<Vec<_>>());
+        let links = source.links();
+        Ok(self.drive(source, &links, ("ebpf (packet mode)", &names), warnings, surroundings))
     }
 
     /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.
@@ -115,25 +126,35 @@ impl Live<'_> {
         no_ebpf: Option<&str>,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Result<Exit, Stop>, String> {
-        let ring_bytes = self.config.capture.ring_bytes.0;
-        let source = AfPacketSource::open(&self.interfaces, &self.points, ring_bytes)
+        let options = AfPacketOptions {
+            ring_bytes: self.config.capture.ring_bytes.0,
+            follow: Some(Follow::new(self.selection.clone())),
+        };
+        let source = AfPacketSource::open(&self.interfaces, &self.points, &options)
             .map_err(|error| in_full(&error))?;
-        let skipped: Vec<_> = source.skipped().iter().map(|one| Arc::clone(&one.interface)).collect();
-        let mut warnings: Vec<_> = no_ebpf.into_iter().map(fallback).collect();
-        let refusals = source.skipped().iter();
-        warnings.extend(refusals.map(|one| format!("{} is skipped: {}", one.interface, lower(&one.error))));
-        let names = self.names_without(&skipped);
-        Ok(self.drive(source, ("af_packet", &names), warnings, surroundings))
+        let skipped = source.skipped().iter();
+        let skipped = skipped.map(|one| (&*one.interface, one.error.as_ref().map(|error| in_full(error))));
+        let (names, skips) = self.told(&skipped.collect::<Vec<_>>());
+        let warnings = no_ebpf.into_iter().map(fallback).chain(skips).collect();
+        let links = source.links();
+        Ok(self.drive(source, &links, ("af_packet", &names), warnings, surroundings))
     }
 
-    fn names_without(&self, skipped: &[Arc<str>]) -> String {
+    /// The names of those that are captured on, and a warning for each of the others.
+    fn told(&self, skipped: &[(&str, Option<String>)]) -> (String, Vec<String>) {
         let names = self.interfaces.iter().map(|interface| interface.name.as_ref());
-        names.filter(|name| skipped.iter().all(|one| **one != **name)).collect::<Vec<_>>().join(", ")
+        let names: Vec<_> = names.filter(|name| skipped.iter().all(|(other, _)| other != name)).collect();
+        let names = if names.is_empty() { "no interface yet".to_owned() } else { names.join(", ") };
+        let skip = |(name, why): &(&str, Option<String>)| {
+            format!("{name} is skipped: {}", why.as_deref().unwrap_or("there are 32 767 interfaces already"))
+        };
+        (names, skipped.iter().map(skip).collect())
     }
 
     fn drive<S: Source + 'static>(
         &self,
         source: S,
+        links: &Links,
         (kind, names): (&str, &str),
         warnings: Vec<String>,
         surroundings: &mut Surroundings<'_>,
@@ -151,6 +172,9 @@ impl Live<'_> {
             listens_on: Some(names.to_owned()),
             end: End { after: self.args.duration, ..End::on_signal(Asked::listen()?) },
         };
-        Ok(drive(self.config, plan, surroundings)?.exit)
+        let finished = drive(self.config, plan, surroundings);
+        // Also when the source did not come to its end in time: filters would stay.
+        links.finish();
+        Ok(finished?.exit)
     }
 }

@@ -17,6 +17,13 @@ pub enum AfPacketError {
         #[source]
         source: io::Error,
     },
+    /// An interface can't be captured on: it has gone, or does not take it.
+    #[error("the packet socket can't be bound")]
+    Bind {
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
     /// None of the chosen interfaces is there any more.
     #[error("none of the {count} chosen interfaces can be captured on")]
     NoInterface {

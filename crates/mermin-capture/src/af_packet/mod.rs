@@ -12,11 +12,13 @@
 //! after tc egress, so what a tc program drops on the way out is not seen.
 
 mod block;
+mod closing;
 mod error;
 mod socket;
 mod source;
+mod taps;
 #[cfg(test)]
 mod tests;
 
 pub use error::AfPacketError;
-pub use source::{AfPacketSource, Skipped};
+pub use source::{AfPacketOptions, AfPacketSource, Skipped};

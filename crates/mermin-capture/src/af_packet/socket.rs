@@ -2,13 +2,13 @@
 
 use super::block::{Cursor, STATUS, Taken};
 use super::error::AfPacketError;
-use crate::interfaces::Interface;
 use libc::{c_int, c_void, socklen_t};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes taken of each frame: headers in any stack that the parser follows in practice.
@@ -74,7 +74,7 @@ impl Drop for Ring {
 /// A socket on one interface.
 pub(super) struct PacketSocket {
     ring: Ring,
-    descriptor: OwnedFd,
+    descriptor: Arc<OwnedFd>,
     block: usize,
     cursor: Option<Cursor>,
     statistics: Statistics,
@@ -95,7 +95,7 @@ impl PacketSocket {
             });
         }
         // SAFETY: a descriptor that was just opened and that nobody else has.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let descriptor = Arc::new(unsafe { OwnedFd::from_raw_fd(descriptor) });
         let fd = descriptor.as_raw_fd();
         let kernel = |what| move |source| AfPacketError::Kernel { what, source };
         set(fd, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V3 as c_int))
@@ -133,16 +133,8 @@ impl PacketSocket {
         Ok(Ring { start, block_size: block_size as usize, blocks: blocks as usize })
     }
 
-    /// Receives from now on all that crosses the interface.
-    pub(super) fn bind(&self, interface: &Interface) -> io::Result<()> {
-        bind(self.descriptor.as_raw_fd(), libc::ETH_P_ALL as u16, interface.index)
-    }
-
-    /// Receives nothing more: when this returns, every frame is in the ring or counted as dropped. Binding to another
-    /// protocol waits until no CPU is in the receiving function any more; the filter alone would not.
-    pub(super) fn stop(&self) -> io::Result<()> {
-        filter(self.descriptor.as_raw_fd(), 0)?;
-        bind(self.descriptor.as_raw_fd(), NO_PROTOCOL, 0)
+    pub(super) fn intake(&self) -> Intake {
+        Intake(Arc::clone(&self.descriptor))
     }
 
     /// Hands at most `budget` frames to `each`, and says how many there were.
@@ -192,6 +184,36 @@ impl PacketSocket {
 
     pub(super) fn descriptor(&self) -> RawFd {
         self.descriptor.as_raw_fd()
+    }
+}
+
+/// A socket's other end, where frames come in.
+pub(super) struct Intake(Arc<OwnedFd>);
+
+impl Intake {
+    /// Receives from now on all that crosses the interface.
+    pub(super) fn start(&self, index: u32) -> io::Result<()> {
+        bind(self.0.as_raw_fd(), libc::ETH_P_ALL as u16, index)
+    }
+
+    /// Receives nothing more: when this returns, every frame is in the ring or counted as dropped. Binding to another
+    /// protocol waits until no CPU is in the receiving function any more; the filter alone would not.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        filter(self.0.as_raw_fd(), 0)?;
+        bind(self.0.as_raw_fd(), NO_PROTOCOL, 0)
+    }
+
+    /// The index of the interface that it receives from; `None`: that has gone.
+    pub(super) fn index(&self) -> Option<u32> {
+        // SAFETY: integers and byte arrays, for which zero is a value.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        let mut length = size_of_val(&address) as socklen_t;
+        // SAFETY: an address of the family's type and its size.
+        let asked = unsafe {
+            libc::getsockname(self.0.as_raw_fd(), ptr::from_mut(&mut address).cast(), &raw mut length)
+        };
+        (asked == 0).then_some(())?;
+        u32::try_from(address.sll_ifindex).ok()
     }
 }
 

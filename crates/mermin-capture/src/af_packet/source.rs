@@ -1,15 +1,19 @@
 //! Frames of all sockets to observations.
 
 use super::block::Taken;
+use super::closing::{Closing, side_by_side};
 use super::error::AfPacketError;
 use super::socket::{PacketSocket, RETIRE_MILLIS, Statistics};
+use super::taps::{AfPacketTaps, News, Tap};
 use crate::frame::{Frame, Frames};
 use crate::interfaces::Interface;
-use mermin_flow::{Hook, Loss, ObservationPoint, ObservationPoints, Polled, Sightings, Sink, Source, Tally};
-use mermin_wire::{Buffer, Link};
+use crate::links::{Follow, Links, follow};
+use mermin_flow::{Loss, ObservationPoints, Polled, Sightings, Sink, Source, Tally};
+use mermin_wire::Buffer;
 use std::io;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A frame older than this at the start of a drain is in a block that was handed over: two rounds of the kernel's
@@ -21,73 +25,98 @@ const LAG: Duration = Duration::from_millis(2 * RETIRE_MILLIS as u64 + 30);
 pub struct Skipped {
     /// Its name.
     pub interface: Arc<str>,
-    /// Why.
-    pub error: io::Error,
+    /// Why; `None`: it would be one too many.
+    pub error: Option<AfPacketError>,
 }
 
-struct Tap {
-    socket: PacketSocket,
-    name: Arc<str>,
-    link: Link,
-    ingress: u16,
-    egress: u16,
-    read: u64,
+/// How a source is opened.
+#[derive(Clone, Debug)]
+pub struct AfPacketOptions {
+    /// Memory of all rings together.
+    pub ring_bytes: u64,
+    /// Follows links that come and go; without it the interfaces of the start are all there will be.
+    pub follow: Option<Follow>,
 }
+
+/// What the thread may tell the reader before it has to wait for it.
+const NEWS: usize = 64;
 
 /// Packet sockets on interfaces.
 pub struct AfPacketSource {
     taps: Vec<Tap>,
+    news: Option<Receiver<News>>,
+    links: Arc<Links>,
+    closing: Closing,
     skipped: Vec<Skipped>,
     /// The tap whose turn it is.
     turn: usize,
     frames: Frames,
+    /// Of sockets that are closed: counted, and read.
+    gone: (Statistics, u64),
     /// When the drain under way began.
     drain: Option<u64>,
     watermark: u64,
+    begun: bool,
     closed: bool,
 }
 
 impl AfPacketSource {
-    /// Opens a socket on each of `interfaces`, which share `ring_bytes`. Interfaces that have gone are skipped and named.
+    /// Opens a socket on each of `interfaces`, which share the memory. Interfaces that have gone are skipped and named.
     ///
     /// # Errors
     /// No permission, a kernel that can't do it, or no interface left.
     pub fn open(
         interfaces: &[Interface],
-        points: &ObservationPoints,
-        ring_bytes: u64,
+        points: &Arc<ObservationPoints>,
+        options: &AfPacketOptions,
     ) -> Result<Self, AfPacketError> {
-        let mut taps = Vec::with_capacity(interfaces.len());
-        let mut skipped = Vec::new();
-        let share = ring_bytes / interfaces.len().max(1) as u64;
-        for interface in interfaces {
-            let socket = PacketSocket::new(share)?;
-            let point = |hook| {
-                points.number(ObservationPoint {
-                    interface: Some(Arc::clone(&interface.name)),
-                    index: Some(interface.index),
-                    hook: Some(hook),
-                })
-            };
-            let tap = Tap {
-                name: Arc::clone(&interface.name),
-                link: interface.link,
-                ingress: point(Hook::Ingress),
-                egress: point(Hook::Egress),
-                read: 0,
-                socket,
-            };
-            match tap.socket.bind(interface) {
-                Ok(()) => taps.push(tap),
-                Err(error) => skipped.push(Skipped { interface: tap.name, error }),
-            }
-        }
-        if taps.is_empty() {
-            let source = skipped.into_iter().next().map(|skipped| skipped.error);
-            return Err(AfPacketError::NoInterface { count: interfaces.len(), source });
-        }
+        // Whether there is permission is known even where there is no interface yet.
+        drop(PacketSocket::new(0)?);
+        let kernel = |what| move |source: io::Error| AfPacketError::Kernel { what, source };
+        // Until the reader runs, nobody takes what is told of the interfaces of the start.
+        let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
+        let taps = AfPacketTaps::new(tell, options.ring_bytes, interfaces.len());
         let watermark = now().saturating_sub(LAG.as_nanos() as u64);
-        Ok(Self { taps, skipped, turn: 0, frames: Frames::default(), drain: None, watermark, closed: false })
+        let followed =
+            follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
+        let skipped = |(interface, error): (Arc<str>, Option<AfPacketError>)| Skipped { interface, error };
+        let source = Self {
+            taps: Vec::with_capacity(interfaces.len()),
+            news: Some(news),
+            links: followed.links,
+            closing: Closing::start().map_err(kernel("a thread"))?,
+            skipped: followed.skipped.into_iter().map(skipped).collect(),
+            turn: 0,
+            frames: Frames::default(),
+            gone: (Statistics::default(), 0),
+            drain: None,
+            watermark,
+            begun: false,
+            closed: false,
+        };
+        if source.skipped.len() == interfaces.len() && !interfaces.is_empty() {
+            return Err(source.refused());
+        }
+        Ok(source)
+    }
+
+    /// Why there is nothing to capture on.
+    fn refused(mut self) -> AfPacketError {
+        let count = self.skipped.len();
+        let first = self.skipped.drain(..).next().and_then(|skipped| skipped.error);
+        match first {
+            Some(AfPacketError::Bind { source }) => {
+                AfPacketError::NoInterface { count, source: Some(source) }
+            }
+            Some(error) => error,
+            None => AfPacketError::NoInterface { count, source: None },
+        }
+    }
+
+    /// The interfaces that it is on.
+    #[must_use]
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
     }
 
     /// Interfaces that were chosen and are not captured on.
@@ -98,7 +127,8 @@ impl AfPacketSource {
 
     /// What all sockets have counted, and how much of it was read.
     fn statistics(&mut self) -> (Statistics, u64) {
-        let (mut all, mut read) = (Statistics::default(), 0);
+        self.hear();
+        let (mut all, mut read) = self.gone;
         for tap in &mut self.taps {
             let one = tap.socket.statistics();
             all.frames += one.frames;
@@ -107,9 +137,49 @@ impl AfPacketSource {
         }
         (all, read)
     }
+
+    /// Takes what was told of interfaces.
+    fn hear(&mut self) {
+        for news in self.news.iter().flat_map(Receiver::try_iter) {
+            match news {
+                News::On(tap) => self.taps.push(*tap),
+                News::Off(index) => {
+                    // An earlier link of this index may be among them: it has been told of before.
+                    self.taps.iter_mut().filter(|tap| tap.index == index).for_each(|tap| tap.ends = true);
+                }
+            }
+        }
+    }
+
+    /// Lets go of sockets that have ended and were read to their end.
+    fn let_go(&mut self) {
+        let mut at = 0;
+        while let Some(tap) = self.taps.get_mut(at) {
+            if tap.ends {
+                let counted = tap.socket.statistics();
+                if tap.read == counted.frames - counted.drops {
+                    let tap = self.taps.swap_remove(at);
+                    self.gone.0.frames += counted.frames;
+                    self.gone.0.drops += counted.drops;
+                    self.gone.1 += tap.read;
+                    self.closing.close(Box::new(tap));
+                    continue;
+                }
+            }
+            at += 1;
+        }
+    }
 }
 
-fn now() -> u64 {
+impl Drop for AfPacketSource {
+    fn drop(&mut self) {
+        self.news = None;
+        self.links.finish();
+        side_by_side(std::mem::take(&mut self.taps), drop);
+    }
+}
+
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -118,12 +188,19 @@ impl Source for AfPacketSource {
     const LIVE: bool = true;
 
     fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        if !self.begun {
+            self.begun = true;
+            self.links.begin();
+        }
         let began = *self.drain.get_or_insert_with(now);
+        // After that moment: a socket whose frames are older than it is among those that were told of.
+        self.hear();
         let mut left = budget;
         for _ in 0..self.taps.len() {
+            self.turn %= self.taps.len();
             let Some(tap) = self.taps.get_mut(self.turn) else { break };
             let frames = &mut self.frames;
-            let (link, ingress, egress) = (tap.link, tap.ingress, tap.egress);
+            let (link, [ingress, egress]) = (tap.link, tap.numbers);
             let read = tap.socket.read(left, |taken: Taken<'_>| {
                 let buffer = Buffer {
                     length: taken.length,
@@ -142,9 +219,10 @@ impl Source for AfPacketSource {
             if left == 0 {
                 return Polled::More;
             }
-            self.turn = (self.turn + 1) % self.taps.len();
+            self.turn += 1;
         }
         self.drain = None;
+        self.let_go();
         self.watermark = self.watermark.max(began.saturating_sub(LAG.as_nanos() as u64));
         if self.closed {
             let (all, read) = self.statistics();
@@ -175,7 +253,7 @@ impl Source for AfPacketSource {
             if event.revents & libc::POLLERR != 0
                 && let Some(error) = tap.socket.error()
             {
-                tracing::warn!(interface = &*tap.name, %error, "nothing more from this interface for now");
+                tracing::debug!(interface = &*tap.name, %error, "nothing more from this interface for now");
             }
         }
     }
@@ -189,11 +267,15 @@ impl Source for AfPacketSource {
     }
 
     fn close(&mut self) {
-        for tap in &self.taps {
-            if let Err(error) = tap.socket.stop() {
-                tracing::warn!(interface = &*tap.name, %error, "the packet socket does not stop");
+        // No more sockets come.
+        self.links.finish();
+        self.hear();
+        let intakes = self.taps.iter().map(|tap| (tap.socket.intake(), Arc::clone(&tap.name))).collect();
+        side_by_side(intakes, |(intake, name)| {
+            if let Err(error) = intake.stop() {
+                tracing::warn!(interface = &*name, %error, "the packet socket does not stop");
             }
-        }
+        });
         self.closed = true;
     }
 

@@ -1,8 +1,8 @@
 //! Traffic between two namespaces: what comes out equals what was sent, what the kernel counted, and what eBPF sees.
 
 use super::block::Cursor;
-use super::{AfPacketError, AfPacketSource};
-use crate::ebpf::EbpfSource;
+use super::{AfPacketError, AfPacketOptions, AfPacketSource};
+use crate::ebpf::{EbpfOptions, EbpfSource};
 use crate::interfaces::{Interface, discover};
 use crate::testing::{self, Kept, PORT, Pair, assert_balanced, finish, interface, run, send, sender};
 use mermin_flow::{Hook, Loss, NO_VLAN, ObservationPoints, Polled, Source};
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,8 +26,12 @@ fn can_run(test: &str) -> bool {
     testing::can_run(test, missing.map(|(_, name)| name).collect())
 }
 
+fn options(ring_bytes: u64) -> AfPacketOptions {
+    AfPacketOptions { ring_bytes, follow: None }
+}
+
 fn open(device: &str, ring_bytes: u64) -> AfPacketSource {
-    AfPacketSource::open(&[interface(device)], &ObservationPoints::default(), ring_bytes).unwrap()
+    AfPacketSource::open(&[interface(device)], &Arc::default(), &options(ring_bytes)).unwrap()
 }
 
 /// Packets and bytes that a device has received and sent. A device that sends for the first time counts before it
@@ -46,8 +51,8 @@ fn packet_socket_counts_equal_the_senders() {
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
         let receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
-        let points = ObservationPoints::default();
-        let mut source = AfPacketSource::open(&[interface("vb")], &points, RING).unwrap();
+        let points: Arc<ObservationPoints> = Arc::default();
+        let mut source = AfPacketSource::open(&[interface("vb")], &points, &options(RING)).unwrap();
         for (number, hook) in [(0, Hook::Ingress), (1, Hook::Egress)] {
             let point = points.get(number).unwrap();
             assert_eq!((point.interface.as_deref(), point.hook), (Some("vb"), Some(hook)));
@@ -178,8 +183,8 @@ fn segmented_buffers_are_the_packets_that_ebpf_and_the_sender_count() {
     Pair::inside(&pair.there, || {
         let listener = TcpListener::bind(("10.9.0.2", PORT)).unwrap();
         let mut socket = open("vb", 16 << 20);
-        let points = ObservationPoints::default();
-        let mut programs = match EbpfSource::open(&[interface("vb")], &points, 16 << 20) {
+        let points = Arc::new(ObservationPoints::default());
+        let mut programs = match EbpfSource::open(&[interface("vb")], &points, &EbpfOptions::default()) {
             Ok(opened) => opened.source,
             Err(error) => {
                 eprintln!("SKIP segmented_buffers_are_the_packets_that_ebpf_and_the_sender_count: {error}");
@@ -385,8 +390,8 @@ fn what_cannot_be_opened_says_why() {
         return;
     }
     let gone = Interface { name: "gone".into(), index: 999_999, link: Link::Ethernet, up: true };
-    let points = ObservationPoints::default();
-    let error = AfPacketSource::open(std::slice::from_ref(&gone), &points, RING).err().unwrap();
+    let points = Arc::new(ObservationPoints::default());
+    let error = AfPacketSource::open(std::slice::from_ref(&gone), &points, &options(RING)).err().unwrap();
     assert!(
         matches!(&error, AfPacketError::NoInterface { count: 1, source: Some(source) }
             if source.raw_os_error() == Some(libc::ENODEV)),
@@ -394,7 +399,7 @@ fn what_cannot_be_opened_says_why() {
     );
     let here = discover().unwrap().into_iter().find(|device| &*device.name == "lo").unwrap();
     let loopback = Interface { name: here.name, index: here.index, link: Link::Ethernet, up: here.up };
-    let source = AfPacketSource::open(&[gone, loopback.clone()], &points, RING).unwrap();
+    let source = AfPacketSource::open(&[gone, loopback.clone()], &points, &options(RING)).unwrap();
     assert_eq!(source.skipped().iter().map(|skipped| &*skipped.interface).collect::<Vec<_>>(), ["gone"]);
 
     // Capabilities belong to a thread: this one gives all of them up.
@@ -403,7 +408,7 @@ fn what_cannot_be_opened_says_why() {
         let sets = [0_u32; 6];
         // SAFETY: header and sets of version 3, which has two times three words.
         assert_eq!(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }, 0);
-        AfPacketSource::open(&[loopback], &ObservationPoints::default(), RING).err().unwrap()
+        AfPacketSource::open(&[loopback], &Arc::default(), &options(RING)).err().unwrap()
     })
     .join()
     .unwrap();

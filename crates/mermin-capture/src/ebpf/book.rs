@@ -59,8 +59,8 @@ fn tally(verdict: &Verdict) -> Tally {
 enum Request {
     /// Begin the next epoch and close this one.
     Flip,
-    /// The programs are off: close the last epoch.
-    Last,
+    /// The programs are off, so no grace period is needed: close the epoch.
+    Off,
 }
 
 /// The thread that closes epochs.
@@ -97,13 +97,23 @@ impl Books {
         Some(book)
     }
 
-    /// All books that are still to come, after the programs were taken off. Blocks for a grace period or two.
+    /// All books that are still to come: whatever the programs see from now on is in none of them. Blocks for a grace
+    /// period or two. `Err` last: there was none, and the last book is still open.
     pub(super) fn last(&mut self) -> Vec<io::Result<Book>> {
+        self.all(Request::Flip)
+    }
+
+    /// The last book, after the programs were taken off.
+    pub(super) fn after_the_programs(&mut self) -> Vec<io::Result<Book>> {
+        self.all(Request::Off)
+    }
+
+    fn all(&mut self, request: Request) -> Vec<io::Result<Book>> {
         let mut books = Vec::new();
         if self.waiting {
             books.extend(self.answers.recv());
         }
-        self.ask(Request::Last);
+        self.ask(request);
         books.extend(self.answers.recv());
         self.waiting = false;
         books
@@ -134,18 +144,16 @@ struct Closer {
 impl Closer {
     fn close(&mut self, request: &Request) -> io::Result<Book> {
         let closed = self.epoch;
+        let next = closed.wrapping_add(1);
         if matches!(request, Request::Flip) {
-            self.mapped.go_live(closed.wrapping_add(1));
-        }
-        let waited = self.grace.wait();
-        if matches!(request, Request::Flip) {
-            if let Err(error) = waited {
+            self.mapped.go_live(next);
+            if let Err(error) = self.grace.wait() {
                 // Nobody knows who still counts in the old half: stay in it.
                 self.mapped.go_live(closed);
                 return Err(error);
             }
-            self.epoch = closed.wrapping_add(1);
         }
+        self.epoch = next;
         let mut book = Book { epoch: closed, ..Book::default() };
         self.mapped.take(closed, |counters| book.add(counters));
         Ok(book)

@@ -55,6 +55,15 @@ pub enum EbpfError {
         interface: Arc<str>,
         /// What the kernel says.
         #[source]
+        source: io::Error,
+    },
+    /// The programs on a device can't be listed.
+    #[error("the programs on {interface} can't be listed")]
+    Query {
+        /// The device.
+        interface: Arc<str>,
+        /// What the kernel says.
+        #[source]
         source: Box<aya::programs::ProgramError>,
     },
     /// All selected devices refused.

@@ -4,23 +4,30 @@
 //! are read when no program runs in it any more. So what the ring carried, what it had no room for and what is not
 //! metered add up to what was seen, exactly and at any moment, while traffic flows.
 //!
+//! The end is an epoch's, too: what the programs see after it is never looked at, so the books are closed in one grace
+//! period, and however many interfaces there are, taking the programs off them holds up nothing.
+//!
 //! Limits: one network namespace; counters rely on bottom halves that don't preempt each other, which a PREEMPT_RT
-//! kernel does not promise; below Linux 6.6 programs hang on a clsact qdisc, where a filter of someone else that ends
-//! the chain hides packets from the egress program, and the qdisc stays when Mermin goes.
+//! kernel does not promise; on clsact a filter of someone else that ends the chain hides packets from the egress program.
 
-mod attach;
 mod book;
+mod bpf;
 mod clock;
+mod clsact;
 mod error;
 mod grace;
+mod hooks;
 mod mapped;
 mod object;
+mod points;
 mod privilege;
 mod ring;
 mod source;
+mod taps;
+mod tcx;
 #[cfg(test)]
 mod tests;
 
-pub use attach::{Attached, hooks};
 pub use error::EbpfError;
-pub use source::{EbpfSource, Opened, RING_BYTES, Skipped};
+pub use hooks::{Attached, hooks};
+pub use source::{EbpfOptions, EbpfSource, Opened, RING_BYTES, Skipped};

@@ -8,7 +8,7 @@ use mermin_abi::ABI_VERSION;
 use mermin_flow::Hook;
 use mermin_wire::Link;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// Built by `cargo xtask ebpf` and committed; a test of this crate fails when its sources have moved on.
 static OBJECT: &[u8] =
@@ -65,6 +65,16 @@ impl Object {
 
     pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, EbpfError> {
         classifier(&mut self.ebpf, name)
+    }
+
+    /// A descriptor of a program.
+    pub(super) fn descriptor(&mut self, name: &'static str) -> Result<OwnedFd, EbpfError> {
+        let program = self.program(name)?;
+        let fd =
+            program.fd().map_err(|source| EbpfError::Program { program: name, source: Box::new(source) })?;
+        fd.as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| EbpfError::Kernel { what: "another descriptor of a program", source })
     }
 
     /// The descriptor of an array or the ring.

@@ -8,6 +8,7 @@ use super::object::page;
 use memmap2::{MmapOptions, MmapRaw};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,18 +21,31 @@ const REPORT_EVERY: usize = 32;
 /// Why [`Ring::read`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// Everything was read that had been submitted.
-    Drained,
+    /// Everything was read up to the position.
+    Reached,
     /// The next record is being written.
     Busy,
     /// As many records as were asked for.
     Budget,
 }
 
+/// Tells other threads how far the ring was written.
+#[derive(Clone)]
+pub(super) struct Produced(Arc<MmapRaw>);
+
+impl Produced {
+    /// Records of program runs that have ended lie before this position.
+    pub(super) fn position(&self) -> u64 {
+        // SAFETY: the first word of the producer's page. Only loaded: the mapping is read-only.
+        let word = unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast()) };
+        word.load(Ordering::Acquire)
+    }
+}
+
 pub(super) struct Ring {
     fd: OwnedFd,
     consumer: MmapRaw,
-    producer: MmapRaw,
+    producer: Arc<MmapRaw>,
     /// Offset of the data in the second mapping.
     data: usize,
     size: u64,
@@ -53,7 +67,7 @@ impl Ring {
             .map_raw_read_only(fd.as_raw_fd())
             .map_err(error)?;
         let fd = fd.try_clone_to_owned().map_err(error)?;
-        let mut ring = Self { fd, consumer, producer, data: page, size, position: 0 };
+        let mut ring = Self { fd, consumer, producer: Arc::new(producer), data: page, size, position: 0 };
         ring.position = ring.consumer_word().load(Ordering::Acquire);
         Ok(ring)
     }
@@ -71,61 +85,59 @@ impl Ring {
         unsafe { AtomicU64::from_ptr(self.consumer.as_mut_ptr().cast()) }
     }
 
-    /// Up to where records were reserved.
-    fn produced(&self) -> u64 {
-        // SAFETY: the first word of the producer's page. Only loaded: the mapping is read-only.
-        let word = unsafe { AtomicU64::from_ptr(self.producer.as_mut_ptr().cast()) };
-        word.load(Ordering::Acquire)
+    pub(super) fn produced(&self) -> Produced {
+        Produced(Arc::clone(&self.producer))
+    }
+
+    /// Up to where records were read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Whether records were reserved that are not read yet.
     pub(super) fn has_more(&self) -> bool {
-        self.position < self.produced()
+        self.position < self.produced().position()
     }
 
-    /// Hands at most `budget` records to `take`, in order.
-    pub(super) fn read(&mut self, budget: usize, mut take: impl FnMut(&[u8])) -> Stopped {
+    /// Hands at most `budget` records that lie before `up_to` to `take`, in order, and says how many.
+    pub(super) fn read(
+        &mut self,
+        budget: usize,
+        up_to: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> (Stopped, usize) {
         let mut read = 0;
         let mut reported = self.position;
-        let stopped = 'reading: {
-            // The position is asked for again at the end: meanwhile more may have come.
-            let mut produced = self.produced();
-            loop {
-                if read == budget {
-                    break 'reading Stopped::Budget;
-                }
-                if self.position == produced {
-                    produced = self.produced();
-                    if self.position == produced {
-                        break 'reading Stopped::Drained;
-                    }
-                }
-                let at = self.data + (self.position & (self.size - 1)) as usize;
-                // SAFETY: inside the mapping, records are aligned to 8 bytes. Only loaded.
-                let header = unsafe { AtomicU32::from_ptr(self.producer.as_mut_ptr().add(at).cast()) };
-                let header = header.load(Ordering::Acquire);
-                if header & BUSY != 0 {
-                    break 'reading Stopped::Busy;
-                }
-                let length = (header & !DISCARD) as usize;
-                if header & DISCARD == 0 {
-                    // SAFETY: a submitted record of `length` bytes; it stays until the position passes it, which the
-                    // kernel learns after `take` has returned. It fits: `at` is in the first copy of the data.
-                    take(unsafe {
-                        std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length)
-                    });
-                }
-                self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
-                read += 1;
-                if read % REPORT_EVERY == 0 {
-                    self.consumer_word().store(self.position, Ordering::Release);
-                    reported = self.position;
-                }
+        let stopped = loop {
+            if self.position >= up_to {
+                break Stopped::Reached;
+            }
+            if read == budget {
+                break Stopped::Budget;
+            }
+            let at = self.data + (self.position & (self.size - 1)) as usize;
+            // SAFETY: inside the mapping, records are aligned to 8 bytes. Only loaded.
+            let header = unsafe { AtomicU32::from_ptr(self.producer.as_mut_ptr().add(at).cast()) };
+            let header = header.load(Ordering::Acquire);
+            if header & BUSY != 0 {
+                break Stopped::Busy;
+            }
+            let length = (header & !DISCARD) as usize;
+            if header & DISCARD == 0 {
+                // SAFETY: a submitted record of `length` bytes; it stays until the position passes it, which the
+                // kernel learns after `take` has returned. It fits: `at` is in the first copy of the data.
+                take(unsafe { std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length) });
+            }
+            self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
+            read += 1;
+            if read % REPORT_EVERY == 0 {
+                self.consumer_word().store(self.position, Ordering::Release);
+                reported = self.position;
             }
         };
         if reported != self.position {
             self.consumer_word().store(self.position, Ordering::Release);
         }
-        stopped
+        (stopped, read)
     }
 }

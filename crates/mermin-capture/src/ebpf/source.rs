@@ -1,23 +1,24 @@
 //! Ring events to observations.
 
-use super::attach::{self, Way};
 use super::book::{Book, Books};
 use super::clock::Clock;
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::mapped::Mapped;
 use super::object::Object;
+use super::points::Points;
 use super::ring::{Ring, Stopped};
+use super::taps::{EbpfTaps, News, Tell};
+use crate::AttachKind;
 use crate::interfaces::Interface;
-use aya::programs::tc::SchedClassifierLink;
+use crate::links::{Follow, Links, follow};
 use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, PacketEvent};
 use mermin_flow::{
-    Fragment, Hook, Loss, Observation, ObservationPoint, ObservationPoints, Polled, PortForm, Sightings,
-    Sink, Source, Tally,
+    Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Sightings, Sink, Source, Tally,
 };
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
@@ -43,57 +44,47 @@ pub struct Opened<S> {
 pub struct Skipped {
     /// Its name.
     pub interface: Arc<str>,
-    /// Why.
-    pub error: EbpfError,
+    /// Why; `None`: it would be one too many.
+    pub error: Option<EbpfError>,
 }
+
+/// How a source is opened.
+#[derive(Clone, Debug)]
+pub struct EbpfOptions {
+    /// Size of the ring, rounded up to a power of two.
+    pub ring_bytes: u64,
+    /// How programs get on interfaces.
+    pub attach: AttachKind,
+    /// Follows links that come and go; without it the interfaces of the start are all there will be.
+    pub follow: Option<Follow>,
+}
+
+impl Default for EbpfOptions {
+    fn default() -> Self {
+        Self { ring_bytes: RING_BYTES, attach: AttachKind::default(), follow: None }
+    }
+}
+
+/// What the thread may tell the reader before it has to wait for it.
+const NEWS: usize = 1_024;
 
 /// Programs on interfaces and the ring that they write to.
 pub struct EbpfSource {
-    /// Dropped to take the programs off.
-    links: Vec<SchedClassifierLink>,
     ring: Ring,
     books: Books,
     /// Keeps maps and programs.
     _object: Object,
     clock: Clock,
     points: Points,
+    news: Option<Receiver<News>>,
+    links: Arc<Links>,
     totals: Totals,
     watermark: u64,
+    begun: bool,
     /// When a drain last found something.
     busy_since: Option<Instant>,
-    closed: bool,
-}
-
-/// The numbers of both hooks of each interface.
-struct Points {
-    numbers: HashMap<u32, [u16; 2]>,
-    last: (u32, [u16; 2]),
-}
-
-impl Points {
-    fn new() -> Self {
-        Self { numbers: HashMap::new(), last: (0, [0; 2]) }
-    }
-
-    fn add(&mut self, interface: &Interface, points: &ObservationPoints) {
-        let number = |hook| {
-            points.number(ObservationPoint {
-                interface: Some(Arc::clone(&interface.name)),
-                index: Some(interface.index),
-                hook: Some(hook),
-            })
-        };
-        self.numbers.insert(interface.index, [number(Hook::Ingress), number(Hook::Egress)]);
-    }
-
-    /// Packets come in bursts of one interface.
-    #[inline]
-    fn get(&mut self, ifindex: u32, egress: bool) -> u16 {
-        if self.last.0 != ifindex {
-            self.last = (ifindex, self.numbers.get(&ifindex).copied().unwrap_or_default());
-        }
-        self.last.1[usize::from(egress)]
-    }
+    /// Up to where the ring is read to the end, once that is known.
+    end: Option<u64>,
 }
 
 /// What the closed epochs' books say, and what was handed on from each epoch.
@@ -112,9 +103,15 @@ struct Totals {
 }
 
 impl Totals {
+    /// Whether an event is of an epoch whose book is still open.
+    #[inline]
+    fn is_live(&self, epoch: u32) -> bool {
+        epoch.wrapping_sub(self.live) < 1 << 31
+    }
+
     #[inline]
     fn handed(&mut self, epoch: u32, tally: Tally) {
-        if epoch.wrapping_sub(self.live) < 1 << 31 {
+        if self.is_live(epoch) {
             self.handed_live[(epoch & 1) as usize] += tally;
         } else {
             self.handed_closed += tally;
@@ -175,52 +172,83 @@ impl EbpfSource {
     /// eBPF can't be used at all, or every device refused.
     pub fn open(
         interfaces: &[Interface],
-        points: &ObservationPoints,
-        ring_bytes: u64,
+        points: &Arc<ObservationPoints>,
+        options: &EbpfOptions,
     ) -> Result<Opened<Self>, EbpfError> {
-        Self::open_by(interfaces, points, ring_bytes, Way::of_this_kernel())
-    }
-
-    pub(super) fn open_by(
-        interfaces: &[Interface],
-        points: &ObservationPoints,
-        ring_bytes: u64,
-        way: Way,
-    ) -> Result<Opened<Self>, EbpfError> {
-        let object = Object::load(ring_bytes)?;
+        let mut object = Object::load(options.ring_bytes)?;
         let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
         let mapped = Mapped::new(&object)?;
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
         let grace = Grace::new().map_err(kernel("a map to wait on"))?;
         let books = Books::start(mapped, grace).map_err(kernel("a thread"))?;
         let clock = Clock::new();
-        let mut source = Self {
-            links: Vec::new(),
+        let watermark = clock.utc(Clock::now()).saturating_sub(SLACK_NANOS);
+        // Until the reader runs, nobody takes what is told of the interfaces of the start.
+        let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
+        let tell = Tell { news: tell, produced: ring.produced() };
+        let taps = EbpfTaps::new(&mut object, options.attach, tell, clock)?;
+        let followed =
+            follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
+        let source = Self {
             ring,
             books,
             _object: object,
             clock,
-            points: Points::new(),
+            points: Points::default(),
+            news: Some(news),
+            links: followed.links,
             totals: Totals::default(),
-            watermark: 0,
+            watermark,
+            begun: false,
             busy_since: None,
-            closed: false,
+            end: None,
         };
-        source.watermark = source.clock.utc(Clock::now()).saturating_sub(SLACK_NANOS);
-        let mut skipped = Vec::new();
-        for interface in interfaces {
-            // Before its first packet can come.
-            source.points.add(interface, points);
-            match attach::attach(&mut source._object, interface, way) {
-                Ok(links) => source.links.extend(links),
-                Err(error) => skipped.push(Skipped { interface: Arc::clone(&interface.name), error }),
-            }
-        }
-        if source.links.is_empty() && !interfaces.is_empty() {
-            let first = skipped.into_iter().next().map(|skipped| Box::new(skipped.error));
+        let refused = |(interface, error): (Arc<str>, Option<EbpfError>)| Skipped { interface, error };
+        let skipped: Vec<_> = followed.skipped.into_iter().map(refused).collect();
+        if skipped.len() == interfaces.len() && !interfaces.is_empty() {
+            let first = skipped.into_iter().next().and_then(|skipped| skipped.error).map(Box::new);
             return Err(EbpfError::NoInterface { count: interfaces.len(), source: first });
         }
         Ok(Opened { source, skipped })
+    }
+
+    /// The interfaces that it is on.
+    #[must_use]
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
+    }
+
+    /// Reads at most `budget` events; how far it came, and the time of the newest.
+    fn read(&mut self, sink: &mut impl Sink, budget: usize) -> (Stopped, u64) {
+        let Self { ring, points, totals, clock, end, news, .. } = self;
+        let (mut newest, mut left) = (0, budget);
+        loop {
+            // What is told of an interface is told before its first event is written: so what was told after this look
+            // at the ring is of events behind it.
+            let up_to = end.unwrap_or_else(|| ring.produced().position());
+            points.hear(news.as_ref(), ring.position());
+            let stage = up_to.min(points.valid_up_to());
+            let (stopped, read) = ring.read(left, stage, |record| {
+                let Ok((event, _)) = PacketEvent::read_from_prefix(record) else { return };
+                // What the programs saw after the end is in no book.
+                if end.is_some() && totals.is_live(event.epoch) {
+                    return;
+                }
+                let egress = event.flags & EVENT_EGRESS != 0;
+                let observation = observation(&event, *clock, points.get(event.ifindex, egress));
+                newest = observation.end;
+                totals.handed(event.epoch, observation.tally());
+                sink.observe(observation);
+            });
+            left -= read;
+            if stopped != Stopped::Reached {
+                return (stopped, newest);
+            }
+            // Meanwhile more may have come, or an interface's last event was read.
+            if ring.position() >= end.unwrap_or_else(|| ring.produced().position()) {
+                return (stopped, newest);
+            }
+        }
     }
 
     fn take(totals: &mut Totals, result: io::Result<Book>) -> bool {
@@ -241,26 +269,21 @@ impl Source for EbpfSource {
     const LIVE: bool = true;
 
     fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        if !self.begun {
+            self.begun = true;
+            self.links.begin();
+        }
         let began = self.clock.utc(Clock::now());
-        let Self { ring, points, totals, clock, .. } = self;
-        let mut newest = 0;
-        let stopped = ring.read(budget, |record| {
-            let Ok((event, _)) = PacketEvent::read_from_prefix(record) else { return };
-            let egress = event.flags & EVENT_EGRESS != 0;
-            let observation = observation(&event, *clock, points.get(event.ifindex, egress));
-            newest = observation.end;
-            totals.handed(event.epoch, observation.tally());
-            sink.observe(observation);
-        });
+        let (stopped, newest) = self.read(sink, budget);
         if newest > 0 {
             self.busy_since = Some(Instant::now());
         }
-        let reached = if stopped == Stopped::Drained { began } else { newest };
+        let reached = if stopped == Stopped::Reached { began } else { newest };
         self.watermark = self.watermark.max(reached.saturating_sub(SLACK_NANOS));
         match stopped {
             Stopped::Budget => Polled::More,
-            Stopped::Drained if self.closed => Polled::Ended,
-            Stopped::Drained | Stopped::Busy => Polled::Drained,
+            Stopped::Reached if self.end.is_some() => Polled::Ended,
+            Stopped::Reached | Stopped::Busy => Polled::Drained,
         }
     }
 
@@ -281,18 +304,32 @@ impl Source for EbpfSource {
     }
 
     fn close(&mut self) {
-        self.links.clear();
-        for result in self.books.last() {
+        self.links.ask_to_stop();
+        let mut books = self.books.last();
+        if books.last().is_none_or(Result::is_err) {
+            // Then it takes as long as taking the programs off does.
+            self.links.finish();
+            books.extend(self.books.after_the_programs());
+        }
+        for result in books {
             Self::take(&mut self.totals, result);
         }
-        self.closed = true;
+        self.end = Some(self.ring.produced().position());
     }
 
     fn sightings(&mut self) -> Option<Sightings> {
-        if !self.closed && !Self::take(&mut self.totals, self.books.next()?) {
+        if self.end.is_none() && !Self::take(&mut self.totals, self.books.next()?) {
             return None;
         }
         Some(self.totals.sightings())
+    }
+}
+
+impl Drop for EbpfSource {
+    fn drop(&mut self) {
+        // Nobody listens any more: the thread must not wait for that.
+        self.news = None;
+        self.links.finish();
     }
 }
 

@@ -23,8 +23,8 @@ use crate::signals::Asked;
 use crate::summary::grouped;
 use count::CountByProtocol;
 use mermin_capture::SourceKind;
-use mermin_capture::af_packet::AfPacketSource;
-use mermin_capture::ebpf::EbpfSource;
+use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
+use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
 use mermin_capture::interfaces::Interface;
 use mermin_flow::{ObservationPoints, Source};
 use namespace::Namespace;
@@ -147,7 +147,8 @@ fn on_stage(
     let refused =
         |why: String| Stop::new(Exit::NoPermission, why).help(format!("sudo {} demo", host::program()));
     let ring_bytes = config.capture.ring_bytes.0;
-    let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, ring_bytes);
+    let options = EbpfOptions { ring_bytes, attach: config.capture.attach, follow: None };
+    let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, &options);
     let no_ebpf = match config.capture.source {
         SourceKind::AfPacket => String::new(),
         wanted => match (ebpf(), wanted) {
@@ -158,7 +159,8 @@ fn on_stage(
             (Err(error), _) => in_full(&error),
         },
     };
-    let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, ring_bytes)
+    let options = AfPacketOptions { ring_bytes, follow: None };
+    let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, &options)
         .map_err(|error| refused(in_full(&error)))?;
     let warnings = if no_ebpf.is_empty() { Vec::new() } else { vec![fallback(&no_ebpf)] };
     perform(source, ("af_packet", warnings), &stage, &points, context)

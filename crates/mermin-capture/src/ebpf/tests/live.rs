@@ -1,19 +1,21 @@
 //! Traffic between two namespaces: what comes out equals what was sent.
 
 use super::can_run;
-use crate::ebpf::attach::{Attached, Way};
-use crate::ebpf::{EbpfSource, RING_BYTES, hooks};
+use crate::AttachKind;
+use crate::ebpf::{Attached, EbpfOptions, EbpfSource, RING_BYTES, hooks};
 use crate::testing::{Kept, PORT, Pair, assert_balanced, finish, interface, run, send, sender};
 use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Source as _};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(super) fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
-    let points = ObservationPoints::default();
-    let opened = EbpfSource::open_by(&[interface(device)], &points, ring_bytes, way).unwrap();
+pub(super) fn open(device: &str, ring_bytes: u64, attach: AttachKind) -> EbpfSource {
+    let points = Arc::new(ObservationPoints::default());
+    let options = EbpfOptions { ring_bytes, attach, follow: None };
+    let opened = EbpfSource::open(&[interface(device)], &points, &options).unwrap();
     assert!(opened.skipped.is_empty());
     for (number, hook) in [(0, Hook::Ingress), (1, Hook::Egress)] {
         let point = points.get(number).unwrap();
@@ -22,7 +24,7 @@ pub(super) fn open(device: &str, ring_bytes: u64, way: Way) -> EbpfSource {
     opened.source
 }
 
-fn udp_counts(way: Way) {
+fn udp_counts(way: AttachKind) {
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
         let receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
@@ -56,14 +58,14 @@ fn udp_counts(way: Way) {
 #[test]
 fn udp_counts_equal_the_senders() {
     if can_run("udp_counts_equal_the_senders") {
-        udp_counts(Way::Tcx);
+        udp_counts(AttachKind::Tcx);
     }
 }
 
 #[test]
 fn udp_counts_equal_the_senders_by_clsact() {
     if can_run("udp_counts_equal_the_senders_by_clsact") {
-        udp_counts(Way::Clsact);
+        udp_counts(AttachKind::Clsact);
     }
 }
 
@@ -76,7 +78,7 @@ fn segmented_buffers_equal_the_receivers_wire_packets() {
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
         let listener = TcpListener::bind(("10.9.0.2", PORT)).unwrap();
-        let mut source = open("vb", RING_BYTES, Way::Tcx);
+        let mut source = open("vb", RING_BYTES, AttachKind::Tcx);
         let segments = thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 Pair::inside(&pair.here, || {
@@ -126,7 +128,7 @@ fn a_full_ring_is_counted_exactly() {
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
         let _receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
-        let mut source = open("vb", 4_096, Way::Tcx);
+        let mut source = open("vb", 4_096, AttachKind::Tcx);
         Pair::inside(&pair.here, || send(&sender(), 1_000, 100));
         let unread = loop {
             if let Some(sightings) = source.sightings() {
@@ -158,7 +160,7 @@ fn snapshots_balance_while_traffic_flows() {
     Pair::inside(&pair.there, || {
         let _receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
         // Small, so that losses are among what must balance.
-        let mut source = open("vb", 65_536, Way::Tcx);
+        let mut source = open("vb", 65_536, AttachKind::Tcx);
         let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
         let mut kept = Kept::default();
         let mut snapshots = 0;
@@ -218,12 +220,12 @@ fn programs_go_with_the_source_and_others_stay() {
     }
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
-        let other = open("vb", 4_096, Way::Tcx);
+        let other = open("vb", 4_096, AttachKind::Tcx);
         let before = hooks("vb").unwrap();
         assert_eq!(before.iter().map(|a| a.hook).collect::<Vec<_>>(), [Hook::Ingress, Hook::Egress]);
         assert!(before.iter().all(|attached| attached.name.starts_with("mermin_")));
 
-        let mut source = open("vb", 4_096, Way::Tcx);
+        let mut source = open("vb", 4_096, AttachKind::Tcx);
         let both = hooks("vb").unwrap();
         // First at ingress, last at egress.
         assert_eq!(both.len(), 4);
@@ -232,7 +234,7 @@ fn programs_go_with_the_source_and_others_stay() {
         assert_eq!(settled(&before), before, "closing takes programs off");
         drop(source);
 
-        let third = open("vb", 4_096, Way::Tcx);
+        let third = open("vb", 4_096, AttachKind::Tcx);
         assert_eq!(hooks("vb").unwrap().len(), 4);
         drop(third);
         assert_eq!(settled(&before), before, "dropping takes programs off");
@@ -249,12 +251,13 @@ fn a_device_that_refuses_is_skipped_and_named() {
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
         let gone = crate::interfaces::Interface { name: "gone0".into(), index: 999, ..interface("vb") };
-        let points = ObservationPoints::default();
-        let opened = EbpfSource::open(&[gone.clone(), interface("vb")], &points, 4_096).unwrap();
+        let points = Arc::new(ObservationPoints::default());
+        let options = EbpfOptions { ring_bytes: 4_096, ..EbpfOptions::default() };
+        let opened = EbpfSource::open(&[gone.clone(), interface("vb")], &points, &options).unwrap();
         assert_eq!(opened.skipped.len(), 1);
         assert_eq!(&*opened.skipped[0].interface, "gone0");
         assert_eq!(hooks("vb").unwrap().len(), 2);
-        let error = EbpfSource::open(&[gone], &points, 4_096).err().unwrap();
+        let error = EbpfSource::open(&[gone], &points, &options).err().unwrap();
         assert_eq!(error.to_string(), "no program can be attached to any of the 1 selected interfaces");
     });
 }
@@ -266,7 +269,7 @@ fn waiting_ends_with_the_first_packet() {
     }
     let pair = Pair::new();
     Pair::inside(&pair.there, || {
-        let mut source = open("vb", RING_BYTES, Way::Tcx);
+        let mut source = open("vb", RING_BYTES, AttachKind::Tcx);
         let mut kept = Kept::default();
         thread::scope(|scope| {
             scope.spawn(|| Pair::inside(&pair.here, || send(&sender(), 1, 10)));

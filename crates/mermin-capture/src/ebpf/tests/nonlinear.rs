@@ -3,8 +3,8 @@
 use super::can_run;
 use super::frames::ethernet;
 use super::live::open;
+use crate::AttachKind;
 use crate::ebpf::RING_BYTES;
-use crate::ebpf::attach::Way;
 use crate::testing::{Kept, Pair, finish, interface, run};
 use mermin_flow::Observation;
 use mermin_wire::{Buffer, Headers, Link, count, parse};
@@ -96,8 +96,8 @@ fn both_hooks_see_headers_wherever_they_lie() {
     let pair = Pair::new();
     run(&format!("ip -n {} link set va mtu 9000", pair.here));
     run(&format!("ip -n {} link set vb mtu 9000", pair.there));
-    let mut out = Pair::inside(&pair.here, || open("va", RING_BYTES, Way::Tcx));
-    let mut into = Pair::inside(&pair.there, || open("vb", RING_BYTES, Way::Tcx));
+    let mut out = Pair::inside(&pair.here, || open("va", RING_BYTES, AttachKind::Tcx));
+    let mut into = Pair::inside(&pair.there, || open("vb", RING_BYTES, AttachKind::Tcx));
     let frames: Vec<Vec<u8>> = ethernet()
         .into_iter()
         .map(|mut frame| {

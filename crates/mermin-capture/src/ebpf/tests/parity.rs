@@ -89,7 +89,9 @@ impl Kernel {
         assert_eq!(result.return_value, u32::MAX, "TC_ACT_UNSPEC");
 
         let mut events = Vec::new();
-        self.ring.read(usize::MAX, |record| events.push(PacketEvent::read_from_bytes(record).unwrap()));
+        let written = self.ring.produced().position();
+        self.ring
+            .read(usize::MAX, written, |record| events.push(PacketEvent::read_from_bytes(record).unwrap()));
         let mut outcomes = Vec::new();
         let (mut seen, mut submitted, mut over) = (0, 0, 0);
         let length = frame.len() as u64;

@@ -1,0 +1,159 @@
+//! The few commands of bpf(2) that are wanted beside aya's (linux/bpf.h).
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_CREATE: libc::c_long = 28;
+
+/// The front of `union bpf_attr` for creating maps; the kernel takes what follows as zero.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct Create {
+    pub(super) map_type: u32,
+    pub(super) key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    pub(super) map_flags: u32,
+    pub(super) inner_map_fd: u32,
+}
+
+/// The same for elements.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// For links on a tcx hook.
+#[repr(C)]
+struct Link {
+    program: u32,
+    index: u32,
+    hook: u32,
+    flags: u32,
+    relative: u32,
+    pad: u32,
+    revision: u64,
+}
+
+/// For what is on a hook.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    index: u32,
+    hook: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
+#[repr(C)]
+struct Ask {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The front of `struct bpf_link_info` for tcx.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    index: u32,
+    hook: u32,
+}
+
+pub(super) fn create_map(attributes: &Create) -> io::Result<OwnedFd> {
+    // SAFETY: creating takes no pointers.
+    let fd = unsafe { bpf(BPF_MAP_CREATE, attributes) }?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Writes a map's descriptor into the first place of an array of maps.
+pub(super) fn put_map(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let (key, value) = (0_u32, inner.as_raw_fd() as u32);
+    let element = Element {
+        map_fd: outer.as_raw_fd() as u32,
+        pad: 0,
+        key: (&raw const key) as u64,
+        value: (&raw const value) as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value outlive the call, each as large as the map's.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &element) }.map(|_| ())
+}
+
+/// Attaches a program to a tcx hook of the link with this index; `flags` say where in the row.
+pub(super) fn link(program: BorrowedFd<'_>, index: u32, hook: u32, flags: u32) -> io::Result<OwnedFd> {
+    let attributes =
+        Link { program: program.as_raw_fd() as u32, index, hook, flags, relative: 0, pad: 0, revision: 0 };
+    // SAFETY: creating a link takes no pointers.
+    let fd = unsafe { bpf(BPF_LINK_CREATE, &attributes) }?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// How many programs are on a tcx hook of the link with this index.
+pub(super) fn programs_on(index: u32, hook: u32) -> io::Result<u32> {
+    let mut query = Query { index, hook, ..Query::default() };
+    // SAFETY: without an array of ids the kernel writes within the structure alone.
+    unsafe { bpf(BPF_PROG_QUERY, &mut query) }?;
+    Ok(query.count)
+}
+
+/// The index of the network link that a tcx link is on; 0: that has gone.
+pub(super) fn index_of(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = LinkInfo::default();
+    let mut ask = Ask {
+        fd: link.as_raw_fd() as u32,
+        length: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: `info` outlives the call and has the length that is told; any bytes are valid for its integers.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
+    Ok(info.index)
+}
+
+/// # Safety
+/// Pointers in `attributes` must be valid for the command, and what the command writes must fit.
+unsafe fn bpf<A: Attributes>(command: libc::c_long, attributes: A) -> io::Result<libc::c_long> {
+    let (start, length) = attributes.memory();
+    // SAFETY: the kernel reads and, where the command has an answer, writes `length` bytes there; what they point to is
+    // the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, start, length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A front of `union bpf_attr`.
+trait Attributes {
+    fn memory(self) -> (*const libc::c_void, usize);
+}
+
+impl<T> Attributes for &T {
+    fn memory(self) -> (*const libc::c_void, usize) {
+        (std::ptr::from_ref(self).cast(), size_of::<T>())
+    }
+}
+
+impl<T> Attributes for &mut T {
+    fn memory(self) -> (*const libc::c_void, usize) {
+        (std::ptr::from_mut(self).cast_const().cast(), size_of::<T>())
+    }
+}

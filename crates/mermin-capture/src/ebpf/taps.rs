@@ -1,0 +1,211 @@
+//! The programs of one object on the hooks of interfaces.
+//!
+//! First at ingress and last at egress: Mermin sees packets as they are on the wire, before others drop or change them
+//! on the way in and after they did on the way out.
+
+use super::clock::Clock;
+use super::clsact::{Clsact, Filters};
+use super::error::EbpfError;
+use super::object::{self, Object};
+use super::ring::Produced;
+use super::tcx::{self, Tcx};
+use crate::AttachKind;
+use crate::interfaces::Interface;
+use crate::links::{Links, Numbers, Taps, Technology};
+use aya::util::KernelVersion;
+use mermin_flow::Hook;
+use mermin_wire::Link;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread;
+use std::time::Duration;
+
+const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
+/// Interfaces that get tcx of themselves: taking programs off so many takes a second.
+const TCX_OF_ITSELF: usize = 32;
+
+/// What the reader has to know of interfaces, in the order in which it came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Events with this index are of these points from now on.
+    On { index: u32, numbers: Numbers },
+    /// They were, up to this position in the ring.
+    Off { index: u32, up_to: u64 },
+}
+
+/// A way to the reader. It has a bound: a reader that is held up holds up attaching too.
+pub(super) struct Tell {
+    pub(super) news: SyncSender<News>,
+    pub(super) produced: Produced,
+}
+
+/// The programs of both hooks, by kind of link.
+struct Programs {
+    ethernet: [OwnedFd; 2],
+    ip: [OwnedFd; 2],
+}
+
+impl Programs {
+    fn new(object: &mut Object) -> Result<Self, EbpfError> {
+        let mut of = |link| {
+            let mut fd = |hook| object.descriptor(object::program(link, hook));
+            Ok::<_, EbpfError>([fd(Hook::Ingress)?, fd(Hook::Egress)?])
+        };
+        Ok(Self { ethernet: of(Link::Ethernet)?, ip: of(Link::Ip)? })
+    }
+
+    fn of(&self, link: Link) -> [BorrowedFd<'_>; 2] {
+        let [ingress, egress] = if link == Link::Ip { &self.ip } else { &self.ethernet };
+        [ingress.as_fd(), egress.as_fd()]
+    }
+}
+
+/// The programs on one interface.
+pub(super) enum Tap {
+    Tcx(Tcx),
+    Clsact(Clsact),
+}
+
+pub(super) struct EbpfTaps {
+    programs: Programs,
+    filters: Filters,
+    kind: AttachKind,
+    has_tcx: bool,
+    /// How many more get tcx of themselves.
+    tcx_left: usize,
+    tell: Tell,
+    clock: Clock,
+    /// Known from the moment at which there is a thread.
+    links: Option<Arc<Links>>,
+}
+
+impl EbpfTaps {
+    pub(super) fn new(
+        object: &mut Object,
+        kind: AttachKind,
+        tell: Tell,
+        clock: Clock,
+    ) -> Result<Self, EbpfError> {
+        let filters =
+            Filters::new().map_err(|source| EbpfError::Kernel { what: "a netlink socket", source })?;
+        Ok(Self {
+            programs: Programs::new(object)?,
+            filters,
+            kind,
+            has_tcx: !KernelVersion::current().is_ok_and(|version| version < TCX_SINCE),
+            tcx_left: TCX_OF_ITSELF,
+            tell,
+            clock,
+            links: None,
+        })
+    }
+
+    fn choose(&self, index: u32) -> Technology {
+        let tcx = match self.kind {
+            AttachKind::Tcx => true,
+            AttachKind::Clsact => false,
+            AttachKind::Auto => self.has_tcx && (self.tcx_left > 0 || tcx::is_used(index)),
+        };
+        if tcx { Technology::Tcx } else { Technology::Clsact }
+    }
+
+    fn put_by(&mut self, technology: Technology, interface: &Interface) -> io::Result<Tap> {
+        let programs = self.programs.of(interface.link);
+        match technology {
+            Technology::Clsact => self.filters.put(programs, interface.index).map(Tap::Clsact),
+            _ => Tcx::put(programs, interface.index).map(Tap::Tcx),
+        }
+    }
+
+    /// Unless the reader has ended.
+    fn tell(&self, mut news: News) {
+        while let Err(TrySendError::Full(again)) = self.tell.news.try_send(news) {
+            if self.links.as_ref().is_some_and(|links| links.is_stopping()) {
+                return;
+            }
+            news = again;
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn say_off(&self, index: u32) {
+        self.tell(News::Off { index, up_to: self.tell.produced.position() });
+    }
+}
+
+impl Taps for EbpfTaps {
+    type Tap = Tap;
+    type Error = EbpfError;
+
+    fn put(&mut self, interface: &Interface, numbers: Numbers) -> Result<Tap, EbpfError> {
+        let index = interface.index;
+        self.filters.clear_orphans(index);
+        self.tell(News::On { index, numbers });
+        let chosen = self.choose(index);
+        let mut result = self.put_by(chosen, interface);
+        // Something else may have the place of the discipline (an ingress qdisc), and lets no filter on egress.
+        if result.is_err() && chosen == Technology::Clsact && self.kind == AttachKind::Auto && self.has_tcx {
+            result = self.put_by(Technology::Tcx, interface);
+        }
+        match result {
+            Ok(tap) => {
+                if matches!(tap, Tap::Tcx(_)) {
+                    self.tcx_left = self.tcx_left.saturating_sub(1);
+                }
+                Ok(tap)
+            }
+            Err(source) => {
+                self.say_off(index);
+                Err(EbpfError::Attach { interface: Arc::clone(&interface.name), source })
+            }
+        }
+    }
+
+    fn take_off(&mut self, index: u32, tap: Tap, gone: bool) {
+        match tap {
+            Tap::Tcx(tcx) => drop(tcx),
+            // It has gone with the interface.
+            Tap::Clsact(_) if gone => {}
+            Tap::Clsact(clsact) => {
+                self.filters.take_off(index, &clsact);
+                // No grace period was waited for: a program may still be running. The index remains the interface's.
+                return;
+            }
+        }
+        self.say_off(index);
+    }
+
+    fn is_on(&mut self, tap: &Tap, index: u32) -> bool {
+        match tap {
+            Tap::Tcx(tcx) => tcx.is_on(index),
+            Tap::Clsact(_) => self.filters.is_on(index),
+        }
+    }
+
+    fn is_hidden(&mut self, tap: &Tap, index: u32) -> bool {
+        self.kind == AttachKind::Auto && self.has_tcx && matches!(tap, Tap::Clsact(_)) && tcx::is_used(index)
+    }
+
+    fn technology(&self, tap: &Tap) -> Technology {
+        match tap {
+            Tap::Tcx(_) => Technology::Tcx,
+            Tap::Clsact(_) => Technology::Clsact,
+        }
+    }
+
+    fn has_gone(error: &EbpfError) -> bool {
+        matches!(error, EbpfError::Attach { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)))
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.utc(Clock::now())
+    }
+
+    fn begin(&mut self, links: &Arc<Links>) {
+        self.tcx_left = 0;
+        self.links = Some(Arc::clone(links));
+    }
+}

@@ -1,0 +1,45 @@
+//! Programs on tcx (Linux 6.6): links that go with their descriptors.
+//!
+//! Each attachment and each removal waits for a grace period under the kernel's one lock for network devices, 10 to
+//! 20 ms, so threads side by side gain nothing.
+
+use super::bpf;
+use mermin_flow::Hook;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
+const BPF_F_BEFORE: u32 = 1 << 3;
+const BPF_F_AFTER: u32 = 1 << 4;
+
+const fn of(hook: Hook) -> u32 {
+    match hook {
+        Hook::Ingress => BPF_TCX_INGRESS,
+        Hook::Egress => BPF_TCX_EGRESS,
+    }
+}
+
+/// Both hooks of one interface. Dropping it takes the programs off.
+pub(super) struct Tcx([OwnedFd; 2]);
+
+impl Tcx {
+    /// `programs`: for ingress and for egress. First at ingress and last at egress.
+    pub(super) fn put(programs: [BorrowedFd<'_>; 2], index: u32) -> io::Result<Self> {
+        let ingress = bpf::link(programs[0], index, of(Hook::Ingress), BPF_F_BEFORE)?;
+        let egress = bpf::link(programs[1], index, of(Hook::Egress), BPF_F_AFTER)?;
+        Ok(Self([ingress, egress]))
+    }
+
+    /// Whether it is on the interface with this index: it follows one that moves to another namespace.
+    pub(super) fn is_on(&self, index: u32) -> bool {
+        self.0.iter().all(|link| bpf::index_of(link.as_fd()).is_ok_and(|on| on == index))
+    }
+}
+
+/// Whether any program is on tcx of an interface.
+pub(super) fn is_used(index: u32) -> bool {
+    [Hook::Ingress, Hook::Egress]
+        .iter()
+        .any(|hook| bpf::programs_on(index, of(*hook)).is_ok_and(|count| count > 0))
+}

@@ -1,0 +1,239 @@
+//! The thread that keeps a source on the interfaces that are wanted.
+
+use super::taps::{NotPut, Put, Taps};
+use super::view::Links;
+use super::watch::{Change, Heard, RECEIVE_BYTES, Watch};
+use crate::interfaces::{Device, Interface, Selection};
+use mermin_flow::ObservationPoints;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at whether others have put something in front; also after an error of the socket.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// Which links are followed.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    selection: Selection,
+    pub(crate) receive_bytes: usize,
+}
+
+impl Follow {
+    /// Those that are wanted.
+    #[must_use]
+    pub const fn new(selection: Selection) -> Self {
+        Self { selection, receive_bytes: RECEIVE_BYTES }
+    }
+}
+
+/// A source that is on interfaces.
+pub(crate) struct Following<E> {
+    /// The view, and the way to end it.
+    pub(crate) links: Arc<Links>,
+    /// Interfaces of the start that are not captured on.
+    pub(crate) skipped: Vec<(Arc<str>, Option<E>)>,
+}
+
+/// Puts `taps` on `interfaces`, then starts the thread that follows links as soon as the reader has begun. Without any to
+/// follow the thread only takes them off in the end.
+pub(crate) fn follow<T: Taps>(
+    taps: T,
+    interfaces: &[Interface],
+    points: &Arc<ObservationPoints>,
+    follow: Option<Follow>,
+) -> io::Result<Following<T::Error>> {
+    let links = Arc::new(Links::new()?);
+    // Before the list that the thread begins with: nothing falls between.
+    let watch =
+        follow.map(|follow| Ok::<_, io::Error>((Watch::open(follow.receive_bytes)?, follow.selection)));
+    let watch = watch.transpose()?;
+    let mut put = Put::new(taps, Arc::clone(points), Arc::clone(&links));
+    let mut skipped = Vec::new();
+    let mut refused = BTreeSet::new();
+    for interface in interfaces {
+        match put.put(interface.clone()) {
+            Ok(_) => {}
+            Err(NotPut::Gone(error)) => skipped.push((Arc::clone(&interface.name), Some(error))),
+            Err(NotPut::Refused(error)) => {
+                refused.insert(interface.index);
+                skipped.push((Arc::clone(&interface.name), Some(error)));
+            }
+            Err(NotPut::NoNumber) => skipped.push((Arc::clone(&interface.name), None)),
+        }
+    }
+    put.begin();
+    // The first line says so then.
+    let alone = put.is_empty();
+    let thread = thread::Builder::new().name("mermin-links".to_owned()).spawn(move || match watch {
+        Some((watch, selection)) => {
+            Follower { watch, selection, put, refused, waiting: BTreeMap::new(), arrivals: 0, alone }.run();
+        }
+        None => {
+            let mut put = put;
+            put.links.wait_for_stop();
+            put.take_off_all();
+        }
+    })?;
+    links.run_by(thread);
+    Ok(Following { links, skipped })
+}
+
+pub(super) struct Follower<T: Taps> {
+    watch: Watch,
+    selection: Selection,
+    put: Put<T>,
+    /// Interfaces that have refused; asked again when they have been down or got another name.
+    refused: BTreeSet<u32>,
+    /// Up and wanted, by the order in which they came.
+    waiting: BTreeMap<u64, Device>,
+    arrivals: u64,
+    /// It was said that there is no interface.
+    alone: bool,
+}
+
+impl<T: Taps> Follower<T> {
+    fn run(mut self) {
+        self.put.links.wait_for_begin();
+        let mut looked = Instant::now();
+        let mut resync = true;
+        while !self.put.links.is_stopping() {
+            if let Err(error) = self.look(resync) {
+                tracing::warn!(%error, "the kernel does not tell of links; asking again");
+                resync = true;
+                self.pause(ROUND);
+                continue;
+            }
+            resync = false;
+            if looked.elapsed() >= ROUND {
+                looked = Instant::now();
+                self.put.get_in_front();
+            }
+            match self.waiting.pop_first() {
+                Some((_, device)) => self.attach(&device),
+                None => {
+                    self.say_when_alone();
+                    self.watch.wait(self.put.links.wake(), ROUND);
+                }
+            }
+        }
+        self.put.take_off_all();
+    }
+
+    fn pause(&self, at_most: Duration) {
+        let began = Instant::now();
+        while !self.put.links.is_stopping() && began.elapsed() < at_most {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Brings itself up to date, from what was heard or, with `resync` or after a loss, from a list.
+    fn look(&mut self, resync: bool) -> io::Result<()> {
+        let mut changes = Vec::new();
+        let heard = self.watch.hear(|change| changes.push(change))?;
+        if heard == Heard::Lost {
+            self.put.links.view().counts.resyncs += 1;
+            tracing::debug!("the kernel dropped messages about links: listing all");
+        }
+        if resync || heard == Heard::Lost {
+            return self.compare();
+        }
+        changes.into_iter().try_for_each(|change| self.take(change))
+    }
+
+    /// Compares with the list of all links.
+    fn compare(&mut self) -> io::Result<()> {
+        let devices = self.watch.list()?;
+        let there: BTreeSet<u32> = devices.iter().map(|device| device.index).collect();
+        for index in self.put.indexes() {
+            // Its index may be another link's by now.
+            if !there.contains(&index) || !self.put.is_really_on(index) {
+                self.put.take_off(index, true);
+            }
+        }
+        self.refused.retain(|index| there.contains(index));
+        self.waiting.retain(|_, device| there.contains(&device.index));
+        devices.into_iter().for_each(|device| self.is(device));
+        Ok(())
+    }
+
+    fn take(&mut self, change: Change) -> io::Result<()> {
+        match change {
+            Change::Is(device) => self.is(device),
+            Change::Gone(index) => {
+                self.waiting.retain(|_, device| device.index != index);
+                self.refused.remove(&index);
+                if self.put.is_on(index) {
+                    // The message may be older than a list that was taken since.
+                    let now = self.watch.ask(index)?;
+                    if now.is_none() || !self.put.is_really_on(index) {
+                        self.put.take_off(index, true);
+                    }
+                    now.into_iter().for_each(|device| self.is(device));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is(&mut self, device: Device) {
+        let wanted = device.link.is_some() && self.selection.wants(&device.name);
+        let index = device.index;
+        if self.put.is_on(index) {
+            if wanted {
+                self.put.note(&device);
+            } else {
+                tracing::debug!(interface = &*device.name, index, "no longer wanted by this name");
+                self.put.take_off(index, false);
+            }
+            return;
+        }
+        if !device.up {
+            self.refused.remove(&index);
+        }
+        let waits = self.waiting.iter().find(|(_, waiting)| waiting.index == index).map(|(at, _)| *at);
+        if !wanted || !device.up || self.refused.contains(&index) {
+            waits.and_then(|at| self.waiting.remove(&at));
+            return;
+        }
+        let at = waits.unwrap_or_else(|| {
+            self.arrivals += 1;
+            self.arrivals
+        });
+        self.waiting.insert(at, device);
+    }
+
+    fn attach(&mut self, device: &Device) {
+        let Some(link) = device.link else { return };
+        let (name, index) = (Arc::clone(&device.name), device.index);
+        match self.put.put(Interface { name: Arc::clone(&name), index, link, up: device.up }) {
+            Ok(technology) => {
+                tracing::debug!(interface = &*name, index, by = technology.name(), "captures");
+                self.alone = false;
+            }
+            // It will be heard of, too.
+            Err(NotPut::Gone(_)) => {}
+            Err(NotPut::Refused(error)) => {
+                self.refused.insert(index);
+                tracing::warn!(
+                    interface = &*name,
+                    error = crate::links::in_full(&error),
+                    "is not captured on"
+                );
+            }
+            Err(NotPut::NoNumber) => {
+                self.refused.insert(index);
+                tracing::warn!(interface = &*name, "is not captured on: there are 32 767 interfaces already");
+            }
+        }
+    }
+
+    fn say_when_alone(&mut self) {
+        if self.put.is_empty() && !self.alone {
+            self.alone = true;
+            tracing::warn!("There is no interface to capture on now; waiting for one that fits");
+        }
+    }
+}
