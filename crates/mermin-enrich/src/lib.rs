@@ -13,5 +13,8 @@ mod names;
 
 pub use chain::Chain;
 pub use config::{EnrichConfig, Names, Network, NetworkError};
-pub use kubernetes::{Kind, KubernetesConfig, Scope, Switch};
+pub use kubernetes::{
+    Cluster, Environment, Kind, KindReading, KindStatus, KubernetesConfig, KubernetesError, KubernetesStatus,
+    Scope, Switch, WatchState, WatchesState, rbac_manifest,
+};
 pub use names::NamesByNetwork;
