@@ -156,9 +156,9 @@ const FIRST: Duration = Duration::from_millis(200);
 /// The longest wait for a server that is gone: names are back within 10 s after it.
 const LONGEST: Duration = Duration::from_secs(4);
 /// The longest wait for a right, in the first minutes: somebody may be about to grant it.
-const LONGEST_LASTING: Duration = Duration::from_secs(8);
+const LONGEST_LASTING: Duration = Duration::from_secs(5);
 /// After so many failures in a row (about 5 minutes) a lasting one is tried rarely.
-const PATIENCE: u32 = 45;
+const PATIENCE: u32 = 60;
 /// How rarely.
 const RARELY: Duration = Duration::from_secs(60);
 /// A server that asks for longer is asked earlier.

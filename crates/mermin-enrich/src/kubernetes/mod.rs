@@ -19,6 +19,13 @@ mod texts;
 mod watch;
 mod watches;
 
+#[cfg(test)]
+mod real_server;
+#[cfg(test)]
+mod recorder;
+#[cfg(test)]
+mod scripted_server;
+
 pub use cluster::{Cluster, Environment, KubernetesError};
 pub use config::{KubernetesConfig, Scope, Switch};
 pub use object::Kind;

@@ -42,6 +42,8 @@ pub struct ControlPlane {
     etcd_address: SocketAddr,
     address: SocketAddr,
     place: Place,
+    /// Arguments of the API server beside the usual ones.
+    also: Vec<String>,
 }
 
 /// What the servers show each other.
@@ -79,16 +81,27 @@ impl ControlPlane {
     /// When they don't come up.
     #[must_use]
     pub fn start_in(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    /// The same, with more arguments for the API server.
+    ///
+    /// # Panics
+    /// When they don't come up.
+    #[must_use]
+    pub fn start_with(place: &Place, also: &[&str]) -> Self {
+        let also: Vec<String> = also.iter().map(|argument| (*argument).to_owned()).collect();
         let (etcd_address, address) = (place.free_address(), place.free_address());
         let files = Files::new(address);
         let mut plane = Self {
             controllers: None,
             _etcd: start_etcd(place, files.folder.path(), etcd_address),
-            api_server: start_api_server(place, &files, address, etcd_address),
+            api_server: start_api_server(place, &files, address, etcd_address, &also),
             files,
             etcd_address,
             address,
             place: place.clone(),
+            also,
         };
         plane.wait_until_ready();
         plane
@@ -204,13 +217,33 @@ impl ControlPlane {
         self.api_server.signal(Signal::CONT);
     }
 
+    /// Makes etcd forget all that was before now.
+    ///
+    /// # Panics
+    /// When it can't.
+    pub fn compact(&self) {
+        let etcd = Client::plain(&self.place, self.etcd_address);
+        let post = |path: &str, body: Value| {
+            let (method, content_type, body) = ("POST", "application/json", body.to_string().into_bytes());
+            let request = Request { method, path: path.to_owned(), content_type, body };
+            let response = etcd.send(request).expect("etcd answers");
+            assert_eq!(response.status, 200, "{}", response.text());
+            serde_json::from_slice::<Value>(&response.body).expect("JSON")
+        };
+        // Any key will do: the answer's head tells the revision.
+        let answer = post("/v3/kv/range", json!({ "key": "AA==" }));
+        let _ =
+            post("/v3/kv/compaction", json!({ "revision": answer["header"]["revision"], "physical": true }));
+    }
+
     /// Starts the API server again at its address, over the same objects.
     ///
     /// # Panics
     /// When it doesn't come up.
     pub fn restart_api_server(&mut self) {
         self.api_server.kill();
-        self.api_server = start_api_server(&self.place, &self.files, self.address, self.etcd_address);
+        self.api_server =
+            start_api_server(&self.place, &self.files, self.address, self.etcd_address, &self.also);
         self.wait_until_ready();
     }
 
@@ -300,8 +333,14 @@ fn start_etcd(place: &Place, folder: &Path, address: SocketAddr) -> Process {
     etcd
 }
 
-fn start_api_server(place: &Place, files: &Files, address: SocketAddr, etcd: SocketAddr) -> Process {
-    let arguments = [
+fn start_api_server(
+    place: &Place,
+    files: &Files,
+    address: SocketAddr,
+    etcd: SocketAddr,
+    also: &[String],
+) -> Process {
+    let mut arguments = vec![
         format!("--etcd-servers=http://{etcd}"),
         "--bind-address=127.0.0.1".into(),
         format!("--secure-port={}", address.port()),
@@ -318,5 +357,6 @@ fn start_api_server(place: &Place, files: &Files, address: SocketAddr, etcd: Soc
         // Without controllers no namespace has the default account that this would wait for.
         "--disable-admission-plugins=ServiceAccount".into(),
     ];
+    arguments.extend_from_slice(also);
     Process::start(place, &present(&KUBERNETES, "kube-apiserver"), &arguments, files.folder.path())
 }
