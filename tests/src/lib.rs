@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod capture_file;
+pub mod container;
 pub mod contract;
 pub mod crowd;
 pub mod example;
 pub mod frame;
+pub mod manifest;
 pub mod memory;
 pub mod need;
 pub mod netns;

@@ -1,5 +1,6 @@
 //! Runs the program and reads what it wrote.
 
+use crate::container::Container;
 use crate::record::Record;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -51,6 +52,7 @@ pub struct Program {
     environment: Vec<(String, String)>,
     namespace: Option<String>,
     wrapper: Vec<String>,
+    container: Option<Container>,
 }
 
 /// What a run left.
@@ -84,6 +86,7 @@ impl Program {
             environment: Vec::new(),
             namespace: None,
             wrapper: Vec::new(),
+            container: None,
         };
         plain.arg(command).args(["-o", "json"]).arg("--stats").arg(statistics)
     }
@@ -149,6 +152,13 @@ impl Program {
         self
     }
 
+    /// Runs it in a container, which gets the folder for statistics too.
+    #[must_use]
+    pub fn contained(mut self, container: Container) -> Self {
+        self.container = Some(container.mounting(self.folder.path(), self.folder.path(), true));
+        self
+    }
+
     /// A folder that lasts as long as the run.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -158,6 +168,9 @@ impl Program {
     /// The command, to be started otherwise than by [`Self::run`].
     #[must_use]
     pub fn command(&self) -> Command {
+        if let Some(container) = &self.container {
+            return container.command(&binary(), &self.arguments, &self.environment);
+        }
         let mut words: Vec<OsString> = Vec::new();
         if let Some(name) = &self.namespace {
             words.extend(["ip", "netns", "exec", name].map(OsString::from));

@@ -21,7 +21,7 @@ const STAMP: &str = "recipe.sha256";
 /// Installs servers.
 #[derive(clap::Args)]
 pub(crate) struct Servers {
-    /// kubernetes, etcd, otelcol, prometheus; all if none is given.
+    /// kubernetes, etcd, otelcol, prometheus, runtime-default; all if none is given.
     names: Vec<String>,
 }
 

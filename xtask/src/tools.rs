@@ -23,6 +23,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "tshark", package: "tshark", purpose: "witness: packets of a capture" },
     Tool { program: "bpftool", package: "bpftool", purpose: "shows that no kernel program stays behind" },
     Tool { program: "setpriv", package: "util-linux", purpose: "runs without privileges" },
+    Tool { program: "crun", package: "crun", purpose: "runs the agent in a container, as the manifest says" },
+    Tool { program: "systemd-analyze", package: "systemd", purpose: "judges the systemd unit" },
     Tool { program: "sysctl", package: "procps", purpose: "quiets the test networks" },
     Tool { program: "python3", package: "python3", purpose: "the shared contract check, traffic makers" },
 ];

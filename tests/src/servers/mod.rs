@@ -42,8 +42,11 @@ pub const OTELCOL: Server = Server { name: "otelcol", version: "0.165.0", progra
 /// As Debian has it.
 pub const PROMETHEUS: Server =
     Server { name: "prometheus", version: "2.42.0", programs: &["prometheus", "promtool"] };
+/// No server, but what a container runtime adds to a pod's rights: prints containerd's default seccomp profile.
+pub const RUNTIME_DEFAULT: Server =
+    Server { name: "runtime-default", version: "2.4.2", programs: &["runtime-default"] };
 /// All of them.
-pub const ALL: [&Server; 4] = [&KUBERNETES, &ETCD, &OTELCOL, &PROMETHEUS];
+pub const ALL: [&Server; 5] = [&KUBERNETES, &ETCD, &OTELCOL, &PROMETHEUS, &RUNTIME_DEFAULT];
 
 impl Server {
     /// Where its programs are, or would be.

@@ -2,7 +2,7 @@
 
 use crate::run::{root, succeed};
 use anyhow::{Context, Result, bail};
-use mermin_tests::servers::{ETCD, KUBERNETES, OTELCOL, Server, cache};
+use mermin_tests::servers::{ETCD, KUBERNETES, OTELCOL, RUNTIME_DEFAULT, Server, cache};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(super) struct Build {
     variables: &'static [(&'static str, &'static str)],
 }
 
-const BUILDS: [Build; 3] = [
+const BUILDS: [Build; 4] = [
     Build {
         server: &KUBERNETES,
         packages: &[
@@ -31,6 +31,11 @@ const BUILDS: [Build; 3] = [
     },
     Build { server: &ETCD, packages: &["go.etcd.io/etcd/server/v3"], variables: &[] },
     Build { server: &OTELCOL, packages: &["."], variables: &[("main.version", OTELCOL.version)] },
+    Build {
+        server: &RUNTIME_DEFAULT,
+        packages: &["."],
+        variables: &[("main.version", RUNTIME_DEFAULT.version)],
+    },
 ];
 
 impl Build {

@@ -18,7 +18,9 @@ pub fn node(name: &str, addresses: &[&str], pod_ranges: &[&str]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        "metadata": { "name": name, "labels": {
+            "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+        } },
         "spec": { "podCIDR": pod_ranges.first(), "podCIDRs": pod_ranges },
         "status": {
             "addresses": all,
