@@ -10,6 +10,7 @@ mod deterministic;
 mod founding_document;
 mod live;
 mod live_exits;
+mod metrics;
 mod robust;
 mod sources_agree;
 mod witness_tshark;

@@ -19,6 +19,9 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Delivering, Self::Retrying, Self::Failing];
+
     /// The name in status and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

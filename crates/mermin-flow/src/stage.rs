@@ -115,6 +115,11 @@ pub trait Exporter: Send {
         None
     }
 
+    /// The keys that [`Receipt::dropped`] may get from this exporter.
+    fn drop_reasons(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// How its deliveries go, if it has a receiver.
     fn delivery(&self) -> Option<Arc<Delivery>> {
         None

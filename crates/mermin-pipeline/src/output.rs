@@ -15,6 +15,10 @@ pub(crate) type Shared = Arc<Vec<FlowRecord>>;
 /// How long an output's thread sleeps when nothing comes and its exporter has nothing to see to.
 const NAP: Duration = Duration::from_millis(500);
 
+/// Records that had no room, in `dropped`.
+const QUEUE_FULL: &str = "queue_full";
+/// Records that the thread had when it panicked, in `dropped`.
+const CRASH: &str = "crash";
 /// Records that the end of the run could not wait for, in `dropped`.
 const TOO_LATE: &str = "shutdown_timeout";
 
@@ -41,6 +45,7 @@ pub(crate) struct Output {
     /// How deliveries go, where there is a receiver.
     pub(crate) delivery: Option<Arc<Delivery>>,
     interrupter: Option<Arc<AtomicBool>>,
+    drop_reasons: &'static [&'static str],
     shared: Arc<OutputState>,
 }
 
@@ -116,6 +121,7 @@ impl Output {
             queue: Arc::clone(&queue),
             delivery: exporter.delivery(),
             interrupter: exporter.interrupter(),
+            drop_reasons: exporter.drop_reasons(),
             shared: Arc::clone(&shared),
         };
         let thread =
@@ -159,6 +165,7 @@ impl Output {
             name: self.name.clone(),
             drops: book.dropped.values().map(|dropped| dropped.records).sum(),
             delivered: book.delivered.records,
+            drop_reasons: [QUEUE_FULL, TOO_LATE, CRASH].iter().chain(self.drop_reasons).copied().collect(),
             queue: self.queue.pulse(),
             closed: self.is_closed(),
             failing: lock(&self.shared.failing).as_ref().map(|(error, _)| error.clone()),
@@ -184,7 +191,7 @@ impl Books {
         queued = minus(queued, self.settled());
         let crashed = if self.crashed { std::mem::take(&mut queued) } else { Amount::default() };
         let mut dropped = self.receipt.dropped.clone();
-        let reasons = [("queue_full", self.queue_full), (TOO_LATE, self.too_late), ("crash", crashed)];
+        let reasons = [(QUEUE_FULL, self.queue_full), (TOO_LATE, self.too_late), (CRASH, crashed)];
         for (reason, amount) in reasons {
             if amount != Amount::default() {
                 *dropped.entry(reason).or_default() += amount;
@@ -236,7 +243,10 @@ impl OutputThread {
         let result = self.exporter.idle(&mut self.receipt);
         self.publish(Amount::default());
         match result {
-            Ok(again) => again,
+            Ok(again) => {
+                self.note(Ok(()));
+                again
+            }
             Err(failure) => {
                 self.note(Err(failure));
                 None

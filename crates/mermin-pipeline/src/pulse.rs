@@ -5,7 +5,7 @@
 
 use crate::observer::{Observer, Shared};
 use crate::waits::WaitFigures;
-use mermin_flow::Delivery;
+use mermin_flow::{Delivery, DeliveryState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -96,6 +96,8 @@ pub struct OutputPulse {
     pub drops: u64,
     /// Records delivered so far.
     pub delivered: u64,
+    /// All reasons for which it may drop records.
+    pub drop_reasons: Vec<&'static str>,
     /// Its queue, in records.
     pub queue: ChannelPulse,
     /// Nobody reads it any more.
@@ -104,6 +106,15 @@ pub struct OutputPulse {
     pub failing: Option<String>,
     /// How deliveries go, where there is a receiver.
     pub delivery: Option<Arc<Delivery>>,
+}
+
+impl OutputPulse {
+    /// Whether it takes records: what may pass (a receiver that is away for now) is no failure.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        let failing = |delivery: &Arc<Delivery>| delivery.condition().0 == DeliveryState::Failing;
+        !self.closed && self.failing.is_none() && !self.delivery.as_ref().is_some_and(failing)
+    }
 }
 
 impl Observer {

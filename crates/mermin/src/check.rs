@@ -2,7 +2,7 @@
 
 use crate::Surroundings;
 use crate::cli::CheckArgs;
-use crate::config::Config;
+use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use crate::host::{self, Capabilities};
 use crate::live::selected;
@@ -11,6 +11,7 @@ use mermin_capture::SourceKind;
 use mermin_capture::ebpf::hooks;
 use mermin_capture::interfaces::Interface;
 use std::fmt::Write;
+use std::net::TcpListener;
 
 /// The first kernel that is supported, and the first with tcx.
 const OLDEST: (u32, u32) = (5, 15);
@@ -33,6 +34,7 @@ pub(crate) fn check(
         let head = if index == 0 { "capabilities" } else { "" };
         line(&mut text, head, &format!("{name:<14} {}", if there { "yes" } else { "no" }));
     }
+    line(&mut text, "server", &server(config));
     let interfaces = selected(&args.capture, config);
     if let Ok((interfaces, _)) = &interfaces {
         list(&mut text, interfaces);
@@ -51,6 +53,24 @@ pub(crate) fn check(
 
 fn line(text: &mut String, head: &str, rest: &str) {
     let _ = writeln!(text, "{head:<15} {rest}");
+}
+
+/// What `run` would listen on.
+fn server(config: &Config) -> String {
+    let Some(server) = config.server.as_ref().filter(|server| server.enabled) else {
+        return "none: nothing would listen".to_owned();
+    };
+    let with = |what: bool, name: &str| format!("{} {name}", if what { "with" } else { "without" });
+    let free = match TcpListener::bind(server.listen.0) {
+        Ok(_) => String::new(),
+        Err(error) => format!("; now: {}", lower(&error)),
+    };
+    format!(
+        "{} {}, {}{free}",
+        server.listen.0,
+        with(server.tls.is_some(), "TLS"),
+        with(server.token_file.is_some(), "token")
+    )
 }
 
 /// Which source `run` would use and why; an error where it would use none.
@@ -121,6 +141,18 @@ fn list(text: &mut String, interfaces: &[Interface]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_be_listened_on_is_told() {
+        let told = |text: &str| server(&crate::config::parse(text).unwrap());
+        assert_eq!(told(""), "none: nothing would listen");
+        assert_eq!(told("server: {enabled: false}"), "none: nothing would listen");
+        assert_eq!(told("server: {listen: '[::1]:0'}"), "[::1]:0 without TLS, without token");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let told = told(&format!("server: {{listen: '{address}', token_file: t}}"));
+        assert_eq!(told, format!("{address} without TLS, with token; now: address already in use"));
+    }
 
     #[test]
     fn the_source_is_told_with_its_reason() {

@@ -64,6 +64,12 @@ pub enum Command {
     /// Lists the source that `run` would use and why, the kernel, the capabilities, the interfaces, and programs of
     /// others on them. Exit code 0: `run` would start; 64: the configuration is wrong; 77: a permission is missing.
     Check(CheckArgs),
+    /// Ask a running agent what it does.
+    ///
+    /// The agent answers when it has a `server` section: `mermin run --set server.listen=127.0.0.1:9464`. Where it is
+    /// and what it wants is read from the same configuration, or given by options.
+    #[command(after_long_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Print the default configuration, or its schema.
     Config {
         /// Which.
@@ -99,6 +105,13 @@ Examples:
 
 The captures are read in the order given, as one stream with one clock: their packets' own.
 Format and compression are recognised by content, not by name.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  mermin status                                       the agent at 127.0.0.1:9464
+  mermin status -c mermin.yaml                        the agent that was given this configuration
+  mermin status --flows 20                            its largest live flows
+  mermin status --address https://node-7:9464 --ca ca.pem --token-file token --json";
 
 /// `config`'s commands.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -168,6 +181,56 @@ pub struct CheckArgs {
     /// Configuration and log.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// Options of `status`.
+#[derive(Debug, Default, Args)]
+pub struct StatusArgs {
+    /// Where the agent listens: HOST:PORT, with https:// in front where it has a certificate.
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// List at most N live flows instead.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub flows: Option<u16>,
+    /// Which flows come first.
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t, requires = "flows")]
+    pub order: OrderArg,
+    /// The file with the agent's token.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates of the authorities that may have certified the agent, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Which flows come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OrderArg {
+    /// The most bytes, both ways.
+    #[default]
+    Bytes,
+    /// The most packets, both ways.
+    Packets,
+    /// The latest packet.
+    Recent,
+}
+
+impl OrderArg {
+    /// As in a request.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Packets => "packets",
+            Self::Recent => "recent",
+        }
+    }
 }
 
 /// Which packets.

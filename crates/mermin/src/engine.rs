@@ -1,26 +1,30 @@
 //! Runs a pipeline from its start to its summary, for every source alike.
 
 use crate::Surroundings;
+use crate::agent::{Agent, Views};
 use crate::cli::ResultArgs;
 use crate::config::{Config, in_sentence, lower};
 use crate::exit::{Exit, Stop};
 use crate::outputs::files;
+use crate::server::{Bound, Serving};
 use crate::signals::Asked;
 use crate::summary::summary;
 use mermin_export::resolved;
-use mermin_flow::{Enricher, Exporter, Source};
+use mermin_flow::{Enricher, Exporter, ObservationPoints, Source};
 use mermin_pipeline::{Hold, Outcome, Stages, Statistics};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A live run that has seen no packet for this long says so.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A run that is ready to start.
 pub(crate) struct Plan<S> {
+    /// `run`, `replay` or `demo`.
+    pub(crate) command: &'static str,
     pub(crate) source: S,
     pub(crate) enricher: Option<Arc<dyn Enricher>>,
     pub(crate) exporters: Vec<Box<dyn Exporter>>,
@@ -34,6 +38,11 @@ pub(crate) struct Plan<S> {
     /// Whether a run without packets deserves a hint; names what is listened on.
     pub(crate) listens_on: Option<String>,
     pub(crate) end: End,
+    pub(crate) points: Arc<ObservationPoints>,
+    /// Who may ask how it goes.
+    pub(crate) server: Option<Arc<Bound>>,
+    /// What can be told besides the pipeline's figures.
+    pub(crate) views: Views,
 }
 
 /// What ends a run, besides its source.
@@ -110,9 +119,10 @@ pub(crate) fn drive<S: Source + 'static>(
     let version = env!("CARGO_PKG_VERSION");
     drop(writeln!(surroundings.err, "mermin {version}: {}", plan.headline));
     plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let started = SystemTime::now();
     let stages = Stages {
         source: plan.source,
-        enricher: plan.enricher,
+        enricher: plan.enricher.clone(),
         exporters: plan.exporters,
         output_queue_capacity: config.export.queue_capacity.get(),
         agent_id: plan.agent_id,
@@ -122,6 +132,18 @@ pub(crate) fn drive<S: Source + 'static>(
         Stop::new(Exit::Unavailable, error.to_string()).help("raise the limit of threads (ulimit -u)")
     })?;
     let observer = running.observer();
+    let agent = Agent {
+        command: plan.command,
+        headline: plan.headline,
+        started,
+        observer: observer.clone(),
+        table_capacity: config.flow.table_capacity.get() as u64,
+        points: plan.points,
+        enricher: plan.enricher,
+        views: plan.views,
+        looked: Mutex::default(),
+    };
+    let serving = plan.server.map(|bound| Serving::start(bound, Arc::new(agent))).transpose()?;
     let started = Instant::now();
     let (mut end, mut listens_on) = (plan.end, plan.listens_on);
     let outcome = running.wait(|| {
@@ -136,6 +158,7 @@ pub(crate) fn drive<S: Source + 'static>(
         }
         end.asked.now() || end.after.is_some_and(|after| started.elapsed() >= after) || (end.when)()
     });
+    drop(serving);
     finish(outcome, plan.stats, surroundings)
 }
 

@@ -4,6 +4,7 @@
 //! them. `main.rs` only calls [`run`], so tests can drive everything in-process.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod check;
 pub mod cli;
 pub mod config;
@@ -14,12 +15,18 @@ mod host;
 mod live;
 mod logging;
 mod manual;
+mod metrics;
 mod output;
 mod outputs;
 mod replay;
+mod server;
 mod signals;
+mod status;
 mod summary;
 mod usage;
+
+pub use metrics::metrics_page;
+pub use server::{Listen, ListenError, ServerConfig, ServerTls};
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, CommonArgs, ConfigCommand, ResultArgs};
@@ -78,6 +85,10 @@ fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop>
         Command::Check(args) => {
             let config = settle(&args.common, args.capture.overrides(), None, surroundings)?;
             check::check(&args, &config, surroundings)
+        }
+        Command::Status(args) => {
+            let config = settle(&args.common, Vec::new(), None, surroundings)?;
+            status::status(&args, &config, surroundings)
         }
         Command::Config { what: ConfigCommand::Default } => print(surroundings.out, &config::default_file()),
         Command::Config { what: ConfigCommand::Schema } => {

@@ -4,12 +4,14 @@
 //! says why, and what is lost by it. Interfaces that come later are followed by the source.
 
 use crate::Surroundings;
+use crate::agent::{Capture, Views};
 use crate::cli::{CaptureArgs, RunArgs};
 use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::host;
 use crate::outputs::Outputs;
+use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
@@ -28,7 +30,8 @@ pub(crate) fn run(
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
     let (interfaces, selection) = selected(&args.capture, config)?;
-    let live = Live { args, config, interfaces, selection, points: Arc::default() };
+    let server = Bound::bind(config)?;
+    let live = Live { args, config, interfaces, selection, points: Arc::default(), server };
     match config.capture.source {
         SourceKind::Ebpf => live.with_ebpf(surroundings).unwrap_or_else(|why| Err(not_permitted(why))),
         SourceKind::AfPacket => {
@@ -101,6 +104,7 @@ struct Live<'a> {
     interfaces: Vec<Interface>,
     selection: Selection,
     points: Arc<ObservationPoints>,
+    server: Option<Arc<Bound>>,
 }
 
 impl Live<'_> {
@@ -154,7 +158,7 @@ impl Live<'_> {
     fn drive<S: Source + 'static>(
         &self,
         source: S,
-        links: &Links,
+        links: &Arc<Links>,
         (kind, names): (&str, &str),
         warnings: Vec<String>,
         surroundings: &mut Surroundings<'_>,
@@ -162,6 +166,7 @@ impl Live<'_> {
         let stats = StatsFile::open(&self.args.results, self.config)?;
         let outputs = Outputs::build(&self.args.results, self.config, &self.args.common, &self.points)?;
         let plan = Plan {
+            command: "run",
             source,
             enricher: crate::outputs::enricher(self.config),
             exporters: outputs.exporters,
@@ -171,6 +176,9 @@ impl Live<'_> {
             warnings,
             listens_on: Some(names.to_owned()),
             end: End { after: self.args.duration, ..End::on_signal(Asked::listen()?) },
+            points: Arc::clone(&self.points),
+            server: self.server.clone(),
+            views: Views { capture: Some(Capture::of(kind, links)), kubernetes: None },
         };
         let finished = drive(self.config, plan, surroundings);
         // Also when the source did not come to its end in time: filters would stay.

@@ -1,11 +1,13 @@
 //! `mermin replay`: captures through the pipeline.
 
 use crate::Surroundings;
+use crate::agent::Views;
 use crate::cli::ReplayArgs;
 use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::outputs::{Outputs, files};
+use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::file::{OpenError, ReplaySource};
 use mermin_export::resolved;
@@ -19,6 +21,7 @@ pub(crate) fn replay(
     config: &Config,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
+    let server = Bound::bind(config)?;
     let points = Arc::new(ObservationPoints::default());
     let source = ReplaySource::open(&args.files, Arc::clone(&points)).map_err(cannot_open)?;
     spare_captures(args, config)?;
@@ -31,6 +34,7 @@ pub(crate) fn replay(
         many => format!("{} captures", many.len()),
     };
     let plan = Plan {
+        command: "replay",
         source,
         enricher: crate::outputs::enricher(config),
         exporters: outputs.exporters,
@@ -40,6 +44,9 @@ pub(crate) fn replay(
         warnings: Vec::new(),
         listens_on: None,
         end: End::on_signal(Asked::listen()?),
+        points,
+        server,
+        views: Views::default(),
     };
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();

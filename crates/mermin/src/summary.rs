@@ -18,6 +18,14 @@ pub(crate) fn summary(statistics: &Statistics) -> String {
         time(statistics.duration.as_secs_f64()),
         grouped(statistics.flows_created),
     );
+    text.push_str(&books(statistics));
+    text
+}
+
+/// All books, and whether they balance.
+#[must_use]
+pub(crate) fn books(statistics: &Statistics) -> String {
+    let (ledger, mut text) = (&statistics.ledger, String::new());
     row(&mut text, "", ["packets", "frame bytes", "buffers"].map(str::to_owned));
     sightings(&mut text, ledger);
     text.push('\n');
@@ -130,7 +138,8 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-fn time(seconds: f64) -> String {
+/// About three digits of a time.
+pub(crate) fn time(seconds: f64) -> String {
     match seconds {
         ..0.001 => "less than 1 ms".to_owned(),
         ..1.0 => format!("{:.0} ms", seconds * 1_000.0),

@@ -107,6 +107,10 @@ impl<F: Format, D: Destination> Exporter for Lines<F, D> {
         &self.name
     }
 
+    fn drop_reasons(&self) -> &'static [&'static str] {
+        &[CLOSED, WRITE_FAILED]
+    }
+
     fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
         for (place, record) in records.iter().enumerate() {
             self.format.push(record, &mut self.buffer);

@@ -118,7 +118,9 @@ impl Format for TextLines {
 const fn event(record: &FlowRecord) -> (&'static str, Paint) {
     match (record.event, record.end_reason) {
         (FlowEvent::Start, _) => ("start", Paint::Green),
-        (FlowEvent::Update, _) => ("update", Paint::Cyan),
+        // A look at a flow that goes on.
+        (FlowEvent::Update, None) => ("live", Paint::Green),
+        (FlowEvent::Update, Some(_)) => ("update", Paint::Cyan),
         (FlowEvent::End, Some(FlowEndReason::IdleTimeout)) => ("idle", Paint::Dim),
         (FlowEvent::End, Some(FlowEndReason::ActiveTimeout)) => ("active", Paint::Plain),
         (FlowEvent::End, Some(FlowEndReason::EndOfFlowDetected)) => ("closed", Paint::Plain),

@@ -22,6 +22,7 @@ pub use profile::Profile;
 pub use reference::reference_page;
 pub use template::default_file;
 
+use crate::server::ServerConfig;
 use mermin_capture::CaptureConfig;
 use mermin_enrich::EnrichConfig;
 use mermin_export::ExportConfig;
@@ -56,6 +57,9 @@ pub struct Config {
     pub enrich: EnrichConfig,
     /// Where flow records go. Without any output here they go to standard output as text.
     pub export: ExportConfig,
+    /// An HTTP server that tells metrics, health, statistics and live flows. Without this section nothing listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerConfig>,
 }
 
 impl Default for Config {
@@ -68,6 +72,7 @@ impl Default for Config {
             flow: FlowConfig::default(),
             enrich: EnrichConfig::default(),
             export: ExportConfig::default(),
+            server: None,
         }
     }
 }

@@ -101,7 +101,7 @@ fn messages() {
         (
             "just a text",
             "error: the configuration can't be the text `just a text`\n  --> config.yaml:1:1\n\
-             help: expected a section with keys of config_version, log_level, pipeline, capture, flow, enrich, export",
+             help: expected a section with keys of config_version, log_level, pipeline, capture, flow, enrich, export, server",
         ),
     ];
     for (text, expected) in cases {

@@ -12,6 +12,7 @@ mod traffic;
 mod witness;
 
 use crate::Surroundings;
+use crate::agent::Views;
 use crate::cli::DemoArgs;
 use crate::config::{Config, lower};
 use crate::engine::{End, Finished, Plan, StatsFile, drive};
@@ -191,6 +192,7 @@ fn perform<S: Source + 'static>(
         tell.store(true, Ordering::Release);
     });
     let plan = Plan {
+        command: "demo",
         source,
         enricher: crate::outputs::enricher(config),
         exporters,
@@ -203,6 +205,10 @@ fn perform<S: Source + 'static>(
         warnings,
         listens_on: None,
         end: End { asked, after: None, when: Box::new(move || over.load(Ordering::Acquire)) },
+        points: Arc::clone(points),
+        // What happens here is over before anybody could ask.
+        server: None,
+        views: Views::default(),
     };
     let finished = drive(config, plan, surroundings)?;
     // Then traffic was still going on, or may have been: there is nothing to compare.

@@ -87,7 +87,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["help", "run"],
-            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, config, completions, man\n",
+            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, status, config, completions, man\n",
         ),
         (
             &["run", "--duration", "5"],

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-fn has_privileges(test: &str) -> bool {
+pub(crate) fn has_privileges(test: &str) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0");
     let effective = u64::from_str_radix(effective.trim(), 16).unwrap_or(0);
@@ -129,7 +129,7 @@ fn first_line(err: &mut impl BufRead) {
     assert!(line.starts_with("mermin "), "{line}");
 }
 
-fn signal(child: &Child, signal: &str) {
+pub(crate) fn signal(child: &Child, signal: &str) {
     let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }

@@ -3,6 +3,7 @@
 
 mod command_line;
 mod live;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

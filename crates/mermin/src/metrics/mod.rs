@@ -1,0 +1,18 @@
+//! The agent's own figures: one table of what there is, one function that reads all of it, and the forms in which it
+//! is told.
+//!
+//! No label comes from traffic, nor from interfaces: each has a closed set of values, all of which are there from the
+//! start. So the number of series depends on the configuration alone.
+
+mod gather;
+mod process;
+mod reference;
+mod render;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use gather::gather;
+pub use reference::metrics_page;
+pub(crate) use render::Form;
