@@ -15,6 +15,7 @@ pub mod need;
 pub mod netns;
 pub mod program;
 pub mod record;
+pub mod rtnetlink;
 pub mod servers;
 pub mod tshark;
 pub mod tuple;

@@ -3,8 +3,12 @@
 //! Names carry the process id and a counter, so tests run side by side; letting go of a [`Net`] removes everything.
 
 use crate::witness::interface;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The left end's IPv4 address.
@@ -38,6 +42,28 @@ impl Namespace {
         let namespace = Self { name };
         namespace.ip("link set lo up");
         namespace
+    }
+
+    /// What stands for it: to move into, or to put a link's end into.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn file(&self) -> File {
+        File::open(format!("/run/netns/{}", self.name)).expect("it was made")
+    }
+
+    /// Runs `act` on a thread inside.
+    ///
+    /// # Panics
+    /// When `act` does, or the namespace is gone.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(self.file().as_fd(), network).expect("root may");
+            act()
+        };
+        thread::scope(|scope| scope.spawn(inside).join().expect("what it does is asserted there"))
     }
 
     /// A command that will run inside.
@@ -87,7 +113,7 @@ impl Namespace {
         let started = Instant::now();
         while self.run(&format!("ss -Hltun sport = :{port}")).is_empty() {
             assert!(started.elapsed() < Duration::from_secs(10), "{line} does not listen on {port}");
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         server
     }
@@ -152,7 +178,7 @@ impl Net {
         let mut seen = interface(&self.left, "left");
         let mut since = Instant::now();
         while since.elapsed() < Duration::from_secs(1) {
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
             let now = interface(&self.left, "left");
             if now != seen {
                 (seen, since) = (now, Instant::now());

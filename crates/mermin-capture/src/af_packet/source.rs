@@ -292,6 +292,7 @@ impl Source for AfPacketSource {
             sightings.lost.insert(Loss::SocketDrop, frames(all.drops));
             sightings.inexact.extend(["lost.socket_drop.bytes", "lost.socket_drop.buffer_bytes"]);
         }
+        sightings.anomalies.extend(self.links.counts().anomalies());
         Some(sightings)
     }
 }

@@ -62,7 +62,7 @@ fn header(index: u32, handle: u32, parent: u32, info: u32) -> Body {
 
 /// Both hooks of one interface.
 pub(super) struct Clsact {
-    /// The discipline was not there before.
+    /// The discipline was not there before, or an agent of this name had made it.
     ours: bool,
 }
 
@@ -100,7 +100,7 @@ impl Filters {
         let qdisc = header(index, CLSACT_HANDLE, TC_H_CLSACT, 0).text(TCA_KIND, "clsact");
         let ours = match self.requests.request(RTM_NEWQDISC, CREATE | EXCLUSIVE, &qdisc) {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.is_of_agents(index),
             Err(error) => return Err(error),
         };
         for (hook, program) in HOOKS.into_iter().zip(programs) {
@@ -137,6 +137,13 @@ impl Filters {
             let qdisc = header(index, CLSACT_HANDLE, TC_H_CLSACT, 0).text(TCA_KIND, "clsact");
             let _ = self.requests.request(RTM_DELQDISC, 0, &qdisc);
         }
+    }
+
+    /// Whether nobody but agents has filters on it: one of them has made it, and the last one takes it off.
+    fn is_of_agents(&mut self, index: u32) -> bool {
+        let lists = HOOKS.map(|hook| self.list(index, hook).unwrap_or_default());
+        let mut filters = lists.iter().flatten().peekable();
+        filters.peek().is_some() && filters.all(|filter| filter.name.starts_with(NAME))
     }
 
     fn delete(&mut self, index: u32, hook: Hook, filter: &Filter) -> io::Result<()> {

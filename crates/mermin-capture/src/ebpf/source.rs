@@ -321,7 +321,9 @@ impl Source for EbpfSource {
         if self.end.is_none() && !Self::take(&mut self.totals, self.books.next()?) {
             return None;
         }
-        Some(self.totals.sightings())
+        let mut sightings = self.totals.sightings();
+        sightings.anomalies.extend(self.links.counts().anomalies());
+        Some(sightings)
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at whether others have put something in front; also after an error of the socket.
 const ROUND: Duration = Duration::from_secs(2);
+/// An interface that has refused is asked again after that: what it lacked (memory, descriptors) may be there then.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Which links are followed.
 #[derive(Clone, Debug)]
@@ -52,13 +54,13 @@ pub(crate) fn follow<T: Taps>(
     let watch = watch.transpose()?;
     let mut put = Put::new(taps, Arc::clone(points), Arc::clone(&links));
     let mut skipped = Vec::new();
-    let mut refused = BTreeSet::new();
+    let mut refused = BTreeMap::new();
     for interface in interfaces {
         match put.put(interface.clone()) {
             Ok(_) => {}
             Err(NotPut::Gone(error)) => skipped.push((Arc::clone(&interface.name), Some(error))),
             Err(NotPut::Refused(error)) => {
-                refused.insert(interface.index);
+                refused.insert(interface.index, Instant::now());
                 skipped.push((Arc::clone(&interface.name), Some(error)));
             }
             Err(NotPut::NoNumber) => skipped.push((Arc::clone(&interface.name), None)),
@@ -85,8 +87,8 @@ pub(super) struct Follower<T: Taps> {
     watch: Watch,
     selection: Selection,
     put: Put<T>,
-    /// Interfaces that have refused; asked again when they have been down or got another name.
-    refused: BTreeSet<u32>,
+    /// Interfaces that have refused, and when.
+    refused: BTreeMap<u32, Instant>,
     /// Up and wanted, by the order in which they came.
     waiting: BTreeMap<u64, Device>,
     arrivals: u64,
@@ -110,6 +112,7 @@ impl<T: Taps> Follower<T> {
             if looked.elapsed() >= ROUND {
                 looked = Instant::now();
                 self.put.get_in_front();
+                resync = self.ask_again();
             }
             match self.waiting.pop_first() {
                 Some((_, device)) => self.attach(&device),
@@ -120,6 +123,11 @@ impl<T: Taps> Follower<T> {
             }
         }
         self.put.take_off_all();
+    }
+
+    /// Whether there are interfaces that refused long ago: a list of all brings them up again.
+    fn ask_again(&self) -> bool {
+        self.refused.values().any(|since| since.elapsed() >= AGAIN)
     }
 
     fn pause(&self, at_most: Duration) {
@@ -153,7 +161,7 @@ impl<T: Taps> Follower<T> {
                 self.put.take_off(index, true);
             }
         }
-        self.refused.retain(|index| there.contains(index));
+        self.refused.retain(|index, _| there.contains(index));
         self.waiting.retain(|_, device| there.contains(&device.index));
         devices.into_iter().for_each(|device| self.is(device));
         Ok(())
@@ -194,7 +202,7 @@ impl<T: Taps> Follower<T> {
             self.refused.remove(&index);
         }
         let waits = self.waiting.iter().find(|(_, waiting)| waiting.index == index).map(|(at, _)| *at);
-        if !wanted || !device.up || self.refused.contains(&index) {
+        if !wanted || !device.up || self.refused.get(&index).is_some_and(|since| since.elapsed() < AGAIN) {
             waits.and_then(|at| self.waiting.remove(&at));
             return;
         }
@@ -211,22 +219,20 @@ impl<T: Taps> Follower<T> {
         match self.put.put(Interface { name: Arc::clone(&name), index, link, up: device.up }) {
             Ok(technology) => {
                 tracing::debug!(interface = &*name, index, by = technology.name(), "captures");
+                self.refused.remove(&index);
                 self.alone = false;
             }
             // It will be heard of, too.
             Err(NotPut::Gone(_)) => {}
-            Err(NotPut::Refused(error)) => {
-                self.refused.insert(index);
-                tracing::warn!(
-                    interface = &*name,
-                    error = crate::links::in_full(&error),
-                    "is not captured on"
-                );
-            }
-            Err(NotPut::NoNumber) => {
-                self.refused.insert(index);
-                tracing::warn!(interface = &*name, "is not captured on: there are 32 767 interfaces already");
-            }
+            Err(NotPut::Refused(error)) => self.refused(&name, index, &crate::links::in_full(&error)),
+            Err(NotPut::NoNumber) => self.refused(&name, index, "there are 32 767 interfaces already"),
+        }
+    }
+
+    /// Said once of an interface, however often it is asked.
+    fn refused(&mut self, name: &str, index: u32, why: &str) {
+        if self.refused.insert(index, Instant::now()).is_none() {
+            tracing::warn!("{name} is not captured on: {why}");
         }
     }
 

@@ -64,6 +64,18 @@ pub struct LinkCounts {
     pub moved: u64,
 }
 
+impl LinkCounts {
+    /// What is out of the ordinary, by its name in the statistics' `anomalies`.
+    pub(crate) fn anomalies(self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = [
+            ("link_attach_failures", self.failed),
+            ("link_resyncs", self.resyncs),
+            ("links_without_number", self.without_number),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) on: BTreeMap<u32, LinkOn>,
