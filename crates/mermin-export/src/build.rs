@@ -7,6 +7,7 @@ use crate::json::JsonLines;
 use crate::lines::Lines;
 use crate::log::LogEvents;
 use crate::none::Uncollected;
+use crate::otlp::{Environment, OtlpConfig, OtlpPlan};
 use crate::spec::{OutputKind, OutputSpec, Target};
 use crate::text::{Style, TextLines};
 use mermin_flow::{Exporter, ObservationPoints};
@@ -42,16 +43,40 @@ impl Color {
     }
 }
 
-/// Opens all outputs, or none.
+/// What outputs are made with.
+#[derive(Clone, Debug, Default)]
+pub struct Materials {
+    /// Where records' observation points are named.
+    pub points: Arc<ObservationPoints>,
+    /// Whether text for people is coloured.
+    pub color: Color,
+    /// `export.otlp`.
+    pub otlp: OtlpConfig,
+    /// OpenTelemetry's own variables.
+    pub environment: Environment,
+}
+
+impl Materials {
+    /// What an output to a collector would send, and where; `None` for other kinds.
+    ///
+    /// # Errors
+    /// [`ExportError::Setting`].
+    pub fn otlp_plan(&self, spec: &OutputSpec) -> Result<Option<OtlpPlan>, ExportError> {
+        let Target::Collector { endpoint } = &spec.target else { return Ok(None) };
+        let mut config = self.otlp.clone();
+        if endpoint.is_some() {
+            config.endpoint.clone_from(endpoint);
+        }
+        OtlpPlan::new(&config, &self.environment).map(Some)
+    }
+}
+
+/// Opens all outputs, or none. One to a collector is several: one for each signal.
 ///
 /// # Errors
 /// [`ExportError`]: two that are the same or share a file, or one that can't be opened. Files are opened in order, so
 /// those before the failing one are there afterwards.
-pub fn build_all(
-    specs: &[OutputSpec],
-    points: &Arc<ObservationPoints>,
-    color: Color,
-) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+pub fn build_all(specs: &[OutputSpec], materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
     let (mut names, mut paths) = (HashSet::new(), HashSet::new());
     for spec in specs {
         if !names.insert(spec.name()) {
@@ -63,7 +88,11 @@ pub fn build_all(
             return Err(ExportError::SharedFile { path: path.clone() });
         }
     }
-    specs.iter().map(|spec| build(spec, points, color)).collect()
+    let mut outputs = Vec::new();
+    for spec in specs {
+        outputs.extend(build(spec, materials)?);
+    }
+    Ok(outputs)
 }
 
 /// The file that a path will lead to: `./a`, a link and a folder's other names are told as what they are.
@@ -78,28 +107,25 @@ pub fn resolved(path: &Path) -> PathBuf {
     })
 }
 
-/// Opens one output.
-///
-/// # Errors
-/// [`ExportError::Open`] and [`ExportError::Stdout`].
-pub fn build(
-    spec: &OutputSpec,
-    points: &Arc<ObservationPoints>,
-    color: Color,
-) -> Result<Box<dyn Exporter>, ExportError> {
-    let name = spec.name();
-    match spec.kind {
-        OutputKind::Log => Ok(Box::new(LogEvents::new(name, Arc::clone(points)))),
-        OutputKind::None => Ok(Box::new(Uncollected::new(name))),
-        OutputKind::Json => Ok(lines(name, JsonLines::new(Arc::clone(points)), open(&spec.target)?)),
+fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    if let Some(plan) = materials.otlp_plan(spec)? {
+        return plan.open(&materials.points);
+    }
+    let (name, points) = (spec.name(), Arc::clone(&materials.points));
+    let output: Box<dyn Exporter> = match spec.kind {
+        OutputKind::Log => Box::new(LogEvents::new(name, points)),
+        // A collector without an address has a plan, see above: what is left counts only.
+        OutputKind::None | OutputKind::Otlp => Box::new(Uncollected::new(name)),
+        OutputKind::Json => lines(name, JsonLines::new(points), open(&spec.target)?),
         OutputKind::Text => {
             let destination = open(&spec.target)?;
             let terminal = destination.is_terminal();
             let columns = if terminal { destination.columns() } else { None };
-            let style = Style { color: color.wanted(terminal), header: terminal, columns };
-            Ok(lines(name, TextLines::new(style), destination))
+            let style = Style { color: materials.color.wanted(terminal), header: terminal, columns };
+            lines(name, TextLines::new(style), destination)
         }
-    }
+    };
+    Ok(vec![output])
 }
 
 fn lines(name: String, format: impl Format + 'static, destination: FileDestination) -> Box<dyn Exporter> {
@@ -110,7 +136,7 @@ fn open(target: &Target) -> Result<FileDestination, ExportError> {
     match target {
         Target::File { path, append } => FileDestination::open(path, *append)
             .map_err(|source| ExportError::Open { path: path.clone(), source }),
-        Target::Stdout | Target::Nowhere => {
+        Target::Stdout | Target::Collector { .. } | Target::Nowhere => {
             FileDestination::stdout().map_err(|source| ExportError::Stdout { source })
         }
     }
@@ -122,8 +148,7 @@ mod tests {
 
     fn error(specs: &[&str]) -> ExportError {
         let specs: Vec<_> = specs.iter().map(|spec| OutputSpec::parse(spec).unwrap()).collect();
-        let points = Arc::new(ObservationPoints::default());
-        build_all(&specs, &points, Color::Never).err().unwrap()
+        build_all(&specs, &Materials::default()).err().unwrap()
     }
 
     #[test]
@@ -138,11 +163,11 @@ mod tests {
 
     #[test]
     fn several_outputs_are_named_as_given() {
-        let specs = ["text", "json", "log", "none"].map(|spec| OutputSpec::parse(spec).unwrap());
-        let outputs = build_all(&specs, &Arc::new(ObservationPoints::default()), Color::Auto).unwrap();
+        let specs = ["text", "json", "log", "otlp", "none"].map(|spec| OutputSpec::parse(spec).unwrap());
+        let outputs = build_all(&specs, &Materials::default()).unwrap();
         assert_eq!(
             outputs.iter().map(|output| output.name()).collect::<Vec<_>>(),
-            ["text", "json", "log", "none"]
+            ["text", "json", "log", "otlp:traces", "none"]
         );
     }
 

@@ -1,5 +1,6 @@
 //! The `export` section of the configuration.
 
+use crate::otlp::OtlpConfig;
 use crate::spec::{OutputKind, OutputSpec, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct ExportConfig {
     /// Records as structured events in the log: level INFO, target `mermin::flow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogConfig>,
+    /// Records to an OpenTelemetry collector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<OtlpConfig>,
 }
 
 impl Default for ExportConfig {
@@ -30,6 +34,7 @@ impl Default for ExportConfig {
             stdout: None,
             files: Vec::new(),
             log: None,
+            otlp: None,
         }
     }
 }
@@ -113,7 +118,9 @@ impl ExportConfig {
     /// The outputs that are switched on. An output that is there but switched off is not replaced by the default.
     #[must_use]
     pub fn outputs(&self) -> Vec<OutputSpec> {
-        if self.stdout.is_none() && self.files.is_empty() && self.log.is_none() {
+        let none =
+            self.stdout.is_none() && self.files.is_empty() && self.log.is_none() && self.otlp.is_none();
+        if none {
             return vec![OutputSpec { kind: OutputKind::Text, target: Target::Stdout }];
         }
         let stdout =
@@ -125,7 +132,11 @@ impl ExportConfig {
             .map(|file| (file.format, Target::File { path: file.path.clone(), append: file.append }));
         let lines = stdout.chain(files).map(|(format, target)| OutputSpec { kind: format.kind(), target });
         let log = self.log.iter().filter(|log| log.enabled);
-        lines.chain(log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere })).collect()
+        let log = log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere });
+        let otlp = self.otlp.iter().filter(|otlp| otlp.enabled);
+        let otlp =
+            otlp.map(|_| OutputSpec { kind: OutputKind::Otlp, target: Target::Collector { endpoint: None } });
+        lines.chain(log).chain(otlp).collect()
     }
 }
 
@@ -153,6 +164,8 @@ mod tests {
                 vec!["text", "text:a", "json:b", "log"],
             ),
             (r#"{"log": {"enabled": false}}"#, vec![]),
+            (r#"{"otlp": {}, "log": {}}"#, vec!["log", "otlp"]),
+            (r#"{"otlp": {"enabled": false}}"#, vec![]),
         ] {
             assert_eq!(outputs(config), expected, "{config}");
         }

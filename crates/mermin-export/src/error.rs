@@ -42,6 +42,22 @@ pub enum ExportError {
         /// Why.
         source: io::Error,
     },
+    /// A setting of a network output is wrong, or a file that it names.
+    #[error("{what}")]
+    Setting {
+        /// The key or the variable of the environment.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+    /// An output can't have what it needs of the system.
+    #[error("can't start a network output")]
+    Runtime {
+        /// Why.
+        source: io::Error,
+    },
     /// Standard output can't be used (it is closed).
     #[error("can't write records to standard output")]
     Stdout {
@@ -56,6 +72,9 @@ impl ExportError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::UnknownKind { help, .. } => Some(help.clone()),
+            Self::Path { given, .. } if given.starts_with("otlp") => {
+                Some("write otlp or otlp:URL, for example `otlp:http://localhost:4317`".to_owned())
+            }
             Self::Path { .. } => Some("write KIND or KIND:PATH, for example `json:flows.jsonl`".to_owned()),
             Self::Twice { .. } => Some("give it once".to_owned()),
             Self::SharedFile { .. } => Some("give each output a file of its own".to_owned()),
@@ -65,7 +84,18 @@ impl ExportError {
                     .map(|folder| format!("make the folder first: mkdir -p {}", folder.display())),
                 _ => None,
             },
+            Self::Setting { help, .. } => Some(help.clone()),
+            Self::Runtime { .. } => Some("raise the limit of open files (ulimit -n)".to_owned()),
             Self::Stdout { .. } => None,
+        }
+    }
+
+    /// The key of the configuration or the variable to blame, where it is one.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            Self::Setting { place, .. } if !place.is_empty() => Some(place),
+            _ => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Outputs: text for people, JSON lines, log events; the attribute table.
+//! Outputs: text for people, JSON lines, log events, OTLP; the attribute table.
 //!
 //! An output is a [`mermin_flow::Exporter`]. [`ExportConfig`] or [`OutputSpec::parse`] say which there are,
 //! [`build_all`] opens them.
@@ -17,13 +17,14 @@ mod json;
 mod lines;
 mod log;
 mod none;
+pub mod otlp;
 mod protocols;
 #[cfg(test)]
 mod sample;
 mod spec;
 mod text;
 
-pub use build::{Color, build, build_all, resolved};
+pub use build::{Color, Materials, build_all, resolved};
 pub use config::{ExportConfig, FileConfig, LineFormat, LogConfig, StdoutConfig};
 pub use error::ExportError;
 pub use format::Format;

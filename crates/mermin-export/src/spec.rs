@@ -12,13 +12,15 @@ pub enum OutputKind {
     Json,
     /// Structured log events.
     Log,
+    /// An OpenTelemetry collector.
+    Otlp,
     /// Counts only.
     None,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Text, Self::Json, Self::Log, Self::None];
+    pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::None];
 
     /// What to type.
     #[must_use]
@@ -27,6 +29,7 @@ impl OutputKind {
             Self::Text => "text",
             Self::Json => "json",
             Self::Log => "log",
+            Self::Otlp => "otlp",
             Self::None => "none",
         }
     }
@@ -48,6 +51,11 @@ pub enum Target {
         /// Whether records are added to what it holds; else it is emptied first.
         append: bool,
     },
+    /// A collector; its settings are those of the configuration.
+    Collector {
+        /// Its address, in the place of the configuration's.
+        endpoint: Option<String>,
+    },
     /// To nothing of its own: the log, or nothing at all.
     Nowhere,
 }
@@ -62,7 +70,8 @@ pub struct OutputSpec {
 }
 
 impl OutputSpec {
-    /// Reads `KIND` or `KIND:PATH`; `-` as path is standard output. A file is emptied first, as a shell's `>` does.
+    /// Reads `KIND`, `KIND:PATH` or `otlp:URL`; `-` as path is standard output. A file is emptied first, as a shell's `>`
+    /// does.
     ///
     /// # Errors
     /// [`ExportError::UnknownKind`] with the nearest kind, [`ExportError::Path`] for a path that is empty or has no use.
@@ -75,6 +84,8 @@ impl OutputSpec {
         let kind = kind.ok_or_else(|| unknown_kind(text, word))?;
         let wrong = |what| ExportError::Path { given: text.to_owned(), what };
         let target = match path {
+            Some("") if kind == OutputKind::Otlp => return Err(wrong("the address is empty")),
+            _ if kind == OutputKind::Otlp => Target::Collector { endpoint: path.map(str::to_owned) },
             _ if !kind.has_lines() => match path {
                 None => Target::Nowhere,
                 Some(_) => return Err(wrong("this kind takes no path")),
@@ -92,7 +103,7 @@ impl OutputSpec {
         let kind = self.kind.name();
         match &self.target {
             Target::File { path, .. } => format!("{kind}:{}", path.display()),
-            Target::Stdout | Target::Nowhere => kind.to_owned(),
+            Target::Stdout | Target::Collector { .. } | Target::Nowhere => kind.to_owned(),
         }
     }
 
@@ -104,7 +115,7 @@ impl OutputSpec {
 }
 
 fn unknown_kind(given: &str, word: &str) -> ExportError {
-    let kinds = "the kinds are `text`, `json`, `log` and `none`";
+    let kinds = "the kinds are `text`, `json`, `log`, `otlp` and `none`";
     let lower = word.to_ascii_lowercase();
     let nearest = OutputKind::ALL
         .into_iter()
@@ -136,6 +147,13 @@ mod tests {
             ("text:a:b", OutputKind::Text, file("a:b"), "text:a:b"),
             ("log", OutputKind::Log, Target::Nowhere, "log"),
             ("none", OutputKind::None, Target::Nowhere, "none"),
+            ("otlp", OutputKind::Otlp, Target::Collector { endpoint: None }, "otlp"),
+            (
+                "otlp:http://c:4317",
+                OutputKind::Otlp,
+                Target::Collector { endpoint: Some("http://c:4317".to_owned()) },
+                "otlp",
+            ),
         ] {
             let spec = OutputSpec::parse(text).unwrap();
             assert_eq!(spec, OutputSpec { kind, target });
@@ -149,9 +167,14 @@ mod tests {
             ("jsn", "`jsn` is not a kind of output", "did you mean `json`?"),
             ("JSON:x", "`JSON:x` is not a kind of output", "did you mean `json:x`?"),
             ("flows.jsonl", "`flows.jsonl` is not a kind of output", "`json:flows.jsonl`"),
-            ("kafka", "`kafka` is not a kind of output", "the kinds are `text`, `json`, `log` and `none`"),
+            (
+                "kafka",
+                "`kafka` is not a kind of output",
+                "the kinds are `text`, `json`, `log`, `otlp` and `none`",
+            ),
             ("", "`` is not a kind of output", "the kinds are"),
             ("json:", "`json:`: the path is empty", "KIND:PATH"),
+            ("otlp:", "`otlp:`: the address is empty", "otlp:http://localhost:4317"),
             ("log:x", "`log:x`: this kind takes no path", "KIND:PATH"),
             ("none:x", "`none:x`: this kind takes no path", "KIND:PATH"),
         ] {

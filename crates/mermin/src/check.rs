@@ -7,6 +7,7 @@ use crate::exit::{Exit, Stop};
 use crate::host::{self, Capabilities};
 use crate::live::selected;
 use crate::output::print;
+use crate::outputs::otlp_plan;
 use mermin_capture::SourceKind;
 use mermin_capture::ebpf::hooks;
 use mermin_capture::interfaces::Interface;
@@ -27,6 +28,14 @@ pub(crate) fn check(
     let mut text = String::new();
     let file = args.common.config.as_ref().map(|path| path.display().to_string());
     line(&mut text, "configuration", &format!("fine ({})", file.as_deref().unwrap_or("no file: defaults")));
+    if let Some(plan) = otlp_plan(config, &surroundings.environment)? {
+        for (index, description) in plan.descriptions().iter().enumerate() {
+            line(&mut text, if index == 0 { "otlp" } else { "" }, description);
+        }
+        for (index, (name, value)) in plan.resource().iter().enumerate() {
+            line(&mut text, if index == 0 { "resource" } else { "" }, &format!("{name}={value}"));
+        }
+    }
     let (verdict, missing) = source(config.capture.source, capabilities);
     line(&mut text, "source", &verdict);
     kernel(&mut text);

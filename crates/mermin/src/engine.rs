@@ -192,7 +192,7 @@ fn finish<S>(
             Exit::Io,
             format!("output {} failed: {}", failure.output, in_sentence(&failure.error)),
         )
-        .help("its book above says how many records were lost; free space or choose another file"));
+        .help("its book above says how many records were lost, and why"));
     }
     for thread in &outcome.panicked {
         say(Stop::new(Exit::Software, format!("the thread {thread} panicked: a bug in mermin"))

@@ -164,7 +164,13 @@ impl Live<'_> {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Exit, Stop> {
         let stats = StatsFile::open(&self.args.results, self.config)?;
-        let outputs = Outputs::build(&self.args.results, self.config, &self.args.common, &self.points)?;
+        let outputs = Outputs::build(
+            &self.args.results,
+            self.config,
+            &self.args.common,
+            &self.points,
+            &surroundings.environment,
+        )?;
         let plan = Plan {
             command: "run",
             source,

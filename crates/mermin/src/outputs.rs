@@ -4,7 +4,8 @@ use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::Chain;
-use mermin_export::{ExportError, OutputKind, OutputSpec, Target, build_all};
+use mermin_export::otlp::{Environment, OtlpPlan};
+use mermin_export::{ExportError, Materials, OutputKind, OutputSpec, Target, build_all};
 use mermin_flow::{Enricher, Exporter, ObservationPoints};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,11 +24,25 @@ impl Outputs {
         config: &Config,
         common: &CommonArgs,
         points: &Arc<ObservationPoints>,
+        environment: &[(String, String)],
     ) -> Result<Self, Stop> {
         let specs = specs(results, config)?;
-        let exporters = build_all(&specs, points, common.color).map_err(|error| stop(&error))?;
-        Ok(Self { exporters, description: describe(&specs) })
+        let materials = Materials {
+            points: Arc::clone(points),
+            color: common.color,
+            otlp: config.export.otlp.clone().unwrap_or_default(),
+            environment: Environment::new(environment),
+        };
+        let exporters = build_all(&specs, &materials).map_err(|error| stop(&error))?;
+        let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
+        Ok(Self { exporters, description })
     }
+}
+
+/// What the configuration sends to a collector, and where.
+pub(crate) fn otlp_plan(config: &Config, environment: &[(String, String)]) -> Result<Option<OtlpPlan>, Stop> {
+    let Some(otlp) = config.export.otlp.as_ref().filter(|otlp| otlp.enabled) else { return Ok(None) };
+    OtlpPlan::new(otlp, &Environment::new(environment)).map(Some).map_err(|error| stop(&error))
 }
 
 /// What `-o` names; without it, what the configuration names.
@@ -44,7 +59,7 @@ fn specs(results: &ResultArgs, config: &Config) -> Result<Vec<OutputSpec>, Stop>
 pub(crate) fn files(results: &ResultArgs, config: &Config) -> Result<Vec<PathBuf>, Stop> {
     let file = |spec: OutputSpec| match spec.target {
         Target::File { path, .. } => Some(path),
-        Target::Stdout | Target::Nowhere => None,
+        Target::Stdout | Target::Collector { .. } | Target::Nowhere => None,
     };
     Ok(specs(results, config)?.into_iter().filter_map(file).collect())
 }
@@ -59,26 +74,35 @@ pub(crate) fn enricher(config: &Config) -> Option<Arc<dyn Enricher>> {
     Chain::build(&config.enrich).map(|chain| Arc::new(chain) as Arc<dyn Enricher>)
 }
 
-fn describe(specs: &[OutputSpec]) -> String {
-    let one = |spec: &OutputSpec| match (&spec.target, spec.kind) {
-        (Target::File { path, .. }, kind) => format!("{} to {}", kind.name(), path.display()),
-        (Target::Stdout, kind) => format!("{} to stdout", kind.name()),
-        (Target::Nowhere, OutputKind::Log) => "log events".to_owned(),
-        (Target::Nowhere, _) => "none".to_owned(),
+fn describe(specs: &[OutputSpec], materials: &Materials) -> Result<String, ExportError> {
+    let one = |spec: &OutputSpec| {
+        Ok(match (&spec.target, spec.kind) {
+            (Target::File { path, .. }, kind) => format!("{} to {}", kind.name(), path.display()),
+            (Target::Stdout, kind) => format!("{} to stdout", kind.name()),
+            (Target::Nowhere, OutputKind::Log) => "log events".to_owned(),
+            _ => match materials.otlp_plan(spec)? {
+                Some(plan) => plan.headline(),
+                None => "none".to_owned(),
+            },
+        })
     };
     if specs.is_empty() {
-        return "none".to_owned();
+        return Ok("none".to_owned());
     }
-    specs.iter().map(one).collect::<Vec<_>>().join(", ")
+    Ok(specs.iter().map(one).collect::<Result<Vec<_>, ExportError>>()?.join(", "))
 }
 
 fn stop(error: &ExportError) -> Stop {
     let (exit, cause) = match error {
         ExportError::Open { source, .. } | ExportError::Stdout { source } => (Exit::Io, Some(source)),
+        ExportError::Runtime { source } => (Exit::Unavailable, Some(source)),
         _ => (Exit::Usage, None),
     };
     let cause = cause.map(|source| format!(": {}", lower(source))).unwrap_or_default();
-    let stop = Stop::new(exit, format!("{error}{cause}"));
+    let mut stop = Stop::new(exit, format!("{error}{cause}"));
+    if let Some(place) = error.place() {
+        stop = stop.at(place);
+    }
     match error.help() {
         Some(help) => stop.help(help),
         None => stop.help("choose another file, or another kind of output"),
@@ -91,12 +115,18 @@ mod tests {
 
     #[test]
     fn outputs_are_named() {
-        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "none"]
+        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "otlp", "none"]
             .iter()
             .map(|text| OutputSpec::parse(text).unwrap())
             .collect();
-        assert_eq!(describe(&specs), "text to stdout, json to a.jsonl, log events, none");
-        assert_eq!(describe(&[]), "none");
+        let described = |specs: &[OutputSpec]| describe(specs, &Materials::default()).unwrap();
+        assert_eq!(
+            described(&specs),
+            "text to stdout, json to a.jsonl, log events, otlp traces to http://localhost:4317, none"
+        );
+        assert_eq!(described(&[]), "none");
+        let elsewhere = OutputSpec::parse("otlp:https://c:1").unwrap();
+        assert_eq!(described(&[elsewhere]), "otlp traces to https://c:1");
     }
 
     #[test]
@@ -106,7 +136,7 @@ mod tests {
         let build = |outputs: &[&str]| {
             let results =
                 ResultArgs { outputs: outputs.iter().map(|text| (*text).to_owned()).collect(), stats: None };
-            Outputs::build(&results, &config, &CommonArgs::default(), &Arc::default())
+            Outputs::build(&results, &config, &CommonArgs::default(), &Arc::default(), &[])
         };
         assert_eq!(build(&[]).map(|outputs| outputs.description).unwrap(), "log events");
         let logs = |outputs: &[&str]| {
@@ -118,6 +148,8 @@ mod tests {
         let exit = |outputs: &[&str]| build(outputs).err().map(|stop| stop.exit());
         assert_eq!(exit(&["xml"]), Some(Exit::Usage));
         assert_eq!(exit(&["none", "none"]), Some(Exit::Usage));
+        assert_eq!(exit(&["otlp", "otlp:http://other:4317"]), Some(Exit::Usage));
+        assert_eq!(exit(&["otlp:nonsense"]), Some(Exit::Usage));
         assert_eq!(exit(&["json:/nonexistent/folder/a"]), Some(Exit::Io));
     }
 }

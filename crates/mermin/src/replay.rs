@@ -26,7 +26,7 @@ pub(crate) fn replay(
     let source = ReplaySource::open(&args.files, Arc::clone(&points)).map_err(cannot_open)?;
     spare_captures(args, config)?;
     let stats = StatsFile::open(&args.results, config)?;
-    let outputs = Outputs::build(&args.results, config, &args.common, &points)?;
+    let outputs = Outputs::build(&args.results, config, &args.common, &points, &surroundings.environment)?;
     let files = match args.files.as_slice() {
         few @ ([_] | [_, _] | [_, _, _]) => {
             few.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")

@@ -5,6 +5,7 @@
 //! information element of RFC 7012 with the same meaning stands beside each.
 
 mod reference;
+pub(crate) mod visit;
 
 pub use reference::record_reference;
 

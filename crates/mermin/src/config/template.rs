@@ -17,11 +17,12 @@ pub fn default_file() -> String {
         "# Every key of Mermin's configuration with its default. A key that is left out has this value, so a\n\
          # file needs only what differs. Durations and sizes carry units: 500ms, 30s, 1m30s; 64MiB.\n",
     );
-    section(Schema::new(&json_schema), &defaults, 0, &mut file);
+    section(Schema::new(&json_schema), &defaults, 0, WIDTH, &mut file);
     file
 }
 
-fn section(schema: Schema<'_>, defaults: &Value, depth: usize, file: &mut String) {
+/// `width`: columns of a line, indentation included.
+fn section(schema: Schema<'_>, defaults: &Value, depth: usize, width: usize, file: &mut String) {
     let indent = "  ".repeat(depth);
     for (index, property) in schema.properties().enumerate() {
         // Top-level keys stand apart; keys within a section stay together.
@@ -29,20 +30,31 @@ fn section(schema: Schema<'_>, defaults: &Value, depth: usize, file: &mut String
         if depth == 0 || section_within {
             file.push('\n');
         }
-        comment(property, &indent, file);
+        comment(property, &indent, width, file);
         let default = defaults.get(property.key).or(property.default()).unwrap_or(&Value::Null);
         match (property.schema.form(), default) {
             (Form::Section, Value::Object(_)) => {
                 let _ = writeln!(file, "{indent}{}:", property.key);
-                section(property.schema, default, depth + 1, file);
+                section(property.schema, default, depth + 1, width, file);
             }
-            (Form::Section, _) => switched_off(property, &indent, file),
+            (Form::Section, _) => switched_off(property, &indent, width, file),
             (_, Value::Null) => {
                 let example = property.example().unwrap_or_else(|| "…".to_owned());
                 let _ = writeln!(file, "{indent}# {}: {example}", property.key);
             }
             (form, _) => {
-                let _ = writeln!(file, "{indent}{}: {}", property.key, flow_style(default));
+                let line = format!("{}: {}", property.key, flow_style(default));
+                match default {
+                    Value::Array(items) if indent.len() + line.len() > width => {
+                        let _ = writeln!(file, "{indent}{}:", property.key);
+                        for item in items {
+                            let _ = writeln!(file, "{indent}- {}", flow_style(item));
+                        }
+                    }
+                    _ => {
+                        let _ = writeln!(file, "{indent}{line}");
+                    }
+                }
                 if let Form::List(items) = form
                     && matches!(items.form(), Form::Section)
                 {
@@ -55,17 +67,17 @@ fn section(schema: Schema<'_>, defaults: &Value, depth: usize, file: &mut String
 }
 
 /// A section that is off until it is written: its keys, commented out.
-fn switched_off(property: Property<'_>, indent: &str, file: &mut String) {
+fn switched_off(property: Property<'_>, indent: &str, width: usize, file: &mut String) {
     let mut keys = String::new();
-    section(property.schema, &Value::Null, 1, &mut keys);
+    section(property.schema, &Value::Null, 1, width - indent.len() - "# ".len(), &mut keys);
     let _ = writeln!(file, "{indent}# {}:", property.key);
     for line in keys.lines() {
         let _ = writeln!(file, "{indent}# {line}");
     }
 }
 
-fn comment(property: Property<'_>, indent: &str, file: &mut String) {
-    let width = WIDTH - indent.len() - 2;
+fn comment(property: Property<'_>, indent: &str, width: usize, file: &mut String) {
+    let width = width - indent.len() - "# ".len();
     for line in wrap(property.description(), width) {
         let _ = writeln!(file, "{indent}# {line}");
     }

@@ -177,7 +177,7 @@ fn perform<S: Source + 'static>(
     (args, config, asked, surroundings): Context<'_, '_>,
 ) -> Result<Exit, Stop> {
     let stats = StatsFile::open(&args.results, config)?;
-    let outputs = Outputs::build(&args.results, config, &args.common, points)?;
+    let outputs = Outputs::build(&args.results, config, &args.common, points, &surroundings.environment)?;
     let counted = CountByProtocol::default();
     let mut exporters = outputs.exporters;
     exporters.push(Box::new(counted.clone()));

@@ -1,0 +1,196 @@
+//! Collects at its interval, one collection under way at a time.
+
+use super::aggregate::Aggregate;
+use super::points::Points;
+use crate::otlp::batch::Parcel;
+use crate::otlp::config::OtlpConfig;
+use crate::otlp::encode::Envelope;
+use crate::otlp::now;
+use crate::otlp::records::{PATIENCE, REFUSED, REJECTED, TOO_LARGE, TOO_LATE, minus};
+use crate::otlp::sender::{News, Sender, Verdict};
+use crate::otlp::transport::Transport;
+use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, Receipt};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// A refusal that lasts is said again after this time.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Sends sums.
+pub(crate) struct Metrics {
+    name: String,
+    aggregate: Aggregate,
+    sender: Sender<Points>,
+    interval: Duration,
+    /// When the next collection is due.
+    next: Instant,
+    /// Where the present sums begin, nanoseconds since 1970.
+    start: u64,
+    config: OtlpConfig,
+    /// Without a receipt.
+    held: Amount,
+    /// Of those, not in a request under way.
+    pending: Amount,
+    /// The run ends: what is refused now is not said again.
+    ends: bool,
+    said: Option<Instant>,
+}
+
+impl Metrics {
+    pub(crate) fn new(
+        name: String,
+        aggregate: Aggregate,
+        config: &OtlpConfig,
+        transport: Transport,
+        envelope: Envelope,
+    ) -> io::Result<Self> {
+        let sender = Sender::new(&name, transport, envelope, config.requests_in_flight.get())?;
+        let interval = config.metrics.interval.0;
+        Ok(Self {
+            name,
+            aggregate,
+            sender,
+            interval,
+            next: Instant::now() + interval,
+            start: now(),
+            config: config.clone(),
+            held: Amount::default(),
+            pending: Amount::default(),
+            ends: false,
+            said: None,
+        })
+    }
+
+    /// Sends the sums as they are.
+    fn collect(&mut self) {
+        self.next = Instant::now() + self.interval;
+        let points = self.aggregate.collect();
+        self.pending = Amount::default();
+        let temporality = self.config.metrics.temporality;
+        let window = (self.start, now().max(self.start + 1));
+        if temporality == crate::otlp::OtlpTemporality::Delta {
+            self.start = window.1;
+        }
+        let bytes = usize::try_from(self.config.batch.bytes.0).unwrap_or(usize::MAX);
+        for part in (Points { points, window, temporality }).in_parts(bytes) {
+            self.sender.send(part);
+        }
+    }
+
+    fn collect_if_due(&mut self) {
+        if Instant::now() >= self.next && self.sender.is_idle() && !self.aggregate.is_empty() {
+            self.collect();
+        }
+    }
+
+    fn settle(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for news in self.sender.news() {
+            if let News::Settled(points, verdict) = news {
+                result = result.and(self.book(&points, verdict, receipt));
+            }
+        }
+        if self.sender.is_interrupted() {
+            let held = std::mem::take(&mut self.held);
+            if held != Amount::default() {
+                *receipt.dropped.entry(TOO_LATE).or_default() += held;
+            }
+        }
+        result
+    }
+
+    fn book(&mut self, points: &Points, verdict: Verdict, receipt: &mut Receipt) -> Result<(), Failure> {
+        let amount = points.amount();
+        let (reason, why) = match verdict {
+            Verdict::Accepted { rejected: 0, .. } => {
+                receipt.delivered += amount;
+                self.held = minus(self.held, amount);
+                return Ok(());
+            }
+            Verdict::Accepted { rejected, why, .. } => {
+                (REJECTED, format!("the collector rejects {rejected} points: {why}"))
+            }
+            Verdict::Refused { why } => (REFUSED, format!("the collector refuses sums: {why}")),
+            Verdict::TooLarge { why } => {
+                (TOO_LARGE, format!("a single sum is too large for the collector: {why}"))
+            }
+        };
+        let said_again = |aggregate: &mut Aggregate| {
+            points.points.iter().map(|point| aggregate.give_back(point)).fold(false, |any, one| any | one)
+        };
+        if reason != REJECTED && !self.ends && said_again(&mut self.aggregate) {
+            self.pending += amount;
+            if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                self.said = Some(Instant::now());
+                warn!("{}: {why}; the next request says them again", self.name);
+            }
+            return Ok(());
+        }
+        self.held = minus(self.held, amount);
+        *receipt.dropped.entry(reason).or_default() += amount;
+        if reason == REJECTED {
+            // Points are rejected, not records, and which ones the collector doesn't say: all may be.
+            receipt.inexact.extend([
+                "delivered.records",
+                "delivered.packets",
+                "delivered.bytes",
+                "dropped.rejected.records",
+                "dropped.rejected.packets",
+                "dropped.rejected.bytes",
+            ]);
+        }
+        Err(Failure { reason, closed: false, error: io::Error::other(why) })
+    }
+}
+
+impl Exporter for Metrics {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        for record in records {
+            self.aggregate.add(record);
+            self.held += Amount::of(record);
+            self.pending += Amount::of(record);
+        }
+        self.sender.reap();
+        self.collect_if_due();
+        self.settle(receipt)
+    }
+
+    fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        self.sender.wait_for(0, None);
+        let before = self.settle(receipt);
+        self.ends = true;
+        if self.pending != Amount::default() && !self.sender.is_interrupted() {
+            self.collect();
+            self.sender.wait_for(0, None);
+        }
+        before.and(self.settle(receipt))
+    }
+
+    fn idle(&mut self, receipt: &mut Receipt) -> Result<Option<Duration>, Failure> {
+        self.collect_if_due();
+        if self.sender.is_idle() {
+            self.sender.turn();
+        } else {
+            let left = self.sender.under_way() - 1;
+            self.sender.wait_for(left, Some(PATIENCE));
+        }
+        self.settle(receipt)?;
+        let until_due = self.next.saturating_duration_since(Instant::now());
+        Ok(if self.sender.is_idle() { Some(until_due) } else { Some(Duration::ZERO) })
+    }
+
+    fn interrupter(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.sender.interrupter())
+    }
+
+    fn delivery(&self) -> Option<Arc<Delivery>> {
+        Some(Arc::clone(self.sender.transport().delivery()))
+    }
+}
