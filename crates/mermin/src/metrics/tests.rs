@@ -2,7 +2,7 @@ use super::table::{When, sections};
 use super::{Form, gather, metrics_page};
 use crate::agent::{Agent, Capture, KindView, KubernetesView, Views};
 use mermin_capture::links::{LinkCounts, LinkOn, Technology};
-use mermin_export::{OutputSpec, build};
+use mermin_export::{Materials, OutputSpec, build_all};
 use mermin_flow::{
     Delivery, DeliveryState, Exporter, Failure, Family, FlowConfig, FlowRecord, Label, Metric, MetricKind,
     Observation, Polled, PortForm, Receipt, Sample, Sightings, Sink, Source, Value,
@@ -94,13 +94,12 @@ impl Exporter for Received {
 fn running(enable_metrics: bool, packets: u32, delivery: &Arc<Delivery>) -> Running<Few> {
     let config = PipelineConfig { enable_metrics, ..PipelineConfig::default() };
     let none = OutputSpec::parse("none").unwrap();
+    let mut exporters = build_all(&[none], &Materials::default()).unwrap();
+    exporters.push(Box::new(Received(Arc::clone(delivery))));
     let stages = Stages {
         source: Few(packets),
         enricher: Some(Arc::new(mermin_enrich::Chain::default())),
-        exporters: vec![
-            build(&none, &Arc::default(), mermin_export::Color::Never).unwrap(),
-            Box::new(Received(Arc::clone(delivery))),
-        ],
+        exporters,
         output_queue_capacity: 100,
         agent_id: String::new(),
         hold: mermin_pipeline::Hold::default(),
