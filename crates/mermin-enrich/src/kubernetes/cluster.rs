@@ -207,19 +207,26 @@ impl Cluster {
         mut kubeconfig: Kubeconfig,
         config: &KubernetesConfig,
     ) -> Result<Self, KubernetesError> {
-        // The environment's proxy is for the way out of a cluster's network, which this isn't.
-        let proxied =
-            kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()?.proxy_url.as_ref());
-        if let Some(proxy) = proxied.into_iter().find(|url| !url.is_empty()) {
-            let reason = format!("it asks for the proxy {proxy}, and proxies aren't supported");
-            return Err(KubernetesError::Kubeconfig { path: path.to_owned(), reason });
-        }
         if let Some(context) = &config.context {
             kubeconfig.current_context = Some(context.clone());
+        }
+        if let Some(proxy) = proxy(&kubeconfig) {
+            let reason = format!("it asks for the proxy {proxy}, and proxies aren't supported");
+            return Err(KubernetesError::Kubeconfig { path: path.to_owned(), reason });
         }
         let config = kube::Config::try_from(kubeconfig).map_err(|error| unusable(path, &error))?;
         Ok(Self { config })
     }
+}
+
+/// The proxy of the current context's cluster. The environment's (`HTTPS_PROXY`) isn't asked: it is for the way out of
+/// a network, and an API server is inside.
+fn proxy(kubeconfig: &Kubeconfig) -> Option<&str> {
+    let name = kubeconfig.current_context.as_ref()?;
+    let context = kubeconfig.contexts.iter().find(|context| context.name == *name)?.context.as_ref()?;
+    let cluster =
+        kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()?;
+    cluster.proxy_url.as_deref().filter(|url| !url.is_empty())
 }
 
 fn unusable(path: &Path, error: &KubeconfigError) -> KubernetesError {
@@ -249,5 +256,141 @@ fn check_node(config: &KubernetesConfig) -> Result<(), KubernetesError> {
             Err(KubernetesError::BadNode { node: node.clone() })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A kubeconfig with two contexts, and a certificate authority beside it.
+    const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+clusters:
+- {name: here, cluster: {server: "https://192.0.2.1:6443", certificate-authority: ca.crt}}
+- {name: there, cluster: {server: "https://192.0.2.2:6443"}}
+- {name: behind, cluster: {server: "https://192.0.2.3:6443", proxy-url: "http://192.0.2.4:3128"}}
+users:
+- {name: me, user: {token: secret}}
+contexts:
+- {name: here, context: {cluster: here, user: me}}
+- {name: there, context: {cluster: there, user: me}}
+- {name: nowhere, context: {cluster: gone, user: me}}
+current-context: here
+"#;
+
+    struct Home(tempfile::TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            let home = Self(tempfile::tempdir().unwrap());
+            let certificate = mermin_tests::servers::certificates::Authority::new();
+            fs::copy(certificate.certificate(), home.path("ca.crt")).unwrap();
+            home
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    fn given(enabled: Switch, kubeconfig: Option<PathBuf>) -> KubernetesConfig {
+        KubernetesConfig { enabled, kubeconfig, ..KubernetesConfig::default() }
+    }
+
+    fn server(
+        config: &KubernetesConfig,
+        environment: &Environment,
+        live: bool,
+    ) -> Result<Option<String>, KubernetesError> {
+        Cluster::find(config, environment, live).map(|found| found.map(|cluster| cluster.server()))
+    }
+
+    #[test]
+    fn auto_asks_in_a_pod_or_where_a_file_is_given() {
+        let home = Home::new();
+        let file = home.write("some.yaml", KUBECONFIG);
+        let nowhere = Environment::default();
+        let found = |enabled, file: Option<&PathBuf>, environment: &Environment, live| {
+            server(&given(enabled, file.cloned()), environment, live).unwrap()
+        };
+        let here = Some("https://192.0.2.1:6443".to_owned());
+        assert_eq!(found(Switch::Auto, None, &nowhere, true), None);
+        assert_eq!(found(Switch::Auto, Some(&file), &nowhere, true), here);
+        assert_eq!(found(Switch::Auto, Some(&file), &nowhere, false), None, "a replay");
+        assert_eq!(found(Switch::On, Some(&file), &nowhere, false), here);
+        assert_eq!(found(Switch::Off, Some(&file), &nowhere, true), None);
+        // A file that nobody gave doesn't count until somebody asks.
+        let standard = home.path(".kube/config");
+        home.write(".kube/config", &KUBECONFIG.replace("ca.crt", "../ca.crt"));
+        let user = Environment { home: Some(home.0.path().to_owned()), ..Environment::default() };
+        assert_eq!(found(Switch::Auto, None, &user, true), None);
+        assert_eq!(found(Switch::On, None, &user, true), here);
+        fs::remove_file(standard).unwrap();
+        // In a pod without an account.
+        let pod = Environment { in_pod: true, ..Environment::default() };
+        if !Path::new("/var/run/secrets/kubernetes.io").exists() {
+            assert_eq!(found(Switch::Auto, None, &pod, true), None);
+            let error = server(&given(Switch::On, None), &pod, true).unwrap_err();
+            assert!(matches!(error, KubernetesError::NoServiceAccount { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_environments_files_are_merged_and_a_context_is_chosen() {
+        let home = Home::new();
+        let contexts = home
+            .write("a", "contexts:\n- {name: x, context: {cluster: there, user: me}}\ncurrent-context: x\n");
+        let rest = home.write("b", KUBECONFIG);
+        let paths = env::join_paths([home.path("missing"), contexts, rest]).unwrap();
+        let environment = Environment { kubeconfig: Some(paths), ..Environment::default() };
+        let on = given(Switch::On, None);
+        assert_eq!(server(&on, &environment, true).unwrap().unwrap(), "https://192.0.2.2:6443");
+        let config = KubernetesConfig { context: Some("here".into()), ..on };
+        assert_eq!(server(&config, &environment, true).unwrap().unwrap(), "https://192.0.2.1:6443");
+    }
+
+    #[test]
+    fn errors_say_what_where_and_what_to_do() {
+        let home = Home::new();
+        let good = home.write("good", KUBECONFIG);
+        let broken = home.write("broken", "clusters: [");
+        let no_authority = home.write("no-authority", &KUBECONFIG.replace("ca.crt", "missing.crt"));
+        let nowhere = Environment::default();
+        let config = |file: &PathBuf| given(Switch::On, Some(file.clone()));
+        let with_context =
+            |context: &str| KubernetesConfig { context: Some(context.into()), ..config(&good) };
+        let with_node = |node: Option<&str>, scope| KubernetesConfig {
+            node: node.map(Into::into),
+            scope,
+            ..config(&good)
+        };
+        for (config, expected, key) in [
+            (config(&home.path("none")), "none can't be used: No such file or directory", "kubeconfig"),
+            (config(&broken), "broken can't be used: it is no kubeconfig", "kubeconfig"),
+            (config(&no_authority), "missing.crt", "kubeconfig"),
+            (with_context("away"), "good can't be used: it has no context `away`", "kubeconfig"),
+            (with_context("nowhere"), "good can't be used: it has no cluster `gone`", "kubeconfig"),
+            (with_node(None, Scope::Node), "with `scope: node` this node's name must be given", "node"),
+            (with_node(Some("a&b"), Scope::Cluster), "`a&b` is no node's name", "node"),
+            (given(Switch::On, None), "there is no cluster to ask", "enabled"),
+        ] {
+            let error = server(&config, &nowhere, true).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.key(), key);
+            assert!(!error.help().is_empty());
+        }
+        let proxied = home.write("proxied", &KUBECONFIG.replace("cluster: here", "cluster: behind"));
+        let error = server(&config(&proxied), &nowhere, true).unwrap_err().to_string();
+        assert!(error.contains("proxies aren't supported"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use crate::kubernetes::config::{KubernetesConfig, Scope, Switch};
 use crate::kubernetes::object::{Change, Kind, Object, OwnerKind};
 use crate::kubernetes::rbac::rbac_manifest;
 use crate::kubernetes::recorder::{Run, run_with};
-use crate::kubernetes::status::{WatchState, WatchesState};
+use crate::kubernetes::status::{KindReading, WatchState, WatchesState};
 use mermin_tests::need;
 use mermin_tests::servers::control_plane::{ControlPlane, objects};
 use mermin_tests::servers::place::Place;
@@ -103,6 +103,11 @@ fn a_cluster_is_followed_with_the_manifests_rights() {
         latencies[20] / 1_000,
         latencies[39] / 1_000
     );
+
+    for kind in Kind::ALL {
+        let KindReading { kind, events, bytes, .. } = run.kind(kind);
+        eprintln!("{}: {events} objects received, {bytes} bytes", kind.resource());
+    }
 
     api.delete_all([&pod]);
     run.wait("its deletion", |run| run.recorder.pod("cart-1").is_none());

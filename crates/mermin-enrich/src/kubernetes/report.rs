@@ -44,20 +44,10 @@ impl Report {
             return;
         }
         match failure {
-            Failure::Forbidden { user } => {
-                if !self.refused[kind as usize].replace(true) {
-                    let resource = kind.resource();
-                    warn!(
-                        "Kubernetes: {user} may not list and watch {resource}: {}; add to its ClusterRole: {}",
-                        without(kind),
-                        rule(kind)
-                    );
-                }
-            }
+            Failure::Forbidden { .. } | Failure::Absent if self.refused[kind as usize].replace(true) => {}
+            Failure::Forbidden { user } => warn!("{}", refusal(user, kind)),
             Failure::Absent => {
-                if !self.refused[kind as usize].replace(true) {
-                    warn!("Kubernetes: {server} doesn't serve {}: {}", kind.resource(), without(kind));
-                }
+                warn!("Kubernetes: {server} doesn't serve {}: {}", kind.resource(), without(kind));
             }
             Failure::Expired | Failure::NoStreaming => {}
             _ if self.lost.get().is_none() => {
@@ -102,6 +92,12 @@ impl Report {
     }
 }
 
+/// What is missing, what that means, and what to add where.
+fn refusal(user: &str, kind: Kind) -> String {
+    let (resource, without, rule) = (kind.resource(), without(kind), rule(kind));
+    format!("Kubernetes: {user} may not list and watch {resource}: {without}; add to its ClusterRole: {rule}")
+}
+
 fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
@@ -116,5 +112,45 @@ const fn without(kind: Kind) -> &'static str {
         Kind::Namespace => "labels of namespaces are missing",
         Kind::ReplicaSet => "pods of deployments name their replica set alone",
         Kind::Job => "pods of cron jobs name their job alone",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_right_that_is_missing() {
+        assert_eq!(
+            refusal("system:serviceaccount:mermin:mermin", Kind::EndpointSlice),
+            "Kubernetes: system:serviceaccount:mermin:mermin may not list and watch endpointslices: pods are not known \
+             as a service's backends; add to its ClusterRole: {apiGroups: [\"discovery.k8s.io\"], resources: \
+             [endpointslices], verbs: [list, watch]}"
+        );
+    }
+
+    /// One line for a loss, one for its end, whatever the number of kinds and attempts.
+    #[test]
+    fn a_loss_is_told_once() {
+        let report = Report::new(Clock::new());
+        let status = KubernetesStatus::new("https://192.0.2.1", |_| true, 1);
+        let broken = Failure::Broken("refused".into());
+        report.failed(&status, Kind::Pod, &broken, 1);
+        assert_eq!(report.lost.get(), None, "one failure is no news");
+        for in_a_row in 2..9 {
+            Kind::ALL.into_iter().for_each(|kind| report.failed(&status, kind, &broken, in_a_row));
+        }
+        let since = report.lost.get();
+        assert!(since.is_some());
+        report.failed(&status, Kind::Pod, &broken, 9);
+        assert_eq!(report.lost.get(), since);
+        for kind in Kind::ALL {
+            assert_eq!(report.lost.get(), since, "not all are back");
+            status.kind(kind).heard(2);
+            status.kind(kind).set(WatchState::Watching, 2);
+            report.back(&status, kind);
+        }
+        assert_eq!(report.lost.get(), None);
+        assert!(report.has_been_ready.get());
     }
 }

@@ -63,7 +63,12 @@ impl Watches {
         let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| watched(*kind)).collect();
         let node = config.node.clone().filter(|_| config.scope == Scope::Node);
         let (stop, stopped) = oneshot::channel();
-        let run = move || watch_all(&runtime, &shared, &kinds, node.as_deref(), stopped);
+        let run = move || {
+            watch_all(&runtime, &shared, &kinds, node.as_deref(), stopped);
+            drop(shared);
+            // A host name that is being looked up, or an exec plugin, is not waited for.
+            runtime.shutdown_background();
+        };
         let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(run);
         let thread = thread.map_err(KubernetesError::Thread)?;
         Ok(Self { status, stop: Some(stop), thread: Some(thread) })
