@@ -6,6 +6,7 @@ use crate::kubernetes::rbac::rbac_manifest;
 use crate::kubernetes::recorder::{Run, run_with};
 use crate::kubernetes::status::{KindReading, WatchState, WatchesState};
 use mermin_tests::need;
+use mermin_tests::servers::certificates::Authority;
 use mermin_tests::servers::control_plane::{ControlPlane, objects};
 use mermin_tests::servers::place::Place;
 use serde_json::{Value, json};
@@ -284,4 +285,35 @@ fn a_missing_right_stops_one_kind_alone() {
     plane.set_rules(&account, &all_rules());
     let back = run.wait("the right", |run| run.state() == WatchesState::Ready);
     eprintln!("watched {back:?} after the right was given back");
+}
+
+/// What is wrong stands in the status, in words that help.
+#[test]
+fn what_is_wrong_with_the_connection_is_said() {
+    need!(ControlPlane::installed());
+    let plane = ControlPlane::start();
+    let text = std::fs::read_to_string(plane.kubeconfig()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let changed = |name: &str, from: &str, to: &str| {
+        let path = folder.path().join(name);
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        path
+    };
+    let stranger = Authority::new();
+    let (authority, strange) =
+        (plane.authority().to_str().unwrap(), stranger.certificate().to_str().unwrap());
+    let port = plane.url().rsplit_once(':').unwrap().1.to_owned();
+    for (kubeconfig, expected) in [
+        (changed("stranger", authority, strange), "certificate"),
+        (changed("port", &port, "1"), "refused"),
+        (plane.kubeconfig_of_token("bad", "nonsense"), "doesn't accept our credentials"),
+    ] {
+        let run = run(&kubeconfig, KubernetesConfig::default());
+        run.wait(expected, |run| {
+            run.kind(Kind::Pod).failure.is_some_and(|failure| failure.contains(expected))
+        });
+        assert_eq!(run.state(), WatchesState::Starting);
+        eprintln!("{}", run.kind(Kind::Pod).failure.unwrap());
+    }
 }

@@ -9,9 +9,10 @@ use crate::kubernetes::status::{KubernetesStatus, WatchState, WatchesState};
 use std::cell::Cell;
 use tracing::{info, warn};
 
-/// Failures in a row before a line is due. One is no news: a server that starts refuses for a moment, a watch that broke
-/// is taken up again at once.
+/// Failures in a row before a line is due. One is no news: a watch that broke is taken up again at once.
 const DUE: u32 = 2;
+/// The same for refusals: a server that has just started knows no rights for a moment.
+const REFUSAL_DUE: u32 = 4;
 
 /// What has been said.
 #[derive(Debug)]
@@ -40,11 +41,12 @@ impl Report {
     /// A kind's watch failed, `in_a_row` times by now.
     pub(crate) fn failed(&self, status: &KubernetesStatus, kind: Kind, failure: &Failure, in_a_row: u32) {
         let server = status.server();
-        if in_a_row < DUE {
+        let is_refusal = matches!(failure, Failure::Forbidden { .. } | Failure::Absent);
+        if in_a_row < if is_refusal { REFUSAL_DUE } else { DUE } {
             return;
         }
         match failure {
-            Failure::Forbidden { .. } | Failure::Absent if self.refused[kind as usize].replace(true) => {}
+            _ if is_refusal && self.refused[kind as usize].replace(true) => {}
             Failure::Forbidden { user } => warn!("{}", refusal(user, kind)),
             Failure::Absent => {
                 warn!("Kubernetes: {server} doesn't serve {}: {}", kind.resource(), without(kind));
@@ -142,6 +144,11 @@ mod tests {
         }
         let since = report.lost.get();
         assert!(since.is_some());
+        let forbidden = Failure::Forbidden { user: "u".into() };
+        report.failed(&status, Kind::Job, &forbidden, 3);
+        assert!(!report.refused[Kind::Job as usize].get(), "it may have just started");
+        report.failed(&status, Kind::Job, &forbidden, 4);
+        assert!(report.refused[Kind::Job as usize].get());
         report.failed(&status, Kind::Pod, &broken, 9);
         assert_eq!(report.lost.get(), since);
         for kind in Kind::ALL {

@@ -214,6 +214,50 @@ fn lists_come_in_pages_and_start_over_when_they_expire() {
     assert_eq!(reading.state, WatchState::Watching);
 }
 
+/// As Kubernetes 1.35 over etcd 3.4.23 says it.
+const NO_PROGRESS: &str = concat!(
+    r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"a watch stream was requested by the "#,
+    r#"client but the required storage feature RequestWatchProgress is disabled","reason":"InternalError","code":500}"#
+);
+
+/// Refusals of streamed lists, each in its way: none costs a wait, all lead to pages.
+#[test]
+fn a_refused_stream_is_followed_by_pages_at_once() {
+    type Refuse = fn() -> Reply;
+    let refusals: [Refuse; 3] = [
+        || Reply::Open(event("ERROR", NO_PROGRESS)),
+        || Reply::Whole(422, NO_STREAMING.into()),
+        || Reply::Whole(400, "{}".into()),
+    ];
+    for refuse in refusals {
+        let server = Server::start(move |path| match path {
+            path if path.contains("sendInitialEvents") => refuse(),
+            path if path.contains("watch=true") => Reply::Open("\n".into()),
+            "/livez" => Reply::Whole(200, "ok".into()),
+            _ => Reply::Whole(200, list(&[("a", 1)], 9, "")),
+        });
+        let run = server.watch_pods();
+        run.wait("ready", |run| run.state() == WatchesState::Ready);
+        assert_eq!(server.asked().len(), 3, "{:?}", server.asked());
+        assert_eq!(names(&run), ["a"]);
+    }
+}
+
+/// A server whose streamed lists fail for reasons of their own: one attempt in four is for pages.
+#[test]
+fn a_stream_that_keeps_failing_is_followed_by_pages() {
+    let server = Server::start(|path| match path {
+        path if path.contains("sendInitialEvents") => Reply::Whole(503, "{}".into()),
+        path if path.contains("watch=true") => Reply::Open("\n".into()),
+        "/livez" => Reply::Whole(200, "ok".into()),
+        _ => Reply::Whole(200, list(&[("a", 1)], 9, "")),
+    });
+    let run = server.watch_pods();
+    run.wait("ready", |run| run.state() == WatchesState::Ready);
+    assert_eq!(run.kind(Kind::Pod).errors, 3);
+    assert_eq!(names(&run), ["a"]);
+}
+
 /// A server of before streamed lists ignores the wish: it tells what there is, and no end of it.
 #[test]
 fn a_streamed_list_without_an_end_is_not_waited_for() {

@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long it must be quiet before all that was missed has come.
-const SETTLING: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(300);
+/// Where it is never quiet: after so long all that was missed has come. The server sends that at once.
+const SETTLING_MAX: Duration = Duration::from_secs(3);
 /// `Heard` isn't told more often, in nanoseconds.
 const HEARD_INTERVAL: Time = 200_000_000;
 /// The annotation of the bookmark behind a streamed list.
@@ -28,19 +30,44 @@ pub(super) struct Progress {
     pub(super) listing: bool,
     /// Objects listed so far.
     listed: u64,
-    /// When all that was missed may be thought to have come; `None`: it has.
-    settling: Option<Instant>,
+    /// When all that was missed is thought to have come; `None`: it has.
+    settling: Option<Settling>,
+}
+
+/// What was missed is on its way.
+#[derive(Clone, Copy, Debug)]
+struct Settling {
+    /// It has come if nothing comes before this.
+    quiet: Instant,
+    /// It has come by now.
+    latest: Instant,
+}
+
+impl Settling {
+    fn new(now: Instant) -> Self {
+        Self { quiet: now + QUIET, latest: now + SETTLING_MAX }
+    }
+
+    /// Something came.
+    fn part(&mut self, now: Instant) {
+        self.quiet = now + QUIET;
+    }
+
+    fn is_over(self, now: Instant) -> bool {
+        now >= self.quiet.min(self.latest)
+    }
 }
 
 impl Progress {
     pub(super) fn new(listing: bool) -> Self {
-        let settling = Some(Instant::now() + SETTLING);
+        let settling = Some(Settling::new(Instant::now()));
         Self { pieces: Pieces::default(), event: None, listing, listed: 0, settling }
     }
 
     /// Whether a sign of life means that all is known.
     pub(super) fn is_settled(&mut self) -> bool {
-        self.settling.take_if(|settled| *settled <= Instant::now());
+        let now = Instant::now();
+        self.settling.take_if(|settling| settling.is_over(now));
         !self.listing && self.settling.is_none()
     }
 }
@@ -134,8 +161,8 @@ impl<S: ChangeSink> Watch<'_, S> {
     pub(super) fn take(&mut self, part: &[u8], progress: &mut Progress) -> Result<(), Failure> {
         let now = self.received(part);
         let Progress { pieces, event, listing, listed, settling } = progress;
-        if settling.is_some() {
-            *settling = Some(Instant::now() + SETTLING);
+        if let Some(settling) = settling {
+            settling.part(Instant::now());
         }
         pieces.feed(part, |piece| match piece {
             Piece::Member(b"type", text) => {
@@ -157,7 +184,12 @@ impl<S: ChangeSink> Watch<'_, S> {
                     self.heard(now);
                     Ok(())
                 }
-                Some(Event::Error) => Err(serde_json::from_slice::<WireStatus>(text)?.failure(*listing)),
+                Some(Event::Error) => {
+                    let status: WireStatus = serde_json::from_slice(text)?;
+                    // An API server over an etcd that is too old for it says so here, as an internal error.
+                    let is_refusal = *listing && *listed == 0 && status.code == 500;
+                    Err(if is_refusal { Failure::NoStreaming } else { status.failure(*listing) })
+                }
                 Some(_) if *listing => {
                     *listed += u64::from(self.listed(text, now));
                     Ok(())
@@ -196,6 +228,24 @@ impl<S: ChangeSink> Watch<'_, S> {
                 self.shared.report.unreadable(self.kind, &error);
                 None
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_has_come_when_it_is_quiet_or_late() {
+        let begin = Instant::now();
+        let after = |millis| begin + Duration::from_millis(millis);
+        let mut settling = Settling::new(begin);
+        assert!(!settling.is_over(after(299)) && settling.is_over(after(300)));
+        // A cluster in which something happens all the time.
+        for millis in (100..=3_000).step_by(100) {
+            settling.part(after(millis));
+            assert_eq!(settling.is_over(after(millis + 50)), millis + 50 >= 3_000, "{millis}");
         }
     }
 }

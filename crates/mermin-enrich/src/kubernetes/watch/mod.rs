@@ -130,7 +130,9 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
         let seconds = watch_seconds(WATCH_SECONDS);
         let accept = self.request.accept_watch();
         let client = &self.shared.client;
-        if self.version.is_none() && self.shared.streams_lists.get() {
+        // Of many failures in a row some may be the streaming's.
+        let streams = self.shared.streams_lists.get() && self.backoff.failures % 4 != 3;
+        if self.version.is_none() && streams {
             let answer = client.get(&self.request.streamed_list(self.fresh, seconds), accept, true).await?;
             self.list_begins();
             return self.follow(answer, true).await;
