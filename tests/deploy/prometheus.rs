@@ -47,3 +47,15 @@ fn prometheus_understands_the_dashboard() {
         dashboard["panels"].as_array().unwrap().iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), dashboard["panels"].as_array().unwrap().len());
 }
+#[test]
+fn every_metric_that_is_asked_for_is_in_the_reference() {
+    let reference = read("docs/reference/metrics.md");
+    let asked = read("deploy/prometheus/rules.yaml") + &read("deploy/grafana/mermin.json");
+    let words = asked.split(|sign: char| !(sign.is_ascii_alphanumeric() || "_:".contains(sign)));
+    let names: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("mermin_") || word.starts_with("process_")).collect();
+    assert!(names.len() > 30, "{names:?}");
+    let known = |name: &&&str| reference.contains(&format!("`{}`", name.trim_end_matches("_bucket")));
+    let unknown: Vec<_> = names.iter().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}

@@ -191,11 +191,16 @@ mod tests {
     fn outlives_the_thread_that_asked_for_it() {
         need!(tool("setpriv"));
         let folder = Folder::new();
-        let mut process = std::thread::scope(|scope| scope.spawn(|| sleeper(&folder)).join()).unwrap();
-        // That thread is gone: a server of its own would be dead before it became what it was to be.
-        let id = process.id();
-        process.wait_until(|| is_sleep(id));
-        assert!(state(id).is_some_and(|state| state != 'Z'));
+        let start = || {
+            let mut process = sleeper(&folder);
+            let id = process.id();
+            process.wait_until(|| is_sleep(id));
+            process
+        };
+        let process = std::thread::scope(|scope| scope.spawn(start).join()).unwrap();
+        // That thread is gone, and the kernel's signal for its children would come at once.
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(state(process.id()).is_some_and(|state| state != 'Z'));
     }
 
     /// Run again by itself, with this variable, as the test program that is killed.
