@@ -304,8 +304,8 @@ impl Source for EbpfSource {
     }
 
     fn close(&mut self) {
-        self.links.ask_to_stop();
         let mut books = self.books.last();
+        self.links.ask_to_stop();
         if books.last().is_none_or(Result::is_err) {
             // Then it takes as long as taking the programs off does.
             self.links.finish();
@@ -321,6 +321,8 @@ impl Source for EbpfSource {
         if self.end.is_none() && !Self::take(&mut self.totals, self.books.next()?) {
             return None;
         }
+        // At the end all that is told as seen was counted by the programs.
+        debug_assert!(self.end.is_none() || self.totals.handed_live == [Tally::ZERO; 2]);
         let mut sightings = self.totals.sightings();
         sightings.anomalies.extend(self.links.counts().anomalies());
         Some(sightings)

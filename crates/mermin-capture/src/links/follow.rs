@@ -198,7 +198,7 @@ impl<T: Taps> Follower<T> {
             }
             return;
         }
-        if !device.up {
+        if !wanted || !device.up {
             self.refused.remove(&index);
         }
         let waits = self.waiting.iter().find(|(_, waiting)| waiting.index == index).map(|(at, _)| *at);

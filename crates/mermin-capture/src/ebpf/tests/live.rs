@@ -200,6 +200,58 @@ fn snapshots_balance_while_traffic_flows() {
     });
 }
 
+/// Ends the traffic also where the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The end is a moment of the books: packets go on coming while and after the source is closed.
+#[test]
+fn an_end_in_the_midst_of_traffic_balances() {
+    if !can_run("an_end_in_the_midst_of_traffic_balances") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let _receiver = UdpSocket::bind(("10.9.0.2", PORT)).unwrap();
+        let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let _stop = Stop(&stop);
+            scope.spawn(|| {
+                Pair::inside(&pair.here, || {
+                    let socket = sender();
+                    while !stop.load(Ordering::Relaxed) {
+                        send(&socket, 10, 60);
+                        sent.fetch_add(10, Ordering::Relaxed);
+                    }
+                });
+            });
+            for round in 0..10 {
+                // Small in half of the rounds, so that losses are among what must balance.
+                let ring_bytes = if round % 2 == 0 { 65_536 } else { RING_BYTES };
+                let mut source = open("vb", ring_bytes, AttachKind::Tcx);
+                let mut kept = Kept::default();
+                while kept.to(PORT).len() < 1_000 {
+                    source.poll(&mut kept, 100);
+                }
+                let before = sent.load(Ordering::Relaxed);
+                finish(&mut source, &mut kept);
+                while sent.load(Ordering::Relaxed) < before + 1_000 {
+                    thread::yield_now();
+                }
+                // What came after the end is nobody's.
+                let (kept_before, sightings) = (kept.0.len(), source.sightings().unwrap());
+                assert_eq!(source.poll(&mut kept, 100), Polled::Ended);
+                assert_eq!((kept.0.len(), source.sightings().unwrap()), (kept_before, sightings));
+            }
+        });
+    });
+}
+
 /// What is attached, once it is `expected` or half a minute has passed: a child process that another test starts has all
 /// descriptors of this process, links too, until it becomes its program.
 fn settled(expected: &[Attached]) -> Vec<Attached> {
