@@ -1,20 +1,21 @@
 //! Names for the ends of a flow.
 //!
-//! A [`Chain`] of enrichers runs over each record, on several threads at once, without locks. Today it has one link:
-//! [`NamesByNetwork`].
+//! A [`Chain`] of enrichers runs over each record, on several threads at once, without locks: [`NamesByNetwork`],
+//! [`Kubernetes`], and where there is no Kubernetes, the direction by this host's addresses.
 
 #![forbid(unsafe_code)]
 
 mod chain;
 mod config;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing watches yet"))]
+mod direction;
+mod host;
 mod kubernetes;
 mod names;
 
 pub use chain::Chain;
 pub use config::{EnrichConfig, Names, Network, NetworkError};
 pub use kubernetes::{
-    Cluster, Environment, Kind, KindReading, KindStatus, KubernetesConfig, KubernetesError, KubernetesStatus,
-    Scope, Switch, WatchState, WatchesState, rbac_manifest,
+    Cluster, Environment, Kind, KindReading, KindStatus, Kubernetes, KubernetesConfig, KubernetesError,
+    KubernetesStatus, Scope, Switch, WatchState, WatchesState, rbac_manifest,
 };
 pub use names::NamesByNetwork;

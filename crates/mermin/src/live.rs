@@ -10,7 +10,7 @@ use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::host;
-use crate::outputs::Outputs;
+use crate::outputs::{Enriching, Outputs};
 use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
@@ -171,10 +171,11 @@ impl Live<'_> {
             &self.points,
             &surroundings.environment,
         )?;
+        let enriching = Enriching::start(self.config, true)?;
         let plan = Plan {
             command: "run",
             source,
-            enricher: crate::outputs::enricher(self.config),
+            enricher: enriching.enricher,
             exporters: outputs.exporters,
             stats,
             agent_id: agent_id(),
@@ -184,7 +185,7 @@ impl Live<'_> {
             end: End { after: self.args.duration, ..End::on_signal(Asked::listen()?) },
             points: Arc::clone(&self.points),
             server: self.server.clone(),
-            views: Views { capture: Some(Capture::of(kind, links)), kubernetes: None },
+            views: Views { capture: Some(Capture::of(kind, links)), kubernetes: enriching.kubernetes },
         };
         let finished = drive(self.config, plan, surroundings);
         // Also when the source did not come to its end in time: filters would stay.

@@ -1,9 +1,10 @@
 //! From `-o` and the configuration to exporters, and how the first line names them.
 
+use crate::agent::{KubernetesView, View};
 use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
-use mermin_enrich::Chain;
+use mermin_enrich::{Chain, Cluster};
 use mermin_export::otlp::{Environment, OtlpPlan};
 use mermin_export::{ExportError, Materials, OutputKind, OutputSpec, Target, build_all};
 use mermin_flow::{Enricher, Exporter, ObservationPoints};
@@ -69,9 +70,32 @@ pub(crate) fn to_log(results: &ResultArgs, config: &Config) -> bool {
     specs(results, config).is_ok_and(|specs| specs.iter().any(|spec| spec.kind == OutputKind::Log))
 }
 
-/// What adds names to records; nothing where the configuration has nothing to add.
-pub(crate) fn enricher(config: &Config) -> Option<Arc<dyn Enricher>> {
-    Chain::build(&config.enrich).map(|chain| Arc::new(chain) as Arc<dyn Enricher>)
+/// What adds names to records, and how its sources are.
+pub(crate) struct Enriching {
+    /// Nothing where the configuration has nothing to add.
+    pub(crate) enricher: Option<Arc<dyn Enricher>>,
+    pub(crate) kubernetes: Option<View<KubernetesView>>,
+}
+
+impl Enriching {
+    /// From the configuration. `live`: packets of this host.
+    pub(crate) fn start(config: &Config, live: bool) -> Result<Self, Stop> {
+        let environment = mermin_enrich::Environment::of_process();
+        let cluster = if config.enrich.enabled {
+            Cluster::find(&config.enrich.kubernetes, &environment, live)
+        } else {
+            Ok(None)
+        };
+        let chain =
+            cluster.and_then(|cluster| Chain::build(&config.enrich, cluster.as_ref(), &config.flow, live));
+        let chain = chain.map_err(|error| {
+            Stop::new(Exit::Usage, error.to_string())
+                .at(format!("enrich.kubernetes.{}", error.key()))
+                .help(error.help())
+        })?;
+        let kubernetes = chain.as_ref().and_then(Chain::kubernetes).cloned().map(KubernetesView::of);
+        Ok(Self { enricher: chain.map(|chain| Arc::new(chain) as Arc<dyn Enricher>), kubernetes })
+    }
 }
 
 fn describe(specs: &[OutputSpec], materials: &Materials) -> Result<String, ExportError> {

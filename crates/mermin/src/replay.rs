@@ -6,7 +6,7 @@ use crate::cli::ReplayArgs;
 use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
-use crate::outputs::{Outputs, files};
+use crate::outputs::{Enriching, Outputs, files};
 use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::file::{OpenError, ReplaySource};
@@ -33,10 +33,11 @@ pub(crate) fn replay(
         }
         many => format!("{} captures", many.len()),
     };
+    let enriching = Enriching::start(config, false)?;
     let plan = Plan {
         command: "replay",
         source,
-        enricher: crate::outputs::enricher(config),
+        enricher: enriching.enricher,
         exporters: outputs.exporters,
         stats,
         agent_id: String::new(),
@@ -46,7 +47,7 @@ pub(crate) fn replay(
         end: End::on_signal(Asked::listen()?),
         points,
         server,
-        views: Views::default(),
+        views: Views { capture: None, kubernetes: enriching.kubernetes },
     };
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();

@@ -34,8 +34,9 @@ pub struct KubernetesConfig {
     /// Kinds that are not watched: `namespaces` (without them no namespace labels), `replicasets` (no deployments),
     /// `jobs` (no cron jobs), `endpointslices` (no services of backends), `services`, `nodes`, `pods`.
     pub leave_out: Vec<Kind>,
-    /// How long a flow record may wait for the API server to tell of its last packet's time. A pod's address reaches
-    /// the API server a moment after the pod's first packets; a record that is not held is answered with what is known.
+    /// How long a flow record may wait until the cluster is known up to its last packet's time: the API server may be
+    /// told of a pod's address up to 5 seconds after the pod's first packets. Most records are older than that when
+    /// they are made; one that waits no longer than it must says `ambiguous`.
     pub wait: Interval,
     /// Labels of pods that records carry, as `k8s.pod.label.NAME`: names, with `*` for any characters. At most 32 for
     /// each object, in the order of their names; values are cut at 256 bytes.
@@ -55,7 +56,7 @@ impl Default for KubernetesConfig {
             node: None,
             scope: Scope::Cluster,
             leave_out: Vec::new(),
-            wait: Interval::seconds(2),
+            wait: Interval::seconds(8),
             labels: Vec::new(),
             annotations: Vec::new(),
             namespace_labels: Vec::new(),

@@ -5,16 +5,25 @@ mod client;
 mod clock;
 mod cluster;
 mod config;
+mod directory;
+mod evidence;
 mod failure;
+mod identity;
+mod index;
+mod link;
 mod object;
+mod owner;
 mod pieces;
 mod pulse;
 mod rbac;
 mod report;
 mod request;
+mod resolve;
+mod shared;
 mod sink;
 mod status;
 mod strip;
+mod tenure;
 mod texts;
 mod watch;
 mod watches;
@@ -25,9 +34,12 @@ mod real_server;
 mod recorder;
 #[cfg(test)]
 mod scripted_server;
+#[cfg(test)]
+mod simulation;
 
 pub use cluster::{Cluster, Environment, KubernetesError};
 pub use config::{KubernetesConfig, Scope, Switch};
+pub use link::Kubernetes;
 pub use object::Kind;
 pub use rbac::rbac_manifest;
 pub use status::{KindReading, KindStatus, KubernetesStatus, WatchState, WatchesState};

@@ -100,6 +100,30 @@ pub(crate) enum Object {
     Owner(Kind, Meta),
 }
 
+impl Object {
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::Pod(_) => Kind::Pod,
+            Self::Node(_) => Kind::Node,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Owner(kind, _) => *kind,
+        }
+    }
+
+    pub(crate) const fn meta(&self) -> &Meta {
+        match self {
+            Self::Pod(Pod { meta, .. })
+            | Self::Node(Node { meta, .. })
+            | Self::Service(Service { meta, .. })
+            | Self::EndpointSlice(EndpointSlice { meta, .. })
+            | Self::Namespace(meta)
+            | Self::Owner(_, meta) => meta,
+        }
+    }
+}
+
 /// What all objects have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta {

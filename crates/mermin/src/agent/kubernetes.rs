@@ -1,6 +1,9 @@
 //! How the watches of a Kubernetes cluster are.
 
-use std::time::Duration;
+use super::View;
+use mermin_enrich::{KindReading, KubernetesStatus, WatchState, WatchesState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// All watches together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,4 +43,41 @@ impl KubernetesView {
     /// Nobody is asked.
     pub(crate) const OFF: &str = "off";
     pub(crate) const STATES: [&str; 4] = [Self::OFF, "starting", "ready", "degraded"];
+
+    /// Of watches, each time anew.
+    pub(crate) fn of(status: Arc<KubernetesStatus>) -> View<Self> {
+        Box::new(move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let state = status.state();
+            Self {
+                state: match state {
+                    WatchesState::Starting => "starting",
+                    WatchesState::Ready => "ready",
+                    WatchesState::Degraded => "degraded",
+                },
+                ready: state == WatchesState::Ready,
+                server: status.server().to_owned(),
+                kinds: status.readings().map(|reading| KindView::of(&reading, now)).collect(),
+                watch_states: WatchState::ALL.map(WatchState::name).to_vec(),
+            }
+        })
+    }
+}
+
+impl KindView {
+    fn of(reading: &KindReading, now: Duration) -> Self {
+        let known = if reading.heard == 0 { reading.since } else { reading.heard };
+        Self {
+            kind: reading.kind.resource(),
+            state: reading.state.name(),
+            age: now.saturating_sub(Duration::from_nanos(known)),
+            objects: reading.objects,
+            events: reading.events,
+            bytes: reading.bytes,
+            lists: reading.lists,
+            errors: reading.errors,
+            unreadable: reading.unreadable,
+            failure: reading.failure.as_deref().cloned(),
+        }
+    }
 }

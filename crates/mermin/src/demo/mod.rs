@@ -19,7 +19,7 @@ use crate::engine::{End, Finished, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::host;
 use crate::live::{fallback, in_full};
-use crate::outputs::Outputs;
+use crate::outputs::{Enriching, Outputs};
 use crate::signals::Asked;
 use crate::summary::grouped;
 use count::CountByProtocol;
@@ -194,7 +194,8 @@ fn perform<S: Source + 'static>(
     let plan = Plan {
         command: "demo",
         source,
-        enricher: crate::outputs::enricher(config),
+        // Its addresses are those of two namespaces: no host or cluster knows them.
+        enricher: Enriching::start(config, false)?.enricher,
         exporters,
         stats,
         agent_id: "demo".to_owned(),

@@ -1,0 +1,280 @@
+//! What is told, and what is then answered.
+
+use super::Directory;
+use crate::host::HostAddresses;
+use crate::kubernetes::evidence::{SECOND, SETTLE};
+use crate::kubernetes::object::{
+    Backend, Change, Container, ContainerPort, EndpointSlice, Kind, Meta, Node, Object, Owner, OwnerKind,
+    Pod, Service, ServicePort, Time,
+};
+use crate::kubernetes::resolve::{Answer, Location, Question, resolve};
+use crate::kubernetes::shared::Shared;
+use crate::kubernetes::tenure::Span;
+use mermin_flow::{KubernetesAttribute as A, Resolution};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const NOON: Time = 1_700_000_000 * SECOND;
+const TCP: u8 = 6;
+
+/// A directory whose kinds have all been listed, empty, long ago.
+struct Cluster {
+    directory: Directory,
+    shared: Arc<Shared>,
+    now: Time,
+}
+
+fn meta(name: &str) -> Meta {
+    Meta {
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: format!("uid of {name}").into(),
+        created: Some(NOON),
+        ..Meta::default()
+    }
+}
+
+fn owner(kind: OwnerKind, name: &str) -> Option<Owner> {
+    Some(Owner { kind, name: name.into(), uid: format!("uid of {name}").into() })
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn pod(name: &str, addresses: &[&str]) -> Pod {
+    let addresses = addresses.iter().map(|text| address(text)).collect();
+    Pod { meta: meta(name), node: Some("n1".into()), addresses, ..Pod::default() }
+}
+
+fn container(name: &str, ports: &[(u16, Option<u16>)]) -> Container {
+    let ports = ports.iter().map(|(port, host_port)| ContainerPort {
+        protocol: TCP,
+        port: *port,
+        host_port: *host_port,
+    });
+    Container { name: name.into(), ports: ports.collect() }
+}
+
+fn node(name: &str, addresses: &[&str]) -> Object {
+    let addresses = addresses.iter().map(|text| address(text)).collect();
+    let meta = Meta { namespace: "".into(), ..meta(name) };
+    Object::Node(Node { meta, addresses, pod_networks: Vec::new() })
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let shared = Arc::new(Shared::new(Kind::ALL.to_vec(), Some("n1"), HostAddresses::fixed([]), NOON));
+        let directory = Directory::new(Arc::clone(&shared), Duration::from_secs(100));
+        let mut cluster = Self { directory, shared, now: NOON };
+        for kind in Kind::ALL {
+            cluster.tell(Change::ListBegins(kind));
+            cluster.tell(Change::ListEnds(kind));
+        }
+        cluster.later(60);
+        cluster
+    }
+
+    fn tell(&mut self, change: Change) {
+        self.directory.apply(change, self.now);
+    }
+
+    fn applied(&mut self, object: Object) {
+        self.tell(Change::Applied(object));
+    }
+
+    /// Time passes, and all kinds are heard of every second.
+    fn later(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += SECOND;
+            Kind::ALL.into_iter().for_each(|kind| self.tell(Change::Heard(kind)));
+        }
+    }
+
+    /// Who has an end, `ago` seconds ago.
+    fn ask(&self, end: &str, port: u16, ago: u64) -> Answer {
+        let at = self.now - ago * SECOND;
+        let span = Span { first: at, last: at };
+        let question = Question { address: address(end), protocol: TCP, port: Some(port), span };
+        resolve(&self.shared.index, &question, &self.shared.horizon().known, Some("n1"))
+    }
+
+    /// The same as text: resolution and names.
+    fn names(&self, end: &str, port: u16, ago: u64) -> String {
+        let end = self.ask(end, port, ago).end;
+        let named = end.attributes().filter(|(attribute, _)| attribute.name().ends_with(".name"));
+        let names: Vec<_> = named.map(|(_, name)| &**name).collect();
+        format!("{} {}", end.resolution.name(), names.join(" "))
+    }
+}
+
+#[test]
+fn owners_that_are_told_of_late_are_named() {
+    let mut cluster = Cluster::new();
+    let mut replica = pod("web-1-a", &["10.1.0.1", "fd00::1"]);
+    replica.meta.owner = owner(OwnerKind::ReplicaSet, "web-1");
+    cluster.applied(Object::Pod(replica.clone()));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web-1");
+    let set = Meta { owner: owner(OwnerKind::Deployment, "web"), ..meta("web-1") };
+    cluster.applied(Object::Owner(Kind::ReplicaSet, set.clone()));
+    assert_eq!(cluster.names("fd00::1", 80, 6), "exact shop web-1-a n1 web web-1");
+    assert_eq!(cluster.names("::ffff:10.1.0.1", 80, 6), "exact shop web-1-a n1 web web-1");
+    let end = cluster.ask("10.1.0.1", 80, 6).end;
+    assert_eq!(end.object.unwrap().get(A::DeploymentUid).map(AsRef::as_ref), Some("uid of web"));
+    // The set goes first; its pod has not forgotten whose it was.
+    cluster.tell(Change::Deleted(Object::Owner(Kind::ReplicaSet, set)));
+    replica.meta.deletion_asked = Some(cluster.now);
+    cluster.applied(Object::Pod(replica));
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web web-1");
+    cluster.applied(node("n1", &["192.0.2.1"]));
+    let end = cluster.ask("10.1.0.1", 80, 6).end;
+    assert_eq!(end.object.unwrap().get(A::NodeUid).map(AsRef::as_ref), Some("uid of n1"));
+}
+
+#[test]
+fn ports_of_a_node_belong_to_its_pods_and_else_to_the_node() {
+    let mut cluster = Cluster::new();
+    cluster.applied(node("n1", &["192.0.2.1"]));
+    cluster.applied(node("n2", &["192.0.2.2"]));
+    let mut agent = pod("agent", &["192.0.2.1"]);
+    agent.host_network = true;
+    agent.containers =
+        vec![container("main", &[(9_100, Some(9_100))]), container("side", &[(9_200, Some(9_200))])];
+    cluster.applied(Object::Pod(agent));
+    let mut proxy = pod("proxy", &["10.1.0.9"]);
+    proxy.containers = vec![container("a", &[(8_080, Some(80))]), container("b", &[])];
+    cluster.applied(Object::Pod(proxy));
+    let ports = vec![ServicePort { protocol: TCP, port: 443, node_port: Some(30_443) }];
+    cluster.applied(Object::Service(Service { meta: meta("shop"), ports, ..Service::default() }));
+    cluster.later(10);
+    assert_eq!(cluster.names("192.0.2.1", 9_200, 6), "exact shop agent side n1");
+    assert_eq!(cluster.names("192.0.2.1", 22, 6), "exact n1");
+    assert_eq!(cluster.names("192.0.2.2", 9_200, 6), "exact n2");
+    assert_eq!(cluster.names("192.0.2.1", 80, 6), "exact shop proxy a n1");
+    assert_eq!(cluster.names("10.1.0.9", 8_080, 6), "exact shop proxy a n1");
+    assert_eq!(cluster.names("10.1.0.9", 99, 6), "exact shop proxy n1");
+    assert_eq!(cluster.names("192.0.2.2", 30_443, 6), "exact n2 shop");
+    assert_eq!(cluster.ask("192.0.2.1", 22, 6).location, Location::Here);
+    assert_eq!(cluster.ask("192.0.2.2", 22, 6).location, Location::Elsewhere);
+    assert_eq!(cluster.ask("198.51.100.1", 22, 6).location, Location::Unknown);
+}
+
+fn slice(name: &str, service: &str, pods: &[&str]) -> Object {
+    let uid = |pod: &&str| Some(format!("uid of {pod}").into());
+    let backends = pods.iter().map(|pod| Backend { addresses: Vec::new(), pod: uid(pod) }).collect();
+    let (meta, ports) = (meta(name), vec![(TCP, Some(8_080))]);
+    Object::EndpointSlice(EndpointSlice { meta, service: Some(service.into()), ports, backends })
+}
+
+#[test]
+fn a_service_is_named_at_its_addresses_and_beside_its_backends() {
+    let mut cluster = Cluster::new();
+    // The slice comes before the pod and the service.
+    cluster.applied(slice("cart-x", "cart", &["cart-0"]));
+    cluster.applied(Object::Pod(pod("cart-0", &["10.1.0.1"])));
+    let service = |name: &str, addresses: &[&str]| {
+        let cluster_addresses = addresses.iter().map(|text| address(text)).collect();
+        let external_addresses = vec![address("203.0.113.5")];
+        let ports = vec![ServicePort { protocol: TCP, port: 80, node_port: None }];
+        Object::Service(Service { meta: meta(name), cluster_addresses, external_addresses, ports })
+    };
+    cluster.applied(service("cart", &["10.96.0.1", "fd00:96::1"]));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.96.0.1", 80, 6), "exact shop cart");
+    assert_eq!(cluster.names("fd00:96::1", 1, 6), "exact shop cart");
+    assert_eq!(cluster.names("203.0.113.5", 80, 6), "exact shop cart");
+    assert_eq!(cluster.names("203.0.113.5", 81, 6), "unknown ");
+    assert_eq!(cluster.names("10.1.0.1", 8_080, 6), "exact shop cart-0 n1 cart");
+    assert_eq!(cluster.names("10.1.0.1", 9_090, 6), "exact shop cart-0 n1");
+    // A headless service over the same pods does not hide it; a second one with an address does.
+    cluster.applied(slice("headless-x", "headless", &["cart-0"]));
+    cluster.applied(service("headless", &[]));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 8_080, 6), "exact shop cart-0 n1 cart");
+    cluster.applied(slice("other-x", "other", &["cart-0"]));
+    cluster.applied(service("other", &["10.96.0.2"]));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 8_080, 6), "exact shop cart-0 n1");
+    // When the other one is left again, it counts for its time and no longer.
+    cluster.applied(slice("other-x", "other", &[]));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 8_080, 6), "exact shop cart-0 n1 cart");
+    assert_eq!(cluster.names("10.1.0.1", 8_080, 16), "exact shop cart-0 n1");
+}
+
+#[test]
+fn two_possible_owners_are_said_to_be_two_and_what_they_share_is_said() {
+    let mut cluster = Cluster::new();
+    let (mut old, new) = (pod("old", &["10.1.0.1"]), pod("new", &[]));
+    cluster.applied(Object::Pod(old.clone()));
+    cluster.applied(Object::Pod(new));
+    cluster.later(100);
+    old.meta.deletion_asked = Some(cluster.now);
+    cluster.applied(Object::Pod(old.clone()));
+    cluster.later(4);
+    cluster.tell(Change::Deleted(Object::Pod(old)));
+    cluster.applied(Object::Pod(pod("new", &["10.1.0.1"])));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 80, 20), "exact shop old n1");
+    assert_eq!(cluster.names("10.1.0.1", 80, 12), "ambiguous shop n1");
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop new n1");
+    // Nobody can know yet who has it now.
+    assert_eq!(cluster.names("10.1.0.1", 80, 0), "ambiguous ");
+    // What has ended is forgotten in time.
+    cluster.later(200);
+    // `new` was there, without an address for all that is known.
+    assert_eq!(cluster.names("10.1.0.1", 80, 214), "ambiguous ");
+    assert!(cluster.directory.past.is_empty() && cluster.directory.holders.len() == 1);
+}
+
+#[test]
+fn what_a_list_leaves_out_has_gone_at_some_time_since_it_was_heard_of() {
+    let mut cluster = Cluster::new();
+    cluster.applied(Object::Pod(pod("stays", &["10.1.0.1"])));
+    cluster.applied(Object::Pod(pod("goes", &["10.1.0.2"])));
+    cluster.later(20);
+    cluster.tell(Change::Interrupted(Kind::Pod));
+    cluster.now += 30 * SECOND;
+    cluster.tell(Change::ListBegins(Kind::Pod));
+    cluster.tell(Change::Listed(Object::Pod(pod("stays", &["10.1.0.1"]))));
+    let came = Pod {
+        meta: Meta { created: Some(cluster.now - 20 * SECOND), ..meta("came") },
+        ..pod("came", &["10.1.0.2"])
+    };
+    cluster.tell(Change::Listed(Object::Pod(came)));
+    cluster.tell(Change::ListEnds(Kind::Pod));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 80, 20), "exact shop stays n1");
+    assert_eq!(cluster.names("10.1.0.2", 80, 45), "exact shop goes n1");
+    // Between them anybody may have had it, also somebody who came and went.
+    assert_eq!(cluster.names("10.1.0.2", 80, 25), "ambiguous ");
+    assert_eq!(cluster.names("10.1.0.2", 80, 6), "exact shop came n1");
+}
+
+#[test]
+fn labels_of_the_namespace_are_those_of_now() {
+    let mut cluster = Cluster::new();
+    cluster.applied(Object::Pod(pod("a", &["10.1.0.1"])));
+    let labels = Box::new([("k8s.namespace.label.team".into(), "red".into())]);
+    cluster.applied(Object::Namespace(Meta { labels, namespace: "".into(), ..meta("shop") }));
+    cluster.later(10);
+    let end = cluster.ask("10.1.0.1", 80, 6).end;
+    assert_eq!(end.labels().collect::<Vec<_>>(), [("k8s.namespace.label.team", "red")]);
+}
+
+#[test]
+fn an_answer_is_held_for_as_long_as_the_cluster_is_not_known() {
+    let mut cluster = Cluster::new();
+    let until = |cluster: &Cluster| cluster.shared.known_until(cluster.now);
+    assert_eq!(until(&cluster), cluster.now - SETTLE);
+    let heard = cluster.now;
+    cluster.now += 30 * SECOND;
+    assert_eq!(until(&cluster), heard - SETTLE);
+    let horizon = cluster.shared.horizon();
+    assert_eq!(cluster.shared.silence(&horizon, cluster.now), Some(30 * SECOND));
+    cluster.later(1);
+    assert_eq!(cluster.shared.silence(&cluster.shared.horizon(), cluster.now), None);
+    assert_eq!(cluster.ask("10.9.9.9", 1, 6).end.resolution, Resolution::Unknown);
+}

@@ -1,0 +1,73 @@
+//! Kubernetes in the chain of enrichers: watches on one thread, lookups on the others, the index between.
+
+use crate::host::HostAddresses;
+use crate::kubernetes::clock::Clock;
+use crate::kubernetes::cluster::{Cluster, KubernetesError};
+use crate::kubernetes::config::KubernetesConfig;
+use crate::kubernetes::directory::Directory;
+use crate::kubernetes::identity::IdentityByAddress;
+use crate::kubernetes::object::Kind;
+use crate::kubernetes::shared::Shared;
+use crate::kubernetes::status::KubernetesStatus;
+use crate::kubernetes::watches::Watches;
+use mermin_flow::{Enricher, FlowConfig, FlowRecord};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an owner's end is remembered beyond the longest time that a record needs: events come late, too.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// Adds what a cluster's API server knows of both ends. The watches stop when this is dropped.
+pub struct Kubernetes {
+    watches: Watches,
+    identity: IdentityByAddress,
+}
+
+impl Kubernetes {
+    /// Starts the watches. Records of flows with the timeouts of `flow` will ask.
+    ///
+    /// # Errors
+    /// When the credentials can't be used, or there is no thread to be had.
+    pub fn start(
+        cluster: &Cluster,
+        config: &KubernetesConfig,
+        flow: &FlowConfig,
+        host: Arc<HostAddresses>,
+    ) -> Result<Self, KubernetesError> {
+        let clock = Clock::new();
+        let watched = Kind::ALL.into_iter().filter(|kind| !config.leave_out.contains(kind)).collect();
+        let shared = Arc::new(Shared::new(watched, config.node.as_deref(), host, clock.now()));
+        let directory = Directory::new(Arc::clone(&shared), memory(config, flow));
+        let watches = Watches::start(cluster, config, clock, directory)?;
+        let identity = IdentityByAddress::new(shared, clock, config.wait.0);
+        Ok(Self { watches, identity })
+    }
+
+    /// How the watches are.
+    #[must_use]
+    pub fn status(&self) -> &Arc<KubernetesStatus> {
+        self.watches.status()
+    }
+}
+
+/// The longest time from a packet to the question who had its address.
+fn memory(config: &KubernetesConfig, flow: &FlowConfig) -> Duration {
+    let idle =
+        [flow.idle_timeout, flow.udp_timeout, flow.icmp_timeout, flow.tcp_fin_timeout, flow.tcp_rst_timeout];
+    let idle = idle.into_iter().map(|timeout| timeout.0).max().unwrap_or_default();
+    flow.active_timeout.0 + idle + config.wait.0 + SPARE
+}
+
+impl Enricher for Kubernetes {
+    fn enrich(&self, record: &mut FlowRecord) {
+        self.identity.enrich(record);
+    }
+
+    fn known_until(&self) -> u64 {
+        self.identity.known_until()
+    }
+
+    fn patience(&self) -> Duration {
+        self.identity.patience()
+    }
+}
