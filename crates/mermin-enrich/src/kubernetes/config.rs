@@ -36,7 +36,7 @@ pub struct KubernetesConfig {
     pub leave_out: Vec<Kind>,
     /// How long a flow record may wait until the cluster is known up to its last packet's time: the API server may be
     /// told of a pod's address up to 5 seconds after the pod's first packets. Most records are older than that when
-    /// they are made; one that waits no longer than it must says `ambiguous`.
+    /// they are made; one that is not held long enough says `ambiguous`.
     pub wait: Interval,
     /// Labels of pods that records carry, as `k8s.pod.label.NAME`: names, with `*` for any characters. At most 32 for
     /// each object, in the order of their names; values are cut at 256 bytes.
