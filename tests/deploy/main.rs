@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod as_a_pod;
 mod kubernetes;
 mod least_privilege;
 mod prometheus;
