@@ -62,6 +62,10 @@ impl ChangeSink for Recorder {
                 record.known.remove(&kind_and_uid(object));
             }
             Change::Heard(kind) => {
+                assert!(
+                    !record.listing.contains_key(kind),
+                    "all {kind:?} are known in the middle of their list"
+                );
                 record.heard.insert(*kind, at);
             }
             Change::Interrupted(_) => {}
