@@ -5,10 +5,12 @@ use crate::agent::{Agent, Views};
 use crate::cli::ResultArgs;
 use crate::config::{Config, in_sentence, lower};
 use crate::exit::{Exit, Stop};
+use crate::metrics::Reporting;
 use crate::outputs::files;
 use crate::server::{Bound, Serving};
 use crate::signals::Asked;
 use crate::summary::summary;
+use mermin_export::otlp::AgentMetrics;
 use mermin_export::resolved;
 use mermin_flow::{Enricher, Exporter, ObservationPoints, Source};
 use mermin_pipeline::{Hold, Outcome, Stages, Statistics};
@@ -43,6 +45,8 @@ pub(crate) struct Plan<S> {
     pub(crate) server: Option<Arc<Bound>>,
     /// What can be told besides the pipeline's figures.
     pub(crate) views: Views,
+    /// Sends these figures to a collector.
+    pub(crate) agent_metrics: Option<AgentMetrics>,
 }
 
 /// What ends a run, besides its source.
@@ -143,7 +147,9 @@ pub(crate) fn drive<S: Source + 'static>(
         views: plan.views,
         looked: Mutex::default(),
     };
-    let serving = plan.server.map(|bound| Serving::start(bound, Arc::new(agent))).transpose()?;
+    let agent = Arc::new(agent);
+    let reporting = plan.agent_metrics.map(|metrics| Reporting::start(metrics, &agent)).transpose()?;
+    let serving = plan.server.map(|bound| Serving::start(bound, agent)).transpose()?;
     let started = Instant::now();
     let (mut end, mut listens_on) = (plan.end, plan.listens_on);
     let outcome = running.wait(|| {
@@ -158,7 +164,7 @@ pub(crate) fn drive<S: Source + 'static>(
         }
         end.asked.now() || end.after.is_some_and(|after| started.elapsed() >= after) || (end.when)()
     });
-    drop(serving);
+    drop((serving, reporting));
     finish(outcome, plan.stats, surroundings)
 }
 

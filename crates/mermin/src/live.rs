@@ -186,6 +186,7 @@ impl Live<'_> {
             points: Arc::clone(&self.points),
             server: self.server.clone(),
             views: Views { capture: Some(Capture::of(kind, links)), kubernetes: enriching.kubernetes },
+            agent_metrics: outputs.agent_metrics,
         };
         let finished = drive(self.config, plan, surroundings);
         // Also when the source did not come to its end in time: filters would stay.

@@ -5,7 +5,7 @@ use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster};
-use mermin_export::otlp::{Environment, OtlpPlan};
+use mermin_export::otlp::{AgentMetrics, Environment, OtlpPlan};
 use mermin_export::{ExportError, Materials, OutputKind, OutputSpec, Target, build_all};
 use mermin_flow::{Enricher, Exporter, ObservationPoints};
 use std::path::PathBuf;
@@ -16,6 +16,8 @@ pub(crate) struct Outputs {
     pub(crate) exporters: Vec<Box<dyn Exporter>>,
     /// For the first line: `text to stdout`.
     pub(crate) description: String,
+    /// Sends the agent's own metrics.
+    pub(crate) agent_metrics: Option<AgentMetrics>,
 }
 
 impl Outputs {
@@ -36,7 +38,12 @@ impl Outputs {
         };
         let exporters = build_all(&specs, &materials).map_err(|error| stop(&error))?;
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
-        Ok(Self { exporters, description })
+        // Where records go to a collector, the agent's own figures may, too.
+        let plans = specs.iter().find_map(|spec| materials.otlp_plan(spec).transpose()).transpose();
+        let plan = plans.map_err(|error| stop(&error))?;
+        let agent_metrics = plan.map(|plan| plan.open_agent_metrics()).transpose();
+        let agent_metrics = agent_metrics.map_err(|error| stop(&error))?.flatten();
+        Ok(Self { exporters, description, agent_metrics })
     }
 }
 

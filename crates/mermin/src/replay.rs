@@ -48,6 +48,7 @@ pub(crate) fn replay(
         points,
         server,
         views: Views { capture: None, kubernetes: enriching.kubernetes },
+        agent_metrics: outputs.agent_metrics,
     };
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();

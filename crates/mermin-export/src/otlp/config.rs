@@ -52,6 +52,9 @@ pub struct OtlpConfig {
     pub batch: OtlpBatch,
     /// The signal `metrics`.
     pub metrics: OtlpMetrics,
+    /// Whether the agent's own metrics are sent too, whatever the signals: those of `docs/reference/metrics.md`, every
+    /// `metrics.interval`.
+    pub agent_metrics: bool,
 }
 
 impl Default for OtlpConfig {
@@ -71,6 +74,7 @@ impl Default for OtlpConfig {
             requests_in_flight: count(4),
             batch: OtlpBatch::default(),
             metrics: OtlpMetrics::default(),
+            agent_metrics: false,
         }
     }
 }

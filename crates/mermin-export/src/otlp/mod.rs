@@ -7,6 +7,7 @@
 //!
 //! OpenTelemetry's SDK is not used: its batch processor drops what it has no room for without a trace.
 
+mod agent;
 mod backoff;
 mod batch;
 mod config;
@@ -25,6 +26,7 @@ mod tests;
 mod transport;
 mod wire;
 
+pub use agent::AgentMetrics;
 pub use config::{
     BasicAuth, OtlpBatch, OtlpCompression, OtlpConfig, OtlpMetrics, OtlpProtocol, OtlpSignal,
     OtlpTemporality, OtlpTls,

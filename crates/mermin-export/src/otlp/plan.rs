@@ -1,5 +1,6 @@
 //! From the configuration to outputs: checked as a whole, described for people, then opened.
 
+use super::agent::AgentMetrics;
 use super::config::{OtlpConfig, OtlpSignal};
 use super::encode::{Encode, Envelope, Logs, Spans};
 use super::environment::Environment;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub struct OtlpPlan {
     config: OtlpConfig,
     signals: Vec<Settings>,
+    /// How the agent's own metrics are sent.
+    agent: Option<Settings>,
     resource: BTreeMap<String, String>,
 }
 
@@ -47,7 +50,14 @@ impl OtlpPlan {
             signals.push(settings);
         }
         super::metrics::Choice::of(&config.metrics.attributes)?;
-        Ok(Self { config: config.clone(), signals, resource: resource::attributes(config, environment)? })
+        let agent = config.agent_metrics.then(|| Settings::of(OtlpSignal::Metrics, config, environment));
+        let agent = agent.transpose()?;
+        Ok(Self {
+            config: config.clone(),
+            signals,
+            agent,
+            resource: resource::attributes(config, environment)?,
+        })
     }
 
     /// For the first line: `otlp traces to http://localhost:4317`.
@@ -83,6 +93,19 @@ impl OtlpPlan {
     /// [`ExportError::Setting`], as in [`OtlpPlan::new`]; [`ExportError::Runtime`].
     pub fn open(&self, points: &Arc<ObservationPoints>) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         self.signals.iter().map(|settings| self.open_one(settings, points)).collect()
+    }
+
+    /// The sender of the agent's own metrics, where they are wanted.
+    ///
+    /// # Errors
+    /// [`ExportError::Runtime`].
+    pub fn open_agent_metrics(&self) -> Result<Option<AgentMetrics>, ExportError> {
+        let Some(settings) = &self.agent else { return Ok(None) };
+        let transport =
+            Transport::new("otlp:agent".to_owned(), settings.clone(), Arc::new(Delivery::default()))?;
+        let envelope = Envelope::new(&resource::resource(&self.resource));
+        let metrics = AgentMetrics::new(transport, envelope, self.config.metrics.interval.0);
+        metrics.map(Some).map_err(|source| ExportError::Runtime { source })
     }
 
     fn open_one(

@@ -195,6 +195,10 @@ impl<E: Encode> Exporter for Records<E> {
         Ok(if self.sender.is_idle() { until_due } else { Some(Duration::ZERO) })
     }
 
+    fn drop_reasons(&self) -> &'static [&'static str] {
+        &[REJECTED, REFUSED, TOO_LARGE, TOO_LATE]
+    }
+
     fn interrupter(&self) -> Option<Arc<AtomicBool>> {
         Some(self.sender.interrupter())
     }

@@ -210,6 +210,7 @@ fn perform<S: Source + 'static>(
         // What happens here is over before anybody could ask.
         server: None,
         views: Views::default(),
+        agent_metrics: outputs.agent_metrics,
     };
     let finished = drive(config, plan, surroundings)?;
     // Then traffic was still going on, or may have been: there is nothing to compare.

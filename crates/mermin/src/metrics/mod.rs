@@ -8,6 +8,7 @@ mod gather;
 mod process;
 mod reference;
 mod render;
+mod report;
 mod table;
 
 #[cfg(test)]
@@ -16,3 +17,4 @@ mod tests;
 pub(crate) use gather::gather;
 pub use reference::metrics_page;
 pub(crate) use render::Form;
+pub(crate) use report::Reporting;

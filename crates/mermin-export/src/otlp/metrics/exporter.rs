@@ -186,6 +186,10 @@ impl Exporter for Metrics {
         Ok(if self.sender.is_idle() { Some(until_due) } else { Some(Duration::ZERO) })
     }
 
+    fn drop_reasons(&self) -> &'static [&'static str] {
+        &[REJECTED, REFUSED, TOO_LARGE, TOO_LATE]
+    }
+
     fn interrupter(&self) -> Option<Arc<AtomicBool>> {
         Some(self.sender.interrupter())
     }

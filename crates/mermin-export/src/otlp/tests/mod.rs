@@ -352,3 +352,64 @@ fn plans_are_described_without_secrets() {
         assert_eq!(error.place(), Some(place), "{bad}");
     }
 }
+
+/// All kinds of figures arrive, the last of them at the end, and the official types read what they are.
+#[test]
+fn the_agents_own_metrics_arrive_at_the_interval_and_at_the_end() {
+    use mermin_flow::{Family, Metric, MetricKind, Sample, Value};
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    static COUNT: Metric = Metric {
+        name: "c",
+        kind: MetricKind::Counter,
+        unit: "{packet}",
+        help: "A count",
+        labels: &["reason"],
+    };
+    static LEVEL: Metric = Metric { name: "g", kind: MetricKind::Gauge, unit: "s", help: "", labels: &[] };
+    static WAIT: Metric = Metric { name: "h", kind: MetricKind::Histogram, unit: "s", help: "", labels: &[] };
+    let collector = StandIn::start(|_, _| TAKE);
+    let config = format!(
+        r#"{{"endpoint": "http://{}", "agent_metrics": true, "metrics": {{"interval": "20ms"}}}}"#,
+        collector.address
+    );
+    let config: OtlpConfig = serde_json::from_str(&config).unwrap();
+    let plan = OtlpPlan::new(&config, &Environment::default()).unwrap();
+    let metrics = plan.open_agent_metrics().unwrap().unwrap();
+    let sample = |value| vec![Sample { labels: Vec::new(), value }];
+    let calls = std::sync::atomic::AtomicU64::new(0);
+    let gather = || {
+        let labels = vec![("reason", "arp".into())];
+        let count = Value::Count(calls.fetch_add(1, Ordering::Relaxed));
+        let wait = Value::Distribution { buckets: vec![(0.5, 2), (f64::INFINITY, 1)], sum: 9.5 };
+        vec![
+            Family { metric: &COUNT, samples: vec![Sample { labels, value: count }] },
+            Family { metric: &LEVEL, samples: sample(Value::Number(1.5)) },
+            Family { metric: &WAIT, samples: sample(wait) },
+        ]
+    };
+    let (end, ended) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || metrics.run(gather, &ended));
+        while collector.got().len() < 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(end);
+    });
+    let got = collector.got();
+    assert_eq!(got.len() as u64, calls.load(Ordering::Relaxed), "the last call is the one at the end");
+    let request = ExportMetricsServiceRequest::decode(&got.last().unwrap().message[..]).unwrap();
+    let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+    let Some(Data::Sum(sum)) = &metrics[0].data else { panic!("{metrics:?}") };
+    assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
+    let point = &sum.data_points[0];
+    assert_eq!(point.attributes[0].key, "reason");
+    let number =
+        opentelemetry_proto::tonic::metrics::v1::number_data_point::Value::AsInt(got.len() as i64 - 1);
+    assert_eq!((point.value, metrics[0].unit.as_str()), (Some(number), "{packet}"));
+    assert!(point.time_unix_nano > point.start_time_unix_nano && point.start_time_unix_nano > 0);
+    assert!(matches!(&metrics[1].data, Some(Data::Gauge(gauge)) if gauge.data_points.len() == 1));
+    let Some(Data::Histogram(histogram)) = &metrics[2].data else { panic!("{metrics:?}") };
+    let point = &histogram.data_points[0];
+    assert_eq!((point.count, point.sum, &point.bucket_counts[..]), (3, Some(9.5), &[2, 1][..]));
+    assert_eq!(point.explicit_bounds, [0.5]);
+}
