@@ -118,7 +118,7 @@ fn add_possible<'a>(rivals: impl Iterator<Item = &'a Entry> + Clone, span: Span,
             continue;
         }
         let others = rivals.clone().filter(|other| other.id != entry.id).map(|other| &other.tenure);
-        let part = others.clone().fold(Some(part), |part, other| entry.tenure.possible_beside(other, part?));
+        let part = others.clone().try_fold(part, |part, other| entry.tenure.possible_beside(other, part));
         if part.is_some_and(|part| !others.clone().any(|other| other.is_certain(part))) {
             found.push(entry);
         }
