@@ -29,6 +29,8 @@ mod watch;
 mod watches;
 
 #[cfg(test)]
+mod real_reuse;
+#[cfg(test)]
 mod real_server;
 #[cfg(test)]
 mod recorder;
