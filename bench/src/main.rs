@@ -7,10 +7,11 @@ use clap::Parser;
 
 mod generate;
 mod measure;
+mod otlp;
 mod random;
 mod replay;
 
-/// Makes captures and measures replay.
+/// Makes captures, measures replay and the OTLP output.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 enum Task {
@@ -18,11 +19,14 @@ enum Task {
     Capture(generate::Capture),
     /// Replays a capture by turns through the program and through softflowd, and prints a table.
     Replay(replay::Replay),
+    /// Sends records to a discarding receiver by every way of OTLP, and prints a table.
+    Otlp(otlp::Otlp),
 }
 
 fn main() -> Result<()> {
     match Task::parse() {
         Task::Capture(task) => task.run(),
         Task::Replay(task) => task.run(),
+        Task::Otlp(task) => task.run(),
     }
 }

@@ -11,6 +11,7 @@ mod founding_document;
 mod live;
 mod live_exits;
 mod metrics;
+mod otlp;
 mod pods;
 mod robust;
 mod sources_agree;

@@ -242,12 +242,28 @@ impl Program {
     /// When it ends before that, or says nothing for 20 s.
     #[must_use]
     pub fn start(self) -> Running {
+        self.start_with(Stdio::null())
+    }
+
+    /// The same, with its input as standard input.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_reading(self) -> Running {
+        let path = self.folder.path().join("input");
+        std::fs::write(&path, &self.input).expect("the folder takes a file");
+        let input = std::fs::File::open(path).expect("it was just written");
+        self.start_with(input.into())
+    }
+
+    fn start_with(self, input: Stdio) -> Running {
         let started = Instant::now();
         let folder = self.folder.path();
         let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
         let file = |path: &Path| std::fs::File::create(path).expect("the folder takes a file");
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
+        command.stdin(input).stdout(file(&stdout)).stderr(file(&stderr));
         let mut child = command.spawn().expect("the program starts");
         loop {
             let said = std::fs::read_to_string(&stderr).unwrap_or_default();

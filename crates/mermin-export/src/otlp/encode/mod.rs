@@ -2,7 +2,7 @@
 //!
 //! The official types allocate twice per attribute, some hundred times per record; here a record is written field by
 //! field, keys encoded beforehand. Tests hold the result against the official types: decoded and encoded again by them
-//! the bytes are the same, and the values are those of the JSON line (docs/design/0008-otlp.md has the figures).
+//! the bytes are the same, and the values are those of the JSON line (docs/design/0009-otlp.md).
 
 mod attributes;
 mod envelope;
