@@ -75,7 +75,7 @@ impl Interned {
 const UNKNOWN: u16 = u16::MAX;
 
 impl ObservationPoints {
-    /// See [`UNKNOWN`].
+    /// The number that no point has.
     pub const UNKNOWN: u16 = UNKNOWN;
 
     /// The number of a point that stays for the run: the same for equal points. Past 65 535 points further ones share
