@@ -9,14 +9,21 @@ use mermin_tests::netns::{Net, RIGHT, RIGHT6};
 use mermin_tests::program::{Outcome, Program};
 use std::collections::BTreeSet;
 
-/// Records without what may differ: times and what names the run or the point.
+/// What may differ: times, what names the run, and which way a flow runs as seen from this host, which a replay is not on.
+const MAY_DIFFER: [&str; 6] = [
+    "flow.id",
+    "flow.start_time",
+    "flow.end_time",
+    "flow.end_reason",
+    "flow.direction",
+    "network.io.direction",
+];
+
+/// Records without what may differ, and without the point.
 fn comparable(outcome: &Outcome) -> Vec<String> {
     let strip = |record: &mermin_tests::record::Record| {
         let mut fields = record.0.clone();
-        fields.retain(|key, _| {
-            !["flow.id", "flow.start_time", "flow.end_time", "flow.end_reason"].contains(&key.as_str())
-                && !key.starts_with("network.interface.")
-        });
+        fields.retain(|key, _| !MAY_DIFFER.contains(&key.as_str()) && !key.starts_with("network.interface."));
         serde_json::to_string(&fields).unwrap()
     };
     let mut lines: Vec<String> = outcome.records().iter().map(strip).collect();
