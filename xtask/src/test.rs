@@ -14,8 +14,6 @@ use std::time::Instant;
 
 /// Crates that don't build for the host.
 const KERNEL_ONLY: &[&str] = &["mermin-ebpf"];
-/// Black-box tests: they drive the release binary, and measure memory and packets of real traffic.
-const BLACK_BOX: &str = "mermin-tests";
 
 #[derive(clap::Args)]
 pub(crate) struct Test {
@@ -46,25 +44,23 @@ impl Test {
         println!("Building the release binary for the black-box tests");
         succeed(&mut cargo(&["build", "--release", "--package", "mermin"]))?;
         let (mut count, started) = (Count::default(), Instant::now());
-        // Only tests hold workers: release builds are without the feature.
-        let hold = ["--features", "mermin-pipeline/hold"];
-        let mut parts = cargo(&["test", "--workspace", "--no-fail-fast", "--exclude", BLACK_BOX]);
-        parts.args(hold);
+        // All at once: cargo gives dependencies the features that the chosen packages ask for, and builds them anew for
+        // another choice. Only tests hold workers: release builds are without the feature.
+        let mut tests =
+            cargo(&["test", "--workspace", "--no-fail-fast", "--features", "mermin-pipeline/hold"]);
         for name in KERNEL_ONLY {
-            parts.args(["--exclude", name]);
+            tests.args(["--exclude", name]);
         }
-        self.count_into(&mut count, parts, "tests of the crates")?;
-        let mut whole = cargo(&["test", "--package", BLACK_BOX, "--no-fail-fast"]);
-        whole.env("MERMIN_BIN", target_dir().join("release/mermin"));
-        self.count_into(&mut count, whole, "black-box tests")?;
+        // Where black-box tests look for the release binary.
+        tests.env("CARGO_TARGET_DIR", target_dir());
+        self.count_into(&mut count, tests)?;
         println!("\n{} s with building the tests", started.elapsed().as_secs());
         count.report()
     }
 
-    fn count_into(&self, count: &mut Count, mut command: Command, what: &str) -> Result<()> {
+    fn count_into(&self, count: &mut Count, mut command: Command) -> Result<()> {
         // Two kinds of programs come here: libtest's, and rustdoc's, which take the same arguments.
         command.args(["--quiet", "--", "--show-output"]).args(&self.filter);
-        println!("\n{what}");
         let mut child = command
             .current_dir(root())
             .stdout(Stdio::piped())
@@ -80,7 +76,7 @@ impl Test {
         }
         let status = child.wait()?;
         if !status.success() && count.failed == failed_before {
-            count.broken.push(format!("{what}: {status} without a failed test (did they build?)"));
+            count.broken.push(format!("{status} without a failed test (did they build?)"));
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ const NAP: Duration = Duration::from_millis(500);
 const QUEUE_FULL: &str = "queue_full";
 /// Records that the thread had when it panicked, in `dropped`.
 const CRASH: &str = "crash";
+/// How soon an exporter that has dropped something is called again.
+const SOON: Duration = Duration::from_millis(10);
+
 /// Records that the end of the run could not wait for, in `dropped`.
 const TOO_LATE: &str = "shutdown_timeout";
 
@@ -249,7 +252,8 @@ impl OutputThread {
             }
             Err(failure) => {
                 self.note(Err(failure));
-                None
+                // What was dropped is one thing; the exporter may hold more that is under way.
+                Some(SOON)
             }
         }
     }

@@ -1,3 +1,5 @@
+//! The metrics of an agent: what the table promises stands in the page, with its values, whatever the traffic.
+
 use super::table::{When, sections};
 use super::{Form, gather, metrics_page};
 use crate::agent::{Agent, Capture, KindView, KubernetesView, Views};
