@@ -63,7 +63,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["--config", "x", "run"],
-            "error: unexpected argument '--config' found\nhelp: `--config` is an option of run, replay, demo, check: write it behind the command; `mermin --help` lists the options\n",
+            "error: unexpected argument '--config' found\nhelp: `--config` is an option of run, replay, demo, check, status: write it behind the command; `mermin --help` lists the options\n",
         ),
         (
             &["run", "eth0"],
