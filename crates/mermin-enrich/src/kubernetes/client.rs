@@ -7,6 +7,7 @@
 use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, KubernetesError};
 use crate::kubernetes::failure::{Failure, WireStatus};
+use crate::kubernetes::object::Time;
 use crate::kubernetes::pulse::{Connector, Pulse};
 use futures::{Stream, StreamExt};
 use http_body_util::{BodyExt, Limited};
@@ -53,6 +54,8 @@ pub(crate) struct Answer {
     pub(crate) body: Pin<Box<dyn Stream<Item = Result<hyper::body::Bytes, kube::Error>>>>,
     /// Whether the server lives.
     pub(crate) pulse: Pulse,
+    /// The last beat that was looked at.
+    pub(crate) seen: Time,
     /// Whether [`Answer::pulse`] is the probe's.
     pub(crate) probed: bool,
 }
@@ -111,7 +114,7 @@ impl Client {
         }
         let probed = head.version < Version::HTTP_2;
         let pulse = head.extensions.get::<Pulse>().filter(|_| !probed).unwrap_or(&self.probe).clone();
-        Ok(Answer { body: Box::pin(body.into_data_stream().map(|part| part)), pulse, probed })
+        Ok(Answer { body: Box::pin(body.into_data_stream().map(|part| part)), pulse, seen: 0, probed })
     }
 
     /// Notes that a watch runs whose connection can't be pinged, as long as the result lives.

@@ -59,6 +59,11 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
+    /// Whether all objects that have begun are complete.
+    pub(crate) fn are_whole(&self) -> bool {
+        self.expected == Expected::Object
+    }
+
     /// Takes the next part of the text and hands on what is complete now.
     ///
     /// # Errors
@@ -251,6 +256,11 @@ mod tests {
     fn a_cut_list_is_not_complete() {
         for end in 0..LIST.trim_end().len() {
             assert!(!cut(&LIST[..end], 7).unwrap().contains(&"end".to_owned()), "{end}");
+        }
+        let mut pieces = Pieces::default();
+        for (part, whole) in [("{\"a\"", false), (":1", false), ("}\n", true), ("{", false), ("}{}", true)] {
+            pieces.feed(part.as_bytes(), |_| Ok::<_, Malformed>(())).unwrap();
+            assert_eq!(pieces.are_whole(), whole, "{part}");
         }
         assert_eq!(cut(r#"{"items":[]}"#, 1).unwrap(), ["end"]);
         assert_eq!(cut(r#"{"items":null}"#, 3).unwrap(), ["items=null", "end"]);

@@ -51,9 +51,17 @@ impl Pulse {
         self.0.last.load(Ordering::Relaxed)
     }
 
-    /// Waits for the next beat.
-    pub(crate) async fn next(&self) {
-        self.0.notify.notified().await;
+    /// The first beat after `seen`, or the last one where there were several: none is missed by who looks late.
+    pub(crate) async fn after(&self, seen: Time) -> Time {
+        loop {
+            // Before the look: it hears of beats from here on.
+            let next = self.0.notify.notified();
+            let last = self.last();
+            if last > seen {
+                return last;
+            }
+            next.await;
+        }
     }
 }
 
@@ -142,5 +150,33 @@ impl Write for Pulsing {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn a_beat_is_not_missed_by_who_looks_late() {
+        let pulse = Pulse::new(Clock::new());
+        let first = pulse.last();
+        assert_eq!(pulse.after(0).now_or_never(), Some(first));
+        assert_eq!(pulse.after(first).now_or_never(), None);
+        pulse.beat_at(first + 5);
+        pulse.beat_at(first + 7);
+        assert_eq!(pulse.after(first).now_or_never(), Some(first + 7));
+        assert_eq!(pulse.after(first + 7).now_or_never(), None);
+    }
+
+    #[test]
+    fn who_waits_hears_the_next_beat() {
+        let pulse = Pulse::new(Clock::new());
+        let (first, other) = (pulse.last(), pulse.clone());
+        let mut waits = Box::pin(pulse.after(first));
+        assert_eq!(waits.as_mut().now_or_never(), None);
+        other.beat_at(first + 1);
+        assert_eq!(waits.now_or_never(), Some(first + 1));
     }
 }

@@ -133,7 +133,8 @@ fn an_address_that_moves_at_a_real_api_server_is_never_given_a_wrong_name() {
         found[0],
         found[1]
     );
-    // How many are ambiguous depends on how late this machine is: a watch that is seen to lag is trusted less.
     assert_eq!(found[0][2] + found[1][2], 0, "an address that somebody had is nobody's");
-    assert!(found[1][0] > found[1][1], "hardly anything is named");
+    // How many are ambiguous depends on how late this machine is: a watch that is seen to lag is trusted less. On one that
+    // is not overloaded it is one in a thousand.
+    assert!(found[1][0] > 25 * found[1][1], "too little is named");
 }

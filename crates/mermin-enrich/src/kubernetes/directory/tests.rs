@@ -155,7 +155,7 @@ fn ports_of_a_node_belong_to_its_pods_and_else_to_the_node() {
     assert_eq!(cluster.names("192.0.2.1", 80, 6), "exact shop proxy a n1");
     assert_eq!(cluster.names("10.1.0.9", 8_080, 6), "exact shop proxy a n1");
     assert_eq!(cluster.names("10.1.0.9", 99, 6), "exact shop proxy n1");
-    assert_eq!(cluster.names("192.0.2.2", 30_443, 6), "exact n2 shop");
+    assert_eq!(cluster.names("192.0.2.2", 30_443, 6), "exact shop n2 shop");
     assert_eq!(cluster.ask("192.0.2.1", 22, 6).location, Location::Here);
     assert_eq!(cluster.ask("192.0.2.2", 22, 6).location, Location::Elsewhere);
     assert_eq!(cluster.ask("198.51.100.1", 22, 6).location, Location::Unknown);

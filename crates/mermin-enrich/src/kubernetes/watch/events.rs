@@ -64,11 +64,11 @@ impl Progress {
         Self { pieces: Pieces::default(), event: None, listing, listed: 0, settling }
     }
 
-    /// Whether a sign of life means that all is known.
+    /// Whether a sign of life means that all is known: nothing is missing, and no event has come by half.
     pub(super) fn is_settled(&mut self) -> bool {
         let now = Instant::now();
         self.settling.take_if(|settling| settling.is_over(now));
-        !self.listing && self.settling.is_none()
+        !self.listing && self.settling.is_none() && self.pieces.are_whole()
     }
 }
 

@@ -73,7 +73,8 @@ pub(crate) struct Watch<'s, S> {
 /// What comes next.
 enum Next {
     Part(Bytes),
-    Beat,
+    /// The server lived at this time, and all that had arrived has been handed on.
+    Beat(Time),
     /// No part in time.
     Stalled,
     End,
@@ -182,7 +183,7 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
             while !complete {
                 let part = match self.next(&mut answer, Some(stalled)).await? {
                     Next::Part(part) => part,
-                    Next::Beat => continue,
+                    Next::Beat(_) => continue,
                     Next::Stalled => return Err(Failure::Silent(LIST_STALL)),
                     Next::End => return Err(Failure::Broken("the list broke off".to_owned())),
                 };
@@ -224,8 +225,8 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
                         self.shared.sink.borrow_mut().settle();
                     }
                 }
-                Next::Beat if progress.is_settled() => self.heard(answer.pulse.last()),
-                Next::Beat => {}
+                Next::Beat(time) if progress.is_settled() => self.heard(time),
+                Next::Beat(_) => {}
                 Next::Stalled => return Err(Failure::NoStreaming),
                 Next::End if progress.listing => {
                     return Err(Failure::Broken("the list broke off".to_owned()));
@@ -248,7 +249,10 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
                 Some(Err(error)) => Err(Failure::broken(&error)),
                 None => Ok(Next::End),
             },
-            () = answer.pulse.next() => Ok(Next::Beat),
+            beat = answer.pulse.after(answer.seen) => {
+                answer.seen = beat;
+                Ok(Next::Beat(beat))
+            }
             () = tokio::time::sleep_until(deadline) => match stalled {
                 Some(stalled) if stalled <= silent => Ok(Next::Stalled),
                 _ => Err(Failure::Silent(SILENCE)),
