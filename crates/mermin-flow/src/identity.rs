@@ -90,7 +90,8 @@ pub struct KubernetesEnd {
     pub object: Option<Arc<KubernetesObject>>,
     /// The pod's container that has the port; the only one, where a pod has one.
     pub container: Option<Arc<str>>,
-    /// The service whose backend this address and port are, where that is one; `None` where the owner is a service.
+    /// The service whose backend, or whose port on all nodes, this address and port are, where that is one; `None` where
+    /// the owner is a service.
     pub service: Option<Arc<KubernetesObject>>,
 }
 
@@ -101,14 +102,17 @@ impl KubernetesEnd {
 
     /// All attributes but the resolution and the labels, in the order of [`KubernetesAttribute`].
     pub fn attributes(&self) -> impl Iterator<Item = (KubernetesAttribute, &Arc<str>)> {
-        use KubernetesAttribute::{ContainerName, ServiceName};
+        use KubernetesAttribute::{ContainerName, NamespaceName, ServiceName};
         let own = self.object.as_deref().map_or(&[][..], |object| &object.attributes);
         let (before, after) = own.split_at(own.partition_point(|(attribute, _)| *attribute < ContainerName));
         let service = self.service.as_deref().map_or(&[][..], |service| &service.attributes);
+        // A pod is in the namespace of its services; a node, whose port is one's, is in none.
+        let without = own.first().is_none_or(|(attribute, _)| *attribute != NamespaceName);
+        let namespace = service.iter().filter(move |(attribute, _)| without && *attribute == NamespaceName);
         let service = service.iter().filter(|(attribute, _)| *attribute >= ServiceName);
         let container = self.container.iter().map(|name| (ContainerName, name));
-        before
-            .iter()
+        namespace
+            .chain(before)
             .map(|(attribute, value)| (*attribute, value))
             .chain(container)
             .chain(after.iter().chain(service).map(|(attribute, value)| (*attribute, value)))
@@ -274,6 +278,10 @@ mod tests {
         ];
         assert_eq!(names, expected);
         assert!(names.is_sorted());
+        let node_port = KubernetesEnd { object: object(&[(NodeName, "n1")]), container: None, ..end };
+        let names: Vec<_> = node_port.attributes().map(|(attribute, value)| (attribute, &**value)).collect();
+        let expected = [(NamespaceName, "shop"), (NodeName, "n1"), (ServiceName, "cart"), (ServiceUid, "u")];
+        assert_eq!(names, expected);
         assert_eq!(KubernetesEnd::UNKNOWN.attributes().count(), 0);
     }
 

@@ -90,14 +90,16 @@ const DIRECTIONS: &[&str] = &["inbound", "outbound", "within node", "transit"];
 const PORTS: Presence = When("the protocol has ports and the packet that began the flow showed them");
 const NAMED: Presence = When("`enrich.names` has a network with this address");
 const ASKED: Presence = When("`enrich.kubernetes` is on");
-const POD_OR_SERVICE: Presence = When("the owner is a pod or a service");
+const POD_OR_SERVICE: Presence =
+    When("the owner is a pod or a service, or the port is a service's on all nodes");
 const POD: Presence = When("the owner is a pod");
 const CONTAINER: Presence =
     When("the owner is a pod with one container, or one of its containers declares the port");
 const NODE: Presence = When("the owner is a pod or a node");
 const OWNED: Presence = When("the pod has such an owner");
-const SERVICE: Presence =
-    When("the address is a service's, or address and port are a backend of one service");
+const SERVICE: Presence = When(
+    "the address is a service's, or address and port are a backend of one service, or its port on all nodes",
+);
 const LABEL: Presence = When("`enrich.kubernetes.labels` chooses the key and the pod has it");
 const ANNOTATION: Presence = When("`enrich.kubernetes.annotations` chooses the key and the pod has it");
 const NAMESPACE_LABEL: Presence =
