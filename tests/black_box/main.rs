@@ -8,6 +8,7 @@ mod community_id;
 mod contract;
 mod deterministic;
 mod founding_document;
+mod kubernetes;
 mod live;
 mod live_exits;
 mod metrics;

@@ -340,6 +340,12 @@ impl Running {
         std::fs::read_to_string(self.program.folder().join("stderr")).unwrap_or_default()
     }
 
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        std::fs::read_to_string(self.program.folder().join("stdout")).unwrap_or_default()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
