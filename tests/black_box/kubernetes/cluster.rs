@@ -4,6 +4,7 @@
 //! the test's. What is expected is read from the API server, not from what was meant to be there.
 
 use crate::kubernetes::town::{address, address6};
+use mermin_tests::record::Record;
 use mermin_tests::servers::control_plane::{ControlPlane, objects};
 use mermin_tests::servers::http::Request;
 use serde_json::{Value, json};
@@ -210,8 +211,12 @@ impl Directory {
         u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap()
     }
 
-    /// What a record must say of whoever has this address, and this port where the flow has ports.
-    pub(super) fn names(&self, address: IpAddr, port: Option<u16>) -> Names {
+    /// What a record must say of one of its ends. All services and ports of nodes here are UDP's.
+    pub(super) fn names(&self, record: &Record, side: &str) -> Names {
+        let address: IpAddr = record.text(&format!("{side}.address")).parse().unwrap();
+        let is_udp = record.text("network.transport") == "udp";
+        let port = record.whole(&format!("{side}.port")).filter(|_| is_udp);
+        let port = port.map(|port| u16::try_from(port).unwrap());
         let mut names = Names::new();
         if let Some(pod) = self.pods.get(&address) {
             self.pod(pod, &mut names);

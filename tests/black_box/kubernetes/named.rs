@@ -96,9 +96,7 @@ fn converse(town: &Town, directory: &Directory) -> Vec<Pair> {
 /// Checks both ends of a record.
 fn named(record: &Record, directory: &Directory) {
     for side in ["source", "destination"] {
-        let address: IpAddr = record.text(&format!("{side}.address")).parse().unwrap();
-        let port = record.whole(&format!("{side}.port")).map(|port| u16::try_from(port).unwrap());
-        let expected = directory.names(address, port);
+        let expected = directory.names(record, side);
         assert_eq!(said(record, side), expected, "{side} of {:?}", record.0);
         let resolution = if expected.is_empty() { "unknown" } else { "exact" };
         assert_eq!(record.text(&format!("{side}.k8s.resolution")), resolution, "{side} of {:?}", record.0);

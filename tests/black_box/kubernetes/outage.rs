@@ -181,9 +181,7 @@ fn is_true(records: &[Record], directory: &Directory) {
     let (mut exact, mut degraded) = (0, 0);
     for record in records {
         for side in ["source", "destination"] {
-            let address: IpAddr = record.text(&format!("{side}.address")).parse().unwrap();
-            let port = record.whole(&format!("{side}.port")).map(|port| u16::try_from(port).unwrap());
-            let (names, expected) = (said(record, side), directory.names(address, port));
+            let (names, expected) = (said(record, side), directory.names(record, side));
             assert!(names.iter().all(|(key, name)| expected.get(key) == Some(name)), "{side}: {record:?}");
             if record.text(&format!("{side}.k8s.resolution")) == "exact" {
                 assert_eq!(names, expected, "{side}: {record:?}");
