@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+#[cfg(test)]
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -129,6 +131,34 @@ pub(super) fn index_of(link: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: `info` outlives the call and has the length that is told; any bytes are valid for its integers.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
     Ok(info.index)
+}
+
+/// A program for tc that lets everything pass to what comes next.
+#[cfg(test)]
+pub(super) fn passer() -> io::Result<OwnedFd> {
+    /// The front of `union bpf_attr` for loading.
+    #[repr(C)]
+    struct Load {
+        program_type: u32,
+        instructions: u32,
+        code: u64,
+        licence: u64,
+        rest: [u32; 4],
+    }
+    const SCHED_CLS: u32 = 3;
+    // r0 = TC_ACT_UNSPEC; exit
+    let code: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    let load = Load {
+        program_type: SCHED_CLS,
+        instructions: code.len() as u32,
+        code: code.as_ptr() as u64,
+        licence: c"GPL".as_ptr() as u64,
+        rest: [0; 4],
+    };
+    // SAFETY: code and licence outlive the call, and the kernel reads as many instructions as are told.
+    let fd = unsafe { bpf(BPF_PROG_LOAD, &load) }?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// # Safety

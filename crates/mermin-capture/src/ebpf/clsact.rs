@@ -112,7 +112,10 @@ impl Filters {
                 .text(TCA_KIND, "bpf")
                 .nested(TCA_OPTIONS, &options);
             if let Err(error) = self.requests.request(RTM_NEWTFILTER, CREATE | EXCLUSIVE, &filter) {
-                self.take_off(index, &Clsact { ours });
+                self.delete_own(index);
+                if ours {
+                    self.leave(index);
+                }
                 return Err(error);
             }
         }
@@ -120,14 +123,17 @@ impl Filters {
     }
 
     pub(super) fn take_off(&mut self, index: u32, clsact: &Clsact) {
-        for hook in HOOKS {
-            let own = Filter { handle: self.handle, info: place(hook), name: String::new() };
-            // The interface or the discipline may have gone meanwhile, and the filter with it.
-            let _ = self.delete(index, hook, &own);
-        }
-        if clsact.ours {
+        // Where none was on any more, neither is the discipline that we made: if there is one, somebody else has made it.
+        if self.delete_own(index) && clsact.ours {
             self.leave(index);
         }
+    }
+
+    /// Whether there were any: the interface or the discipline may have gone meanwhile, and the filters with it.
+    fn delete_own(&mut self, index: u32) -> bool {
+        let handle = self.handle;
+        let own = |hook| Filter { handle, info: place(hook), name: String::new() };
+        HOOKS.map(|hook| self.delete(index, hook, &own(hook)).is_ok()).contains(&true)
     }
 
     /// Takes the discipline off, unless others use it.
@@ -151,27 +157,31 @@ impl Filters {
         self.requests.request(RTM_DELTFILTER, 0, &body)
     }
 
-    /// Whether this agent's filters are on the interface.
+    /// Whether this agent's filters are on the interface. Also where the kernel does not tell.
     pub(super) fn is_on(&mut self, index: u32) -> bool {
         HOOKS.iter().all(|hook| {
-            let filters = self.list(index, *hook).unwrap_or_default();
-            filters.iter().any(|filter| filter.name == self.name)
+            self.list(index, *hook)
+                .map_or(true, |filters| filters.iter().any(|filter| filter.name == self.name))
         })
     }
 
-    /// Takes filters off that an agent has left which is no more.
-    pub(super) fn clear_orphans(&mut self, index: u32) {
-        let mut found = false;
+    /// Takes filters off that an agent has left which is no more, and what others have left of this agent's.
+    pub(super) fn clear_leftovers(&mut self, index: u32) {
+        let (mut orphans, mut own) = (false, false);
         for hook in HOOKS {
             for filter in self.list(index, hook).unwrap_or_default() {
+                if filter.name == self.name {
+                    own |= self.delete(index, hook, &filter).is_ok();
                 // Who can take the name was not alive, and neither is the agent that had it.
-                if filter.name.starts_with(NAME) && filter.name != self.name && hold(&filter.name).is_ok() {
-                    found |= self.delete(index, hook, &filter).is_ok();
+                } else if filter.name.starts_with(NAME) && hold(&filter.name).is_ok() {
+                    orphans |= self.delete(index, hook, &filter).is_ok();
                 }
             }
         }
-        if found {
+        if orphans {
             tracing::info!(index, "took off filters that a run had left which was killed");
+        }
+        if orphans || own {
             self.leave(index);
         }
     }

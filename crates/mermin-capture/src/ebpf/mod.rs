@@ -31,3 +31,5 @@ mod tests;
 pub use error::EbpfError;
 pub use hooks::{Attached, hooks};
 pub use source::{EbpfOptions, EbpfSource, Opened, RING_BYTES, Skipped};
+#[cfg(test)]
+pub(crate) use tcx::fill as fill_tcx;

@@ -11,16 +11,15 @@ use super::ring::Produced;
 use super::tcx::{self, Tcx};
 use crate::AttachKind;
 use crate::interfaces::Interface;
-use crate::links::{Links, Numbers, Taps, Technology};
+use crate::links::{AGAIN, Links, Numbers, Taps, Technology};
 use aya::util::KernelVersion;
 use mermin_flow::Hook;
 use mermin_wire::Link;
-use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{io, mem, thread};
 
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 /// Interfaces that get tcx of themselves: taking programs off so many takes a second.
@@ -65,7 +64,8 @@ impl Programs {
 /// The programs on one interface.
 pub(super) enum Tap {
     Tcx(Tcx),
-    Clsact(Clsact),
+    /// And when tcx refused, where that should have been it.
+    Clsact(Clsact, Option<Instant>),
 }
 
 pub(super) struct EbpfTaps {
@@ -75,6 +75,8 @@ pub(super) struct EbpfTaps {
     has_tcx: bool,
     /// How many more get tcx of themselves.
     tcx_left: usize,
+    /// It was said that tcx refuses.
+    said: bool,
     tell: Tell,
     clock: Clock,
     /// Known from the moment at which there is a thread.
@@ -96,6 +98,7 @@ impl EbpfTaps {
             kind,
             has_tcx: !KernelVersion::current().is_ok_and(|version| version < TCX_SINCE),
             tcx_left: TCX_OF_ITSELF,
+            said: false,
             tell,
             clock,
             links: None,
@@ -114,9 +117,38 @@ impl EbpfTaps {
     fn put_by(&mut self, technology: Technology, interface: &Interface) -> io::Result<Tap> {
         let programs = self.programs.of(interface.link);
         match technology {
-            Technology::Clsact => self.filters.put(programs, interface.index).map(Tap::Clsact),
+            Technology::Clsact => {
+                self.filters.put(programs, interface.index).map(|clsact| Tap::Clsact(clsact, None))
+            }
             _ => Tcx::put(programs, interface.index).map(Tap::Tcx),
         }
+    }
+
+    /// By the other technology than the one that has refused.
+    fn put_otherwise(
+        &mut self,
+        refused: Technology,
+        interface: &Interface,
+        error: &io::Error,
+    ) -> io::Result<Tap> {
+        if refused == Technology::Clsact {
+            // Something else may have the place of the discipline (an ingress qdisc), and lets no filter on egress.
+            return self.put_by(Technology::Tcx, interface);
+        }
+        // No descriptors, or no place in the row. Others may hide packets from filters, but most will be seen.
+        let tap = self.put_by(Technology::Clsact, interface)?;
+        let name = &interface.name;
+        if mem::replace(&mut self.said, true) {
+            tracing::debug!("{name} takes no program on tcx ({error}): it is captured on by clsact");
+        } else {
+            tracing::warn!(
+                "{name} takes no program on tcx ({error}): it is captured on by clsact, and so are others that refuse"
+            );
+        }
+        Ok(match tap {
+            Tap::Clsact(clsact, _) => Tap::Clsact(clsact, Some(Instant::now())),
+            tcx => tcx,
+        })
     }
 
     /// Unless the reader has ended.
@@ -141,14 +173,13 @@ impl Taps for EbpfTaps {
 
     fn put(&mut self, interface: &Interface, numbers: Numbers) -> Result<Tap, EbpfError> {
         let index = interface.index;
-        self.filters.clear_orphans(index);
+        self.filters.clear_leftovers(index);
         self.tell(News::On { index, numbers });
         let chosen = self.choose(index);
-        let mut result = self.put_by(chosen, interface);
-        // Something else may have the place of the discipline (an ingress qdisc), and lets no filter on egress.
-        if result.is_err() && chosen == Technology::Clsact && self.kind == AttachKind::Auto && self.has_tcx {
-            result = self.put_by(Technology::Tcx, interface);
-        }
+        let result = self.put_by(chosen, interface).or_else(|error| {
+            let has_choice = self.kind == AttachKind::Auto && self.has_tcx;
+            if has_choice { self.put_otherwise(chosen, interface, &error) } else { Err(error) }
+        });
         match result {
             Ok(tap) => {
                 if matches!(tap, Tap::Tcx(_)) {
@@ -167,8 +198,8 @@ impl Taps for EbpfTaps {
         match tap {
             Tap::Tcx(tcx) => drop(tcx),
             // It has gone with the interface.
-            Tap::Clsact(_) if gone => {}
-            Tap::Clsact(clsact) => {
+            Tap::Clsact(..) if gone => {}
+            Tap::Clsact(clsact, _) => {
                 self.filters.take_off(index, &clsact);
                 // No grace period was waited for: a program may still be running. The index remains the interface's.
                 return;
@@ -180,18 +211,20 @@ impl Taps for EbpfTaps {
     fn is_on(&mut self, tap: &Tap, index: u32) -> bool {
         match tap {
             Tap::Tcx(tcx) => tcx.is_on(index),
-            Tap::Clsact(_) => self.filters.is_on(index),
+            Tap::Clsact(..) => self.filters.is_on(index),
         }
     }
 
     fn is_hidden(&mut self, tap: &Tap, index: u32) -> bool {
-        self.kind == AttachKind::Auto && self.has_tcx && matches!(tap, Tap::Clsact(_)) && tcx::is_used(index)
+        let Tap::Clsact(_, refused) = tap else { return false };
+        let could_move = self.kind == AttachKind::Auto && self.has_tcx;
+        could_move && refused.is_none_or(|since| since.elapsed() >= AGAIN) && tcx::is_used(index)
     }
 
     fn technology(&self, tap: &Tap) -> Technology {
         match tap {
             Tap::Tcx(_) => Technology::Tcx,
-            Tap::Clsact(_) => Technology::Clsact,
+            Tap::Clsact(..) => Technology::Clsact,
         }
     }
 

@@ -37,6 +37,18 @@ impl Tcx {
     }
 }
 
+/// Programs of somebody else, as many as the kernel takes on an interface.
+#[cfg(test)]
+pub(crate) fn fill(index: u32) -> Vec<impl Sized> {
+    const MOST: usize = 63;
+    (0..MOST)
+        .map(|_| {
+            let programs = [bpf::passer().unwrap(), bpf::passer().unwrap()];
+            Tcx::put([programs[0].as_fd(), programs[1].as_fd()], index).unwrap()
+        })
+        .collect()
+}
+
 /// Whether any program is on tcx of an interface.
 pub(super) fn is_used(index: u32) -> bool {
     [Hook::Ingress, Hook::Egress]

@@ -2,7 +2,7 @@
 
 use super::taps::{NotPut, Put, Taps};
 use super::view::Links;
-use super::watch::{Change, Heard, RECEIVE_BYTES, Watch};
+use super::watch::{Change, Heard, Listed, RECEIVE_BYTES, Watch};
 use crate::interfaces::{Device, Interface, Selection};
 use mermin_flow::ObservationPoints;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks at whether others have put something in front; also after an error of the socket.
+/// Between two looks at what others have done to the taps; also after an error of the socket.
 const ROUND: Duration = Duration::from_secs(2);
 /// An interface that has refused is asked again after that: what it lacked (memory, descriptors) may be there then.
-const AGAIN: Duration = Duration::from_secs(60);
+pub(crate) const AGAIN: Duration = Duration::from_secs(60);
 
 /// Which links are followed.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub(crate) fn follow<T: Taps>(
     let alone = put.is_empty();
     let thread = thread::Builder::new().name("mermin-links".to_owned()).spawn(move || match watch {
         Some((watch, selection)) => {
-            Follower { watch, selection, put, refused, waiting: BTreeMap::new(), arrivals: 0, alone }.run();
+            Follower { refused, alone, ..Follower::new(watch, selection, put) }.run();
         }
         None => {
             let mut put = put;
@@ -86,17 +86,32 @@ pub(crate) fn follow<T: Taps>(
 pub(super) struct Follower<T: Taps> {
     watch: Watch,
     selection: Selection,
-    put: Put<T>,
+    pub(super) put: Put<T>,
     /// Interfaces that have refused, and when.
-    refused: BTreeMap<u32, Instant>,
+    pub(super) refused: BTreeMap<u32, Instant>,
     /// Up and wanted, by the order in which they came.
     waiting: BTreeMap<u64, Device>,
     arrivals: u64,
+    /// The last list may lack links: the next round asks for another one.
+    has_gaps: bool,
     /// It was said that there is no interface.
     alone: bool,
 }
 
 impl<T: Taps> Follower<T> {
+    pub(super) const fn new(watch: Watch, selection: Selection, put: Put<T>) -> Self {
+        Self {
+            watch,
+            selection,
+            put,
+            refused: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            has_gaps: false,
+            alone: false,
+        }
+    }
+
     fn run(mut self) {
         self.put.links.wait_for_begin();
         let mut looked = Instant::now();
@@ -111,18 +126,34 @@ impl<T: Taps> Follower<T> {
             resync = false;
             if looked.elapsed() >= ROUND {
                 looked = Instant::now();
-                self.put.get_in_front();
-                resync = self.ask_again();
+                resync = self.mend().is_err() || self.has_gaps || self.ask_again();
             }
             match self.waiting.pop_first() {
                 Some((_, device)) => self.attach(&device),
                 None => {
                     self.say_when_alone();
-                    self.watch.wait(self.put.links.wake(), ROUND);
+                    self.watch.wait(self.put.links.wake(), ROUND.saturating_sub(looked.elapsed()));
+                    self.put.links.woken();
                 }
             }
         }
         self.put.take_off_all();
+    }
+
+    /// Makes good what others have done to taps.
+    pub(super) fn mend(&mut self) -> io::Result<()> {
+        let disturbed = self.put.disturbed();
+        if disturbed.is_empty() {
+            return Ok(());
+        }
+        // A tap may be off because its interface has gone: then that was said before.
+        self.look(false)?;
+        for index in disturbed {
+            if let Err((name, NotPut::Refused(error))) = self.put.renew(index) {
+                self.refused(&name, index, &crate::links::in_full(&error));
+            }
+        }
+        Ok(())
     }
 
     /// Whether there are interfaces that refused long ago: a list of all brings them up again.
@@ -146,23 +177,30 @@ impl<T: Taps> Follower<T> {
             tracing::debug!("the kernel dropped messages about links: listing all");
         }
         if resync || heard == Heard::Lost {
-            return self.compare();
+            let listed = self.watch.list()?;
+            return self.compare(listed);
         }
         changes.into_iter().try_for_each(|change| self.take(change))
     }
 
-    /// Compares with the list of all links.
-    fn compare(&mut self) -> io::Result<()> {
-        let devices = self.watch.list()?;
+    /// Compares with a list of all links. One with gaps says of none that it has gone.
+    pub(super) fn compare(&mut self, listed: Listed) -> io::Result<()> {
+        let Listed { mut devices, has_gaps } = listed;
         let there: BTreeSet<u32> = devices.iter().map(|device| device.index).collect();
         for index in self.put.indexes() {
+            let is_listed = there.contains(&index);
+            let unlisted = if is_listed { None } else { self.watch.ask(index)? };
             // Its index may be another link's by now.
-            if !there.contains(&index) || !self.put.is_really_on(index) {
+            if !is_listed && unlisted.is_none() || !self.put.is_really_on(index) {
                 self.put.take_off(index, true);
             }
+            devices.extend(unlisted);
         }
-        self.refused.retain(|index, _| there.contains(index));
-        self.waiting.retain(|_, device| there.contains(&device.index));
+        if !has_gaps {
+            self.refused.retain(|index, _| there.contains(index));
+            self.waiting.retain(|_, device| there.contains(&device.index));
+        }
+        self.has_gaps = has_gaps;
         devices.into_iter().for_each(|device| self.is(device));
         Ok(())
     }

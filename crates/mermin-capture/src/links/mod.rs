@@ -17,7 +17,7 @@ mod view;
 mod watch;
 
 pub use follow::Follow;
-pub(crate) use follow::follow;
+pub(crate) use follow::{AGAIN, follow};
 pub(crate) use taps::{Numbers, Taps};
 pub use view::{LinkCounts, LinkOn, Links, Technology};
 pub(crate) use watch::list;

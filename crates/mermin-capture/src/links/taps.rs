@@ -24,7 +24,7 @@ pub(crate) trait Taps: Send + 'static {
     /// Goes off. With `gone` the interface isn't there any more. What was seen before is still delivered.
     fn take_off(&mut self, index: u32, tap: Self::Tap, gone: bool);
 
-    /// Whether a tap is on the interface that has this index now.
+    /// Whether a tap is on the interface that has this index now. An interface that can't be asked counts as yes.
     fn is_on(&mut self, tap: &Self::Tap, index: u32) -> bool;
 
     /// Whether others have come that may hide packets from the tap, and another one would not mind.
@@ -81,15 +81,17 @@ impl<T: Taps> Put<T> {
         };
         match self.taps.put(&interface, numbers) {
             Ok(tap) => Ok(self.is_now_on(interface, numbers, tap)),
-            Err(error) => {
-                numbers.iter().for_each(|number| self.points.retire(*number));
-                if T::has_gone(&error) {
-                    return Err(NotPut::Gone(error));
-                }
-                self.links.view().counts.failed += 1;
-                Err(NotPut::Refused(error))
-            }
+            Err(error) => Err(self.not_put(numbers, error)),
         }
+    }
+
+    fn not_put(&self, numbers: Numbers, error: T::Error) -> NotPut<T::Error> {
+        numbers.iter().for_each(|number| self.points.retire(*number));
+        if T::has_gone(&error) {
+            return NotPut::Gone(error);
+        }
+        self.links.view().counts.failed += 1;
+        NotPut::Refused(error)
     }
 
     fn is_now_on(&mut self, interface: Interface, numbers: Numbers, tap: T::Tap) -> Technology {
@@ -157,41 +159,52 @@ impl<T: Taps> Put<T> {
         }
     }
 
-    /// Gets out from behind what others have put in front. The interface keeps its observation points. First off, then
-    /// on: for a moment nothing is seen, but nothing is ever counted twice.
-    pub(super) fn get_in_front(&mut self) {
+    /// Interfaces where others have taken the tap off or may hide packets from it.
+    pub(super) fn disturbed(&mut self) -> Vec<u32> {
         let taps = &mut self.taps;
-        let hidden: Vec<u32> = self
-            .on
-            .iter()
-            .filter(|(index, on)| taps.is_hidden(&on.tap, **index))
-            .map(|(index, _)| *index)
-            .collect();
-        for index in hidden {
-            let Some(On { interface, numbers, tap }) = self.on.remove(&index) else { continue };
-            self.taps.take_off(index, tap, false);
-            match self.taps.put(&interface, numbers) {
-                Ok(tap) => {
-                    let technology = self.taps.technology(&tap);
-                    let mut view = self.links.view();
-                    view.counts.moved += 1;
-                    if let Some(shown) = view.on.get_mut(&index) {
-                        shown.technology = technology;
-                    }
-                    drop(view);
-                    self.on.insert(index, On { interface, numbers, tap });
+        let disturbed = |(index, on): (&u32, &On<T::Tap>)| {
+            (!taps.is_on(&on.tap, *index) || taps.is_hidden(&on.tap, *index)).then_some(*index)
+        };
+        self.on.iter().filter_map(disturbed).collect()
+    }
+
+    /// Goes on an interface anew, if it is on it. The interface keeps its observation points, so flows go on. First off,
+    /// then on: for a moment nothing is seen, but nothing is ever counted twice. The error comes with the interface's
+    /// name.
+    pub(super) fn renew(&mut self, index: u32) -> Result<(), (Arc<str>, NotPut<T::Error>)> {
+        let Some(On { interface, numbers, tap }) = self.on.remove(&index) else { return Ok(()) };
+        let (was_on, before) = (self.taps.is_on(&tap, index), self.taps.technology(&tap));
+        self.taps.take_off(index, tap, false);
+        match self.taps.put(&interface, numbers) {
+            Ok(tap) => {
+                let technology = self.taps.technology(&tap);
+                let mut view = self.links.view();
+                let counts = &mut view.counts;
+                match was_on {
+                    false => counts.restored += 1,
+                    true if technology == before => counts.failed += 1,
+                    true => counts.moved += 1,
                 }
-                Err(error) => {
-                    numbers.iter().for_each(|number| self.points.retire(*number));
-                    let mut view = self.links.view();
-                    view.on.remove(&index);
-                    view.counts.detached += 1;
-                    if !T::has_gone(&error) {
-                        view.counts.failed += 1;
-                        drop(view);
-                        tracing::warn!(interface = &*interface.name, %error, "no longer captured on");
-                    }
+                if let Some(shown) = view.on.get_mut(&index) {
+                    shown.technology = technology;
                 }
+                drop(view);
+                if !was_on {
+                    tracing::warn!(
+                        "somebody else had taken the programs off {}: they are on again, and what crossed it meanwhile \
+                         was not seen",
+                        interface.name
+                    );
+                }
+                self.on.insert(index, On { interface, numbers, tap });
+                Ok(())
+            }
+            Err(error) => {
+                let mut view = self.links.view();
+                view.on.remove(&index);
+                view.counts.detached += 1;
+                drop(view);
+                Err((Arc::clone(&interface.name), self.not_put(numbers, error)))
             }
         }
     }

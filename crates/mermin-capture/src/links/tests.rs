@@ -1,14 +1,21 @@
 //! Links that come and go under a source: real ones, in namespaces of the tests' own.
 
-use super::{Follow, Links, Technology};
+use super::follow::Follower;
+use super::taps::Put;
+use super::watch::{Listed, RECEIVE_BYTES, Watch};
+use super::{Follow, Links, Numbers, Taps, Technology};
 use crate::AttachKind;
 use crate::af_packet::{AfPacketOptions, AfPacketSource};
-use crate::ebpf::{EbpfOptions, EbpfSource, hooks};
-use crate::interfaces::Selection;
+use crate::ebpf::{EbpfOptions, EbpfSource, fill_tcx, hooks};
+use crate::interfaces::{Interface, Selection};
 use crate::testing::{self, Kept, PORT, Pair, finish, run};
 use mermin_flow::{ObservationPoints, Polled, Source};
+use mermin_wire::Link;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 fn can_run(test: &str) -> bool {
@@ -334,9 +341,17 @@ fn lost_messages_are_made_up_for_by_a_list() {
         under.is_on(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let view = links.view();
         batch(names[1..].iter().map(|name| format!("link del {name}\n")));
+        // And half of what is on the last one.
+        run("tc filter del dev many0 egress");
         drop(view);
         under.is_on(&["many0"]);
+        under.until("is on both hooks", |_| {
+            ["ingress", "egress"].iter().all(|hook| {
+                run(&format!("tc filter show dev many0 {hook}")).matches("direct-action").count() == 1
+            })
+        });
         assert!(links.counts().resyncs >= before.resyncs + 2, "{:?}", links.counts());
+        assert_eq!((links.counts().failed, links.on().len()), (0, 1));
         assert!(has_clsact(&pair.here, "many0"));
     });
 }
@@ -367,4 +382,169 @@ fn a_program_of_others_on_tcx_does_not_hide_packets_for_long() {
         third.is_on(&["shared"]);
         assert_eq!(third.links.on()[0].technology, Technology::Tcx);
     });
+}
+
+#[test]
+fn filters_that_others_take_off_are_put_on_again() {
+    if !can_run("filters_that_others_take_off_are_put_on_again") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.here, || {
+        let mut under = ebpf(AttachKind::Auto, follow(&["shared"]));
+        make(&pair.there, "shared", 700);
+        under.is_on(&["shared"]);
+        send(1);
+        under.has_seen(1);
+        let takers = [
+            "tc qdisc del dev shared clsact",
+            "tc filter del dev shared egress",
+            "tc filter del dev shared ingress",
+        ];
+        for (taken, command) in (1..).zip(takers) {
+            run(command);
+            under.until(command, |under| under.links.counts().restored == taken);
+            send(1);
+            under.has_seen(1 + taken as usize);
+        }
+        assert_eq!(under.seen_at(), [("shared".to_owned(), 700, 4)], "one point, nothing twice");
+        assert_eq!((under.links.counts().attached, under.links.counts().detached), (1, 0));
+        under.links.finish();
+        assert!(!has_clsact(&pair.here, "shared"));
+        // A discipline that somebody else has made meanwhile is left to him.
+        let mut under = ebpf(AttachKind::Auto, follow(&["shared"]));
+        under.is_on(&["shared"]);
+        run("tc qdisc del dev shared clsact");
+        run("tc qdisc add dev shared clsact");
+        under.until("is on again", |under| under.links.counts().restored == 1);
+        under.links.finish();
+        assert!(has_clsact(&pair.here, "shared"));
+    });
+}
+
+#[test]
+fn where_tcx_is_full_filters_do() {
+    if !can_run("where_tcx_is_full_filters_do") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.here, || {
+        make(&pair.there, "full", 700);
+        let others = fill_tcx(700);
+        let mut under = ebpf(AttachKind::Auto, follow(&["full"]));
+        under.is_on(&["full"]);
+        send(3);
+        under.has_seen(3);
+        run("tc qdisc del dev full clsact");
+        under.until("is on again", |under| under.links.counts().restored == 1);
+        send(4);
+        under.has_seen(7);
+        assert_eq!(under.seen_at(), [("full".to_owned(), 700, 7)]);
+        assert_eq!(under.links.on()[0].technology, Technology::Clsact);
+        assert_eq!((under.links.counts().moved, under.links.counts().failed), (0, 0));
+        drop(others);
+    });
+}
+
+#[test]
+fn a_wake_up_wakes_once() {
+    if !can_run("a_wake_up_wakes_once") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.here, || {
+        let mut under = ebpf(AttachKind::Auto, follow(&["one"]));
+        run("ip link add one type bridge");
+        run("ip link set one up");
+        under.is_on(&["one"]);
+        // As when the thread sees that it may begin before the reader has woken it.
+        under.links.wake_up();
+        under.until("sleeps again", |under| {
+            let at_once = Timespec::try_from(Duration::ZERO).ok();
+            let wake = &mut [PollFd::from_borrowed_fd(under.links.wake(), PollFlags::IN)];
+            poll(wake, at_once.as_ref()) == Ok(0)
+        });
+    });
+}
+
+/// What a kernel does to [`Told`].
+#[derive(Default)]
+struct Kernel {
+    /// Takes taps off and refuses others.
+    refuses: AtomicBool,
+    /// Others are in front, wherever a tap is put.
+    hides: AtomicBool,
+}
+
+/// Taps that do as the test says: a kernel that refuses everything at will is not to be had.
+struct Told(Arc<Kernel>);
+
+impl Taps for Told {
+    type Tap = ();
+    type Error = io::Error;
+
+    fn put(&mut self, _: &Interface, _: Numbers) -> io::Result<()> {
+        if self.0.refuses.load(Ordering::Relaxed) { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) }
+    }
+
+    fn take_off(&mut self, _: u32, (): (), _: bool) {}
+
+    fn is_on(&mut self, (): &(), _: u32) -> bool {
+        !self.0.refuses.load(Ordering::Relaxed)
+    }
+
+    fn is_hidden(&mut self, (): &(), _: u32) -> bool {
+        self.0.hides.load(Ordering::Relaxed)
+    }
+
+    fn technology(&self, (): &()) -> Technology {
+        Technology::Clsact
+    }
+
+    fn has_gone(_: &io::Error) -> bool {
+        false
+    }
+
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn begin(&mut self, _: &Arc<Links>) {}
+}
+
+/// On `indexes`, of which the host has 1.
+fn told(indexes: &[u32]) -> (Follower<Told>, Arc<Kernel>) {
+    let kernel = Arc::<Kernel>::default();
+    let mut put = Put::new(Told(Arc::clone(&kernel)), Arc::default(), Arc::new(Links::new().unwrap()));
+    for &index in indexes {
+        put.put(Interface { name: "lo".into(), index, link: Link::Ethernet, up: true }).unwrap();
+    }
+    let selection = Selection::new(&["lo".to_owned()], &[]).unwrap();
+    (Follower::new(Watch::open(RECEIVE_BYTES).unwrap(), selection, put), kernel)
+}
+
+#[test]
+fn a_list_with_gaps_says_of_none_that_it_has_gone() {
+    let (mut follower, _) = told(&[1, 999_999]);
+    follower.refused.insert(1_000_000, Instant::now());
+    follower.compare(Listed { devices: Vec::new(), has_gaps: true }).unwrap();
+    assert_eq!(follower.put.indexes(), [1], "the kernel was asked about both");
+    assert!(follower.refused.contains_key(&1_000_000));
+}
+
+#[test]
+fn an_interface_that_was_lost_is_asked_again() {
+    let (mut follower, kernel) = told(&[1]);
+    let mut mended = || {
+        follower.mend().unwrap();
+        let counts = follower.put.links.counts();
+        let shown = follower.put.links.on().len();
+        assert_eq!(follower.put.indexes().len(), shown);
+        (shown, follower.refused.contains_key(&1), [counts.failed, counts.detached, counts.restored])
+    };
+    assert_eq!(mended(), (1, false, [0, 0, 0]));
+    kernel.hides.store(true, Ordering::Relaxed);
+    assert_eq!(mended(), (1, false, [1, 0, 0]), "it stays behind the others");
+    kernel.refuses.store(true, Ordering::Relaxed);
+    assert_eq!(mended(), (0, true, [2, 1, 0]));
 }

@@ -56,12 +56,14 @@ pub struct LinkCounts {
     pub detached: u64,
     /// Times that an interface refused.
     pub failed: u64,
-    /// Interfaces left out because 65 535 observation points are there already.
+    /// Interfaces left out because 32 767 are captured on already.
     pub without_number: u64,
     /// Times that the kernel had to drop messages and all links were listed anew.
     pub resyncs: u64,
     /// Times that a program of somebody else came before and ours was put in front of it.
     pub moved: u64,
+    /// Times that somebody else had taken ours off and it was put on again.
+    pub restored: u64,
 }
 
 impl LinkCounts {
@@ -70,6 +72,7 @@ impl LinkCounts {
         let all = [
             ("link_attach_failures", self.failed),
             ("link_resyncs", self.resyncs),
+            ("link_restores", self.restored),
             ("links_without_number", self.without_number),
         ];
         all.into_iter().filter(|(_, count)| *count > 0)
@@ -138,7 +141,7 @@ impl Links {
         self.wake_up();
     }
 
-    fn wake_up(&self) {
+    pub(super) fn wake_up(&self) {
         // It fails only when it has been written to very often and never read.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -159,8 +162,8 @@ impl Links {
     pub(super) fn wait_for_begin(&self) {
         while !self.begun.load(Ordering::Acquire) && !self.is_stopping() {
             let _ = poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], None);
+            self.woken();
         }
-        self.woken();
     }
 
     /// Returns when it was asked to stop.
@@ -171,7 +174,8 @@ impl Links {
         }
     }
 
-    /// Takes what woke it. Before it looks at what it was woken for.
+    /// Takes what woke it, before it looks at what it was woken for. After each wait: who wakes it tells why first, so it
+    /// may have looked already, and a wake-up that nobody takes ends every wait to come at once.
     pub(super) fn woken(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
     }

@@ -68,6 +68,15 @@ pub(super) enum Heard {
     Lost,
 }
 
+/// What the kernel lists.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// By index.
+    pub(super) devices: Vec<Device>,
+    /// It changed while it was read, and may lack some.
+    pub(super) has_gaps: bool,
+}
+
 /// Hears of links in the network namespace of the thread that opens it.
 pub(super) struct Watch {
     events: OwnedFd,
@@ -106,7 +115,7 @@ impl Watch {
     }
 
     /// All links. Messages that come meanwhile wait.
-    pub(super) fn list(&mut self) -> io::Result<Vec<Device>> {
+    pub(super) fn list(&mut self) -> io::Result<Listed> {
         list_by(&mut self.requests)
     }
 
@@ -140,10 +149,10 @@ impl Watch {
 
 /// All links of this thread's network namespace, by index.
 pub(crate) fn list() -> io::Result<Vec<Device>> {
-    list_by(&mut Requests::open()?)
+    list_by(&mut Requests::open()?).map(|listed| listed.devices)
 }
 
-fn list_by(requests: &mut Requests) -> io::Result<Vec<Device>> {
+fn list_by(requests: &mut Requests) -> io::Result<Listed> {
     const ATTEMPTS: u32 = 20;
     let body = Body::new(&[0; LINK_HEADER]).number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let mut attempt = 1;
@@ -154,10 +163,10 @@ fn list_by(requests: &mut Requests) -> io::Result<Vec<Device>> {
                 devices.push(device);
             }
         })?;
-        // While links come and go without a pause each list may have gaps. Who follows them hears of the rest.
+        // While links come and go without a pause each list may have gaps.
         if whole || attempt == ATTEMPTS {
             devices.sort_by_key(|device| device.index);
-            return Ok(devices);
+            return Ok(Listed { devices, has_gaps: !whole });
         }
         attempt += 1;
     }
@@ -208,7 +217,7 @@ mod tests {
     #[test]
     fn loopback_is_listed_and_can_be_asked_for() {
         let mut watch = Watch::open(RECEIVE_BYTES).unwrap();
-        let listed = watch.list().unwrap();
+        let listed = watch.list().unwrap().devices;
         let loopback = listed.iter().find(|device| &*device.name == "lo").unwrap();
         assert_eq!(watch.ask(loopback.index).unwrap().as_ref(), Some(loopback));
         assert_eq!(watch.ask(999_999).unwrap(), None);

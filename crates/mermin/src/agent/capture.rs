@@ -22,7 +22,7 @@ impl Capture {
     }
 
     /// What has happened to interfaces, by name.
-    pub(crate) fn events(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn events(&self) -> [(&'static str, u64); 7] {
         let counts = &self.counts;
         [
             ("attached", counts.attached),
@@ -31,6 +31,7 @@ impl Capture {
             ("without_number", counts.without_number),
             ("resynced", counts.resyncs),
             ("moved", counts.moved),
+            ("restored", counts.restored),
         ]
     }
 }

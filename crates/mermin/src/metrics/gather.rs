@@ -169,10 +169,11 @@ impl Gathering {
         self.one(&table::FLOWS_CREATED, [], statistics.flows_created);
         self.one(&table::FLOWS_RELEASED, [], statistics.flows_released);
         self.one(&table::PACKETS_PROCESSED, [], statistics.ledger.processed());
-        let mut anomalies = BTreeMap::from(table::ANOMALY_KINDS.map(|kind| (kind, 0)));
-        anomalies.extend(&statistics.anomalies);
-        let kind = |(kind, count): (&'static str, u64)| sample([("kind", kind.into())], count);
-        self.many(&table::ANOMALIES, anomalies.into_iter().map(kind));
+        let anomaly = |kind: &'static str| {
+            let count = statistics.anomalies.get(kind).copied();
+            sample([("kind", kind.into())], count.unwrap_or_default())
+        };
+        self.many(&table::ANOMALIES, table::ANOMALY_KINDS.map(anomaly));
     }
 
     fn stages(&mut self, pulse: &Pulse) {

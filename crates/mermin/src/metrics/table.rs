@@ -259,7 +259,7 @@ pub(super) fn sections() -> Vec<Section> {
         Section { title: "Stages and channels", introduction: STAGES, metrics: stages },
         Section {
             title: "Capture",
-            introduction: "",
+            introduction: CAPTURE,
             metrics: all(Live, &[&INTERFACES_ATTACHED, &INTERFACE_EVENTS]),
         },
         Section { title: "Kubernetes", introduction: "", metrics: kubernetes },
@@ -300,6 +300,12 @@ const STAGES: &str = "\
 `packet_channel` (it counts observations), `enrichment_channel` or, with the label `output`, `output_queue` (they count \
 records). What enrichment is concerned with is absent where nothing is added to records.";
 
+const CAPTURE: &str = "\
+`event` is `attached`, `detached`, `failed` (an interface refused), `without_number` (one too many, see the \
+[limits](../limits.md)), `resynced` (the kernel dropped messages about links, and all were listed anew), `moved` (programs \
+of others came on tcx, and Mermin's went there too) or `restored` (somebody else had taken Mermin's programs off, and they \
+were put on again: what crossed meanwhile was not seen).";
+
 const AGENT: &str = "\
 Those of the process have the names that Prometheus' own libraries give them.";
 
@@ -311,6 +317,6 @@ pub(super) const TALLY_UNITS: [fn(&Tally) -> u64; 4] =
 pub(super) const AMOUNT_UNITS: [fn(&Amount) -> u64; 3] =
     [|amount| amount.records, |amount| amount.packets, |amount| amount.bytes];
 
-/// Oddities that stages know of.
+/// Oddities of packets. Those of interfaces are events of theirs.
 pub(super) const ANOMALY_KINDS: [&str; 4] =
     ["epochs_out_of_balance", "ethertypes_other", "ip_length_over_frame", "unresolved_fragments"];

@@ -68,7 +68,8 @@ impl Source for Few {
     }
     fn close(&mut self) {}
     fn sightings(&mut self) -> Option<Sightings> {
-        Some(Sightings::default())
+        let anomalies = [("ip_length_over_frame", 5), ("link_resyncs", 1)].into();
+        Some(Sightings { anomalies, ..Sightings::default() })
     }
 }
 
@@ -221,10 +222,15 @@ fn figures_are_those_of_the_pipeline_and_their_number_is_fixed() {
         ("mermin_kubernetes_state", &[("state", "off")], 0),
         ("mermin_kubernetes_watch_state", &[("kind", "nodes"), ("state", "watching")], 1),
         ("mermin_kubernetes_objects", &[("kind", "pods")], 7),
+        ("mermin_interface_events", &[("event", "restored")], 0),
+        ("mermin_anomalies", &[("kind", "ip_length_over_frame")], 5),
+        ("mermin_anomalies", &[("kind", "unresolved_fragments")], 0),
         ("mermin_ready", &[], 1),
     ] {
         assert_eq!(*value(&families, name, labels), Value::Count(count), "{name} {labels:?}");
     }
+    let anomalies = families.iter().find(|family| family.metric.name == "mermin_anomalies").unwrap();
+    assert_eq!(anomalies.samples.len(), 4, "of packets alone: {anomalies:?}");
     delivery.turn(DeliveryState::Failing, None);
     delivery.answered(Duration::from_millis(2));
     let later = gather(&agent);
