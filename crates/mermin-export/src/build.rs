@@ -11,7 +11,9 @@ use crate::otlp::{Environment, OtlpConfig, OtlpPlan};
 use crate::spec::{OutputKind, OutputSpec, Target};
 use crate::text::{Style, TextLines};
 use mermin_flow::{Exporter, ObservationPoints};
+use rustix::fs::{Access, access};
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,6 +79,45 @@ impl Materials {
 /// [`ExportError`]: two that are the same or share a file, or one that can't be opened. Files are opened in order, so
 /// those before the failing one are there afterwards.
 pub fn build_all(specs: &[OutputSpec], materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    differ(specs)?;
+    let mut outputs = Vec::new();
+    for spec in specs {
+        outputs.extend(build(spec, materials)?);
+    }
+    Ok(outputs)
+}
+
+/// Whether [`build_all`] would open all outputs, as far as that can be told without opening any: no file is made.
+///
+/// # Errors
+/// Those of [`build_all`].
+pub fn check_all(specs: &[OutputSpec], materials: &Materials) -> Result<(), ExportError> {
+    differ(specs)?;
+    for spec in specs {
+        let _ = materials.otlp_plan(spec)?;
+        if let Target::File { path, .. } = &spec.target {
+            can_be_written(path).map_err(|source| ExportError::Open { path: path.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+fn can_be_written(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(access(folder(path), Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        _ => Ok(access(path, Access::WRITE_OK)?),
+    }
+}
+
+/// The folder that a file is in, or will be.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn differ(specs: &[OutputSpec]) -> Result<(), ExportError> {
     let (mut names, mut paths) = (HashSet::new(), HashSet::new());
     for spec in specs {
         if !names.insert(spec.name()) {
@@ -88,11 +129,7 @@ pub fn build_all(specs: &[OutputSpec], materials: &Materials) -> Result<Vec<Box<
             return Err(ExportError::SharedFile { path: path.clone() });
         }
     }
-    let mut outputs = Vec::new();
-    for spec in specs {
-        outputs.extend(build(spec, materials)?);
-    }
-    Ok(outputs)
+    Ok(())
 }
 
 /// The file that a path will lead to: `./a`, a link and a folder's other names are told as what they are.
@@ -101,8 +138,7 @@ pub fn resolved(path: &Path) -> PathBuf {
     let whole = path.canonicalize();
     whole.unwrap_or_else(|_| {
         // Not there yet: its folder is, or opening it will fail.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let folder = folder(path).canonicalize().unwrap_or_else(|_| folder(path).to_owned());
         path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name))
     })
 }
@@ -159,6 +195,30 @@ mod tests {
         let error = error(&["none", "json:/nowhere/x"]);
         assert_eq!(error.to_string(), "can't write records to /nowhere/x");
         assert_eq!(error.help().unwrap(), "make the folder first: mkdir -p /nowhere");
+    }
+
+    #[test]
+    fn a_check_says_what_opening_would_and_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| format!("json:{}", folder.path().join(name).display());
+        std::fs::write(folder.path().join("there"), "kept").unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        for specs in [
+            &["json", "json:-"][..],
+            &[&file("new"), &file("there"), "text", "log", "otlp"],
+            &[&file("folder")],
+            &[&file("no/folder")],
+        ] {
+            let specs: Vec<_> = specs.iter().map(|spec| OutputSpec::parse(spec).unwrap()).collect();
+            let checked = check_all(&specs, &Materials::default()).map_err(|error| error.to_string());
+            let there = std::fs::read(folder.path().join("there")).unwrap();
+            assert!(there == b"kept" && !folder.path().join("new").exists(), "{specs:?}");
+            let opened =
+                build_all(&specs, &Materials::default()).map(drop).map_err(|error| error.to_string());
+            assert_eq!(checked, opened, "{specs:?}");
+            std::fs::write(folder.path().join("there"), "kept").unwrap();
+            let _ = std::fs::remove_file(folder.path().join("new"));
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod sample;
 mod spec;
 mod text;
 
-pub use build::{Color, Materials, build_all, resolved};
+pub use build::{Color, Materials, build_all, check_all, resolved};
 pub use config::{ExportConfig, FileConfig, LineFormat, LogConfig, StdoutConfig};
 pub use error::ExportError;
 pub use format::Format;

@@ -1,18 +1,19 @@
-//! `mermin check`: whether `run` would start here, and how. Attaches nothing.
+//! `mermin check`: whether `run` would start here, and how. Attaches nothing, sends nothing, makes no file; what can be
+//! tried without that is tried as `run` does it.
 
 use crate::Surroundings;
 use crate::cli::CheckArgs;
-use crate::config::{Config, lower};
+use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use crate::host::{self, Capabilities};
 use crate::live::selected;
 use crate::output::print;
-use crate::outputs::otlp_plan;
+use crate::outputs;
+use crate::server::Bound;
 use mermin_capture::SourceKind;
 use mermin_capture::ebpf::hooks;
 use mermin_capture::interfaces::Interface;
 use std::fmt::Write;
-use std::net::TcpListener;
 
 /// The first kernel that is supported, and the first with tcx.
 const OLDEST: (u32, u32) = (5, 15);
@@ -28,7 +29,8 @@ pub(crate) fn check(
     let mut text = String::new();
     let file = args.common.config.as_ref().map(|path| path.display().to_string());
     line(&mut text, "configuration", &format!("fine ({})", file.as_deref().unwrap_or("no file: defaults")));
-    if let Some(plan) = otlp_plan(config, &surroundings.environment)? {
+    let outputs = outputs::check(config, &surroundings.environment);
+    if let Ok(Some(plan)) = outputs::otlp_plan(config, &surroundings.environment) {
         for (index, description) in plan.descriptions().iter().enumerate() {
             line(&mut text, if index == 0 { "otlp" } else { "" }, description);
         }
@@ -43,7 +45,11 @@ pub(crate) fn check(
         let head = if index == 0 { "capabilities" } else { "" };
         line(&mut text, head, &format!("{name:<14} {}", if there { "yes" } else { "no" }));
     }
-    line(&mut text, "server", &server(config));
+    // Bound for a moment.
+    let bound = Bound::bind(config).map(drop);
+    line(&mut text, "server", &server(config, bound.as_ref().err()));
+    let kubernetes = cluster(config);
+    line(&mut text, "kubernetes", &kubernetes.as_ref().map_or_else(first_line, Clone::clone));
     let interfaces = selected(&args.capture, config);
     if let Ok((interfaces, _)) = &interfaces {
         list(&mut text, interfaces);
@@ -53,29 +59,43 @@ pub(crate) fn check(
         line(&mut text, head, &format!("{:<14} {limit}", name.trim_start_matches("Max ")));
     }
     let printed = print(surroundings.out, &text)?;
-    interfaces?;
-    match missing {
-        Some(stop) => Err(stop),
-        None => Ok(printed),
-    }
+    // In the order in which `run` would come to them.
+    let _ = interfaces?;
+    bound?;
+    missing.map_or(Ok(()), Err)?;
+    outputs?;
+    let _ = kubernetes?;
+    Ok(printed)
 }
 
 fn line(text: &mut String, head: &str, rest: &str) {
     let _ = writeln!(text, "{head:<15} {rest}");
 }
 
-/// What `run` would listen on.
-fn server(config: &Config) -> String {
+fn first_line(stop: &Stop) -> String {
+    stop.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Whom `run` would ask for names.
+fn cluster(config: &Config) -> Result<String, Stop> {
+    match outputs::cluster(config, true)? {
+        Some(cluster) => {
+            cluster.try_credentials().map_err(|error| outputs::no_cluster(&error))?;
+            Ok(cluster.server())
+        }
+        None => Ok("not asked".to_owned()),
+    }
+}
+
+/// What `run` would listen on, and why it can't.
+fn server(config: &Config, stop: Option<&Stop>) -> String {
     let Some(server) = config.server.as_ref().filter(|server| server.enabled) else {
         return "none: nothing would listen".to_owned();
     };
     let with = |what: bool, name: &str| format!("{} {name}", if what { "with" } else { "without" });
-    let free = match TcpListener::bind(server.listen.0) {
-        Ok(_) => String::new(),
-        Err(error) => format!("; now: {}", lower(&error)),
-    };
+    let problem = stop.map(|stop| format!("; {}", first_line(stop))).unwrap_or_default();
     format!(
-        "{} {}, {}{free}",
+        "{} {}, {}{problem}",
         server.listen.0,
         with(server.tls.is_some(), "TLS"),
         with(server.token_file.is_some(), "token")
@@ -150,17 +170,21 @@ fn list(text: &mut String, interfaces: &[Interface]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn what_would_be_listened_on_is_told() {
-        let told = |text: &str| server(&crate::config::parse(text).unwrap());
+        let told = |text: &str| {
+            let config = crate::config::parse(text).unwrap();
+            server(&config, Bound::bind(&config).err().as_ref())
+        };
         assert_eq!(told(""), "none: nothing would listen");
         assert_eq!(told("server: {enabled: false}"), "none: nothing would listen");
         assert_eq!(told("server: {listen: '[::1]:0'}"), "[::1]:0 without TLS, without token");
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let told = told(&format!("server: {{listen: '{address}', token_file: t}}"));
-        assert_eq!(told, format!("{address} without TLS, with token; now: address already in use"));
+        let problem = format!("{address} without TLS, without token; error: can't listen on {address}: ");
+        assert_eq!(told(&format!("server: {{listen: '{address}'}}")), problem + "address already in use");
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub enum Command {
     /// Say whether the configuration is right and what this host offers; attaches nothing.
     ///
     /// Lists the source that `run` would use and why, the kernel, the capabilities, the interfaces, and programs of
-    /// others on them. Exit code 0: `run` would start; 64: the configuration is wrong; 77: a permission is missing.
+    /// others on them. Listens for a moment where `run` would, reads the same files and credentials. Exit code 0: `run`
+    /// would start, as far as can be told without attaching anything; else the code that `run` would end with.
     Check(CheckArgs),
     /// Ask a running agent what it does.
     ///
@@ -249,7 +250,7 @@ pub struct CaptureArgs {
 pub enum SourceArg {
     /// eBPF if it works, else AF_PACKET.
     Auto,
-    /// eBPF programs on tcx; needs root or three capabilities.
+    /// eBPF programs on tcx or clsact; needs root or three capabilities.
     Ebpf,
     /// AF_PACKET sockets; need CAP_NET_RAW.
     #[value(name = "af_packet")]

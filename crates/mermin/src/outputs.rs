@@ -4,9 +4,9 @@ use crate::agent::{KubernetesView, View};
 use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
-use mermin_enrich::{Chain, Cluster};
+use mermin_enrich::{Chain, Cluster, KubernetesError};
 use mermin_export::otlp::{AgentMetrics, Environment, OtlpPlan};
-use mermin_export::{ExportError, Materials, OutputKind, OutputSpec, Target, build_all};
+use mermin_export::{ExportError, Materials, OutputKind, OutputSpec, Target, build_all, check_all};
 use mermin_flow::{Enricher, Exporter, ObservationPoints};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,12 +30,9 @@ impl Outputs {
         environment: &[(String, String)],
     ) -> Result<Self, Stop> {
         let specs = specs(results, config)?;
-        let materials = Materials {
-            points: Arc::clone(points),
-            color: common.color,
-            otlp: config.export.otlp.clone().unwrap_or_default(),
-            environment: Environment::new(environment),
-        };
+        let mut materials = materials(config, environment);
+        materials.points = Arc::clone(points);
+        materials.color = common.color;
         let exporters = build_all(&specs, &materials).map_err(|error| stop(&error))?;
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
         // Where records go to a collector, the agent's own figures may, too.
@@ -44,6 +41,19 @@ impl Outputs {
         let agent_metrics = plan.map(|plan| plan.open_agent_metrics()).transpose();
         let agent_metrics = agent_metrics.map_err(|error| stop(&error))?.flatten();
         Ok(Self { exporters, description, agent_metrics })
+    }
+}
+
+/// Whether those that the configuration names could be opened.
+pub(crate) fn check(config: &Config, environment: &[(String, String)]) -> Result<(), Stop> {
+    check_all(&config.export.outputs(), &materials(config, environment)).map_err(|error| stop(&error))
+}
+
+fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
+    Materials {
+        otlp: config.export.otlp.clone().unwrap_or_default(),
+        environment: Environment::new(environment),
+        ..Materials::default()
     }
 }
 
@@ -87,22 +97,27 @@ pub(crate) struct Enriching {
 impl Enriching {
     /// From the configuration. `live`: packets of this host.
     pub(crate) fn start(config: &Config, live: bool) -> Result<Self, Stop> {
-        let environment = mermin_enrich::Environment::of_process();
-        let cluster = if config.enrich.enabled {
-            Cluster::find(&config.enrich.kubernetes, &environment, live)
-        } else {
-            Ok(None)
-        };
-        let chain =
-            cluster.and_then(|cluster| Chain::build(&config.enrich, cluster.as_ref(), &config.flow, live));
-        let chain = chain.map_err(|error| {
-            Stop::new(Exit::Usage, error.to_string())
-                .at(format!("enrich.kubernetes.{}", error.key()))
-                .help(error.help())
-        })?;
+        let cluster = cluster(config, live)?;
+        let chain = Chain::build(&config.enrich, cluster.as_ref(), &config.flow, live);
+        let chain = chain.map_err(|error| no_cluster(&error))?;
         let kubernetes = chain.as_ref().and_then(Chain::kubernetes).cloned().map(KubernetesView::of);
         Ok(Self { enricher: chain.map(|chain| Arc::new(chain) as Arc<dyn Enricher>), kubernetes })
     }
+}
+
+/// The cluster whose API server is to be asked for names.
+pub(crate) fn cluster(config: &Config, live: bool) -> Result<Option<Cluster>, Stop> {
+    if !config.enrich.enabled {
+        return Ok(None);
+    }
+    let environment = mermin_enrich::Environment::of_process();
+    Cluster::find(&config.enrich.kubernetes, &environment, live).map_err(|error| no_cluster(&error))
+}
+
+pub(crate) fn no_cluster(error: &KubernetesError) -> Stop {
+    Stop::new(Exit::Usage, error.to_string())
+        .at(format!("enrich.kubernetes.{}", error.key()))
+        .help(error.help())
 }
 
 fn describe(specs: &[OutputSpec], materials: &Materials) -> Result<String, ExportError> {

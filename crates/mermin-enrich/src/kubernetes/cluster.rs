@@ -1,10 +1,13 @@
 //! Where the API server is, and who asks it.
 
+use crate::kubernetes::client::Client;
+use crate::kubernetes::clock::Clock;
 use crate::kubernetes::config::{KubernetesConfig, Scope, Switch};
 use kube::config::{InClusterError, Kubeconfig, KubeconfigError};
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use tokio::runtime::Builder;
 
 /// What the process's environment says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,6 +156,16 @@ impl Cluster {
             };
         }
         Self::of_environment(config, environment).map(Some)
+    }
+
+    /// Whether a client can be made of the credentials, for which an exec plugin is run. Nobody is asked.
+    ///
+    /// # Errors
+    /// [`KubernetesError::Credentials`], or no runtime to be had.
+    pub fn try_credentials(&self) -> Result<(), KubernetesError> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(KubernetesError::Thread)?;
+        let _context = runtime.enter();
+        Client::new(self, Clock::new()).map(drop)
     }
 
     /// The API server's address.

@@ -3,6 +3,7 @@
 use super::{Ran, mermin, pcap, program, ran, run, written};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -73,6 +74,42 @@ fn check_attaches_nothing_and_is_fine_for_root() {
         "interfaces      lo ",
     ] {
         assert!(out.contains(head), "{head} in {out}");
+    }
+}
+
+#[test]
+fn check_ends_as_run_would() {
+    if !has_privileges("check_ends_as_run_would") {
+        return;
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("server.listen={}", taken.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let tls = "server: {listen: '127.0.0.1:0', tls: {cert: /nonexistent/a, key: /nonexistent/b}}";
+    let file = "export: {files: [{path: /nonexistent/flows.jsonl}]}";
+    let otlp = "export: {otlp: {endpoint: 'https://localhost:1', tls: {ca: /nonexistent/ca}}}";
+    for (config, setting, code) in [
+        ("", "server.listen=127.0.0.1:0", 0),
+        ("", &listen, 69),
+        ("server: {listen: '127.0.0.1:0'}", "server.token_file=/nonexistent/token", 64),
+        (tls, "log_level=info", 64),
+        (file, "log_level=info", 74),
+        (otlp, "log_level=info", 64),
+        ("", "enrich.kubernetes.enabled=true", 64),
+    ] {
+        let config = written(folder.path(), "mermin.yaml", config.as_bytes());
+        let with = |command: &str, more: &[&str]| {
+            let config = config.to_str().unwrap();
+            let mut command = mermin(&[command, "-i", "lo", "-c", config, "--set", setting]);
+            command.args(more).env("HOME", folder.path());
+            command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
+            ran(&command.output().unwrap())
+        };
+        let (checked, run) = (with("check", &[]), with("run", &["--duration", "10ms"]));
+        assert_eq!((checked.code, run.code), (code, code), "{setting}: {} {}", checked.err, run.err);
+        let problem = |text: &str| text.split_once("error: ").map(|(_, problem)| problem.to_owned());
+        assert_eq!(problem(&checked.err), problem(&run.err), "{setting}");
+        assert!(checked.out.contains("\ninterfaces      lo "), "all is told all the same: {}", checked.out);
     }
 }
 
