@@ -7,6 +7,7 @@
 mod answer;
 mod changing;
 mod config;
+mod places;
 mod serve;
 mod tls;
 mod token;

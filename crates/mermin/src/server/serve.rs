@@ -2,6 +2,7 @@
 
 use super::Bound;
 use super::answer::{Answer, PATHS, Question};
+use super::places::Places;
 use crate::agent::Agent;
 use crate::exit::{Exit, Stop};
 use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -19,12 +20,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-/// Connections at once; what comes on top is told so and closed.
-const CONNECTIONS_MAX: usize = 32;
 /// Looks into the pipeline at once; others wait for them.
 const LOOKS_MAX: usize = 2;
 /// How long a TLS handshake, or a request's head, may take; also how long a connection may be idle.
@@ -48,7 +47,7 @@ pub(crate) struct Serving {
 struct Server {
     bound: Arc<Bound>,
     agent: Arc<Agent>,
-    connections: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Serving {
@@ -71,8 +70,7 @@ impl Serving {
         if let Some(warning) = bound.warning() {
             warn!("{warning}");
         }
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let server = Arc::new(Server { bound, agent, connections });
+        let server = Arc::new(Server { bound, agent, places: Arc::default() });
         let (stop, stopped) = oneshot::channel();
         let work = move || run(runtime, listener, server, stopped);
         let thread = thread::Builder::new().name("http".to_owned()).spawn(work).map_err(failed)?;
@@ -117,7 +115,8 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>) {
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&server.connections).try_acquire_owned() else {
+        // What comes on top is told so and closed.
+        let Some(place) = server.places.take(peer.ip()) else {
             debug!("no place for a connection from {peer}");
             tokio::spawn(timeout(HEAD_TIMEOUT, refuse(stream, server.bound.tls.is_some())));
             continue;

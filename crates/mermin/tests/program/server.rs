@@ -5,7 +5,7 @@ use super::{Ran, mermin, run};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -169,17 +169,21 @@ fn a_replay_answers_what_it_is_asked_and_nothing_else() {
 
 #[test]
 fn idle_and_slow_clients_take_places_but_never_all_for_long() {
-    let agent = Agent::replay(&["--set", "server.listen=127.0.0.1:0"]);
+    let agent = Agent::replay(&["--set", "server.listen='[::]:0'"]);
+    let at = |host: IpAddr| SocketAddr::new(host, agent.address.port());
+    let (here, elsewhere) = (at(Ipv6Addr::LOCALHOST.into()), at(Ipv4Addr::LOCALHOST.into()));
     // Half a request each.
-    let mut slow: Vec<_> = (0..32).map(|_| connect(agent.address)).collect();
+    let mut slow: Vec<_> = (0..16).map(|_| connect(here)).collect();
     slow.iter_mut().for_each(|stream| stream.write_all(b"GET /livez HT").unwrap());
     // Connections are taken in order, so the next one finds no place.
-    let refused = answer(&mut connect(agent.address));
+    let refused = answer(&mut connect(here));
     assert!(refused.status == 503 && refused.body.contains("too many connections"), "{refused:?}");
+    let health = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(elsewhere, health).status, 200, "others have places of their own");
     slow.pop();
     let began = Instant::now();
     let served = loop {
-        let answer = agent.get("/livez");
+        let answer = ask(here, health);
         if answer.status == 200 || began.elapsed() > LONG {
             break answer;
         }
