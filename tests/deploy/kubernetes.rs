@@ -57,12 +57,36 @@ fn a_wrong_field_is_refused() {
     assert!(apply(&wrong).unwrap_err().contains("hostNetworks"));
 }
 
+/// The agent's container, as `kubectl` reads it from the manifests.
+fn container() -> Value {
+    let objects = mermin_tests::manifest::objects("kubernetes");
+    mermin_tests::manifest::of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]
+        .clone()
+}
+
+#[test]
+fn an_agent_can_say_over_otlp_who_it_is() {
+    need!(ControlPlane::installed());
+    let container = container();
+    let variable = |name: &str| {
+        let all = container["env"].as_array().unwrap();
+        all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    for (name, field) in [
+        ("K8S_NODE_NAME", "spec.nodeName"),
+        ("K8S_NAMESPACE_NAME", "metadata.namespace"),
+        ("K8S_POD_NAME", "metadata.name"),
+        ("K8S_POD_UID", "metadata.uid"),
+    ] {
+        assert_eq!(variable(name)["valueFrom"]["fieldRef"]["fieldPath"], field);
+    }
+    assert_eq!(variable("K8S_CONTAINER_NAME")["value"], container["name"]);
+}
+
 #[test]
 fn probes_ask_where_the_agent_listens() {
     need!(ControlPlane::installed());
-    let objects = mermin_tests::manifest::objects("kubernetes");
-    let container =
-        &mermin_tests::manifest::of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+    let container = container();
     let port = container["ports"].as_array().unwrap().iter().find(|port| port["name"] == "metrics").unwrap();
     let listen =
         container["env"].as_array().unwrap().iter().find(|one| one["name"] == "MERMIN_SERVER__LISTEN");

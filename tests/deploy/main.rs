@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod as_a_pod;
+mod image;
 mod kubernetes;
 mod least_privilege;
 mod prometheus;

@@ -42,7 +42,8 @@ pub struct PipelineConfig {
     pub enrichment_workers: NonZeroUsize,
     /// How often statistics are logged.
     pub stats_interval: Interval,
-    /// Whether statistics and log also carry each stage's rate, queue depth, high-water mark and waits.
+    /// Whether statistics and log also carry each stage's rate, queue depth, high-water mark and waits; and `/metrics` of
+    /// the server the series of stages and channels that its reference calls detailed.
     pub enable_metrics: bool,
     /// What happens when the packet channel is full. `true`: a replay waits; live, the reader leaves packets in the
     /// kernel, which counts exactly those that it has no room for (`ring_full`, `socket_drop`). `false`: the newest
