@@ -2,6 +2,8 @@
 //!
 //! What is known may lag behind the packets: who has an address *now* is learned a moment later. Records whose packets
 //! are younger than that wait for it, in order, for a bounded time and in bounded number; they are resident until then.
+//! An answer that frees many of them at once must not overrun the outputs: while their time lasts, records whose answer
+//! has come wait for room as well.
 
 use crate::cells::TallyCell;
 use crate::output::FanOut;
@@ -37,7 +39,7 @@ pub(crate) struct EnrichmentWorker {
 pub(crate) struct EnrichmentCells {
     pub(crate) released: TallyCell,
     pub(crate) records: AtomicU64,
-    /// Records that wait for a later answer.
+    /// Records that wait for a later answer, or for room.
     pub(crate) held: AtomicU64,
     /// Records that were handed on before everything could be known about them: they had waited long enough, or
     /// others needed their place.
@@ -53,12 +55,10 @@ impl Drop for End {
     }
 }
 
-/// Records that wait for a later answer: a batch of one flow worker.
+/// Records that wait for a later answer, or for room: what is left of a batch of one flow worker.
 struct Held {
-    batch: Vec<FlowRecord>,
+    batch: std::vec::IntoIter<FlowRecord>,
     producer: usize,
-    /// Time of the latest packet.
-    latest: u64,
     since: Instant,
 }
 
@@ -108,9 +108,8 @@ impl Running {
         if patience.is_zero() {
             return self.release(batch, producer);
         }
-        let latest = batch.iter().map(|record| record.end_time).max().unwrap_or_default();
         self.held_records += batch.len();
-        self.held.push_back(Held { batch, producer, latest, since: Instant::now() });
+        self.held.push_back(Held { batch: batch.into_iter(), producer, since: Instant::now() });
     }
 
     /// Hands on what need not wait any longer. Records stay in order, so one that waits holds up those behind it: for
@@ -120,17 +119,32 @@ impl Running {
             return;
         }
         let known_until = self.worker.enricher.known_until();
-        while let Some(head) = self.held.front() {
-            let ripe = head.latest <= known_until;
-            if !ripe && head.since.elapsed() < patience && self.held_records <= self.worker.hold_max {
+        let is_ripe = |record: &&FlowRecord| record.end_time <= known_until;
+        while let Some(head) = self.held.front_mut() {
+            let records = head.batch.as_slice();
+            let (go, promised) =
+                if head.since.elapsed() >= patience || self.held_records > self.worker.hold_max {
+                    let early = records.iter().filter(|record| !is_ripe(record)).count();
+                    self.worker.cells.early.fetch_add(early as u64, Ordering::Relaxed);
+                    (records.len(), 0)
+                } else {
+                    let ripe = records.iter().take_while(is_ripe).count();
+                    let promised = self.worker.fan_out.promise(ripe);
+                    (promised, promised)
+                };
+            if go == 0 {
                 break;
             }
-            let Some(head) = self.held.pop_front() else { break };
-            self.held_records -= head.batch.len();
-            if !ripe {
-                self.worker.cells.early.fetch_add(head.batch.len() as u64, Ordering::Relaxed);
-            }
-            self.release(head.batch, head.producer);
+            // All that is left is collected where it stands, without a copy.
+            let (batch, producer) = if go == records.len() {
+                let Some(head) = self.held.pop_front() else { break };
+                (head.batch.collect(), head.producer)
+            } else {
+                (head.batch.by_ref().take(go).collect(), head.producer)
+            };
+            self.held_records -= go;
+            self.release(batch, producer);
+            self.worker.fan_out.keep_promise(promised);
         }
         self.worker.cells.held.store(self.held_records as u64, Ordering::Relaxed);
     }
@@ -151,7 +165,7 @@ impl Running {
     fn mark(&self, producer: usize, marker: &Marker, arrivals: &mut Arrivals) {
         let released = self.released[producer];
         let held = self.held.iter().filter(|held| held.producer == producer);
-        let held: Tally = held.flat_map(|held| &held.batch).map(|record| record.tally).sum();
+        let held: Tally = held.flat_map(|held| held.batch.as_slice()).map(|record| record.tally).sum();
         marker.add(|parts| {
             parts.released += released;
             parts.in_enrichment += held;

@@ -322,11 +322,19 @@ pub(crate) struct FanOut {
     /// Threads that hand records over.
     producers: usize,
     arrivals: Mutex<Arrivals>,
+    /// Records that were promised room and have not been released yet.
+    promised: Mutex<usize>,
 }
 
 impl FanOut {
     pub(crate) fn new(outputs: Vec<Output>, producers: usize, waits: bool) -> Self {
-        Self { outputs, waits: AtomicBool::new(waits), producers, arrivals: Mutex::default() }
+        Self {
+            outputs,
+            waits: AtomicBool::new(waits),
+            producers,
+            arrivals: Mutex::default(),
+            promised: Mutex::default(),
+        }
     }
 
     /// From now on every output is waited for: the end has begun, and what is left is to be delivered.
@@ -352,6 +360,30 @@ impl FanOut {
     /// Whether giving up cost records.
     pub(crate) fn gave_up_records(&self) -> bool {
         self.outputs.iter().any(Output::was_too_late)
+    }
+
+    /// How many of `n` records every output has room for, besides those promised before. The promise stands until
+    /// they are released and it is taken back by [`Self::keep_promise`]. Outputs that are waited for take any number.
+    pub(crate) fn promise(&self, n: usize) -> usize {
+        if n == 0 {
+            return 0;
+        }
+        let mut promised = lock(&self.promised);
+        let n = if self.waits.load(Ordering::Acquire) {
+            n
+        } else {
+            let room = self.outputs.iter().map(|output| output.queue.room()).min().unwrap_or(usize::MAX);
+            n.min(room.saturating_sub(*promised))
+        };
+        *promised += n;
+        n
+    }
+
+    /// `n` records that were promised room have been released.
+    pub(crate) fn keep_promise(&self, n: usize) {
+        if n > 0 {
+            *lock(&self.promised) -= n;
+        }
     }
 
     pub(crate) fn release(&self, records: Vec<FlowRecord>) {

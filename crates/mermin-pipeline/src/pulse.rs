@@ -81,7 +81,7 @@ pub struct EnrichmentPulse {
     pub threads: u64,
     /// Records enriched.
     pub records: u64,
-    /// Records that wait for a later answer.
+    /// Records that wait for a later answer, or for room.
     pub held: u64,
     /// Records handed on before everything could be known about them.
     pub early: u64,

@@ -146,6 +146,12 @@ impl<B: Batch> RecordQueue<B> {
         self.lock().taken
     }
 
+    /// Records that fit; a queue that nobody consumes takes (and gives back) any number.
+    pub(crate) fn room(&self) -> usize {
+        let inner = self.lock();
+        if inner.consumer_gone { usize::MAX } else { self.capacity.saturating_sub(inner.records) }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.lock().records >= self.capacity
     }

@@ -6,7 +6,7 @@ mod parts;
 use mermin_flow::{Enricher, FlowConfig, FlowRecord, Interval};
 use mermin_pipeline::{PipelineConfig, Running, Stages, Statistics, start};
 use parts::{Collected, Synthetic, T0, assert_settled, config, count, in_reader, stages};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,12 +44,23 @@ struct Run {
 }
 
 fn run(known_until: u64, patience: Duration, flows: u64, pipeline: &PipelineConfig) -> Run {
+    run_with_room(known_until, patience, flows, pipeline, 8_192)
+}
+
+fn run_with_room(
+    known_until: u64,
+    patience: Duration,
+    flows: u64,
+    pipeline: &PipelineConfig,
+    output_queue_capacity: usize,
+) -> Run {
     let known_until = AtomicU64::new(known_until);
     let enricher = Arc::new(Lagging { known_until, patience });
     let collected = Collected::default();
     let flow = FlowConfig { active_timeout: Interval::seconds(1), ..FlowConfig::default() };
     let stages = Stages {
         enricher: Some(Arc::clone(&enricher) as Arc<dyn Enricher>),
+        output_queue_capacity,
         ..stages(Synthetic::<true>::new(PACKETS, flows), &collected)
     };
     Run { running: start(pipeline, &flow, stages).unwrap(), enricher, collected }
@@ -134,12 +145,61 @@ fn no_more_wait_than_there_is_room_for() {
     // A packet a flow; the flows of the first 70 s end while it runs.
     const ROOM: u64 = 2 * 16_384;
     let pipeline = PipelineConfig { enrichment_channel_capacity: count(64), ..patient() };
-    let run = run(0, Duration::from_secs(600), PACKETS, &pipeline);
+    // Those that go early don't wait for an output either: it has room for all.
+    let run = run_with_room(0, Duration::from_secs(600), PACKETS, &pipeline, 1_000_000);
     let statistics = run.look(|statistics| figure(statistics, "early") > 20_000);
     assert!(figure(&statistics, "held") <= ROOM, "{}", figure(&statistics, "held"));
     assert!(statistics.ledger.resident["enrichment_channel"].packets <= ROOM + 512);
     run.enricher.known_until.store(u64::MAX, Ordering::Release);
     assert!(named(&run.end(), "known") > 0);
+}
+
+/// Records wait for no younger ones behind them, also of one batch.
+#[test]
+fn what_is_known_goes_up_to_the_first_young_record() {
+    const KNOWN: u64 = T0 + 50_123_000_000;
+    let pipeline = PipelineConfig { flow_workers: count(1), enrichment_workers: count(1), ..patient() };
+    let run = run(KNOWN, Duration::from_secs(600), FLOWS, &pipeline);
+    let statistics = run.look(|statistics| figure(statistics, "held") > 300);
+    let went = usize::try_from(statistics.outputs[0].1.handed.records).unwrap();
+    run.enricher.known_until.store(u64::MAX, Ordering::Release);
+    let records = run.end();
+    let first_young = records.iter().position(|record| record.end_time > KNOWN);
+    assert_eq!(Some(went), first_young, "of {}", records.len());
+}
+
+/// What one answer frees doesn't overrun an output, whoever else releases at the same time.
+#[test]
+fn a_burst_waits_for_the_room_that_outputs_have() {
+    const ROOM: u64 = 512;
+    let pipeline = PipelineConfig { enrichment_channel_capacity: count(1_000_000), ..patient() };
+    let run = run_with_room(0, Duration::from_secs(600), PACKETS, &pipeline, ROOM as usize);
+    run.look(|statistics| figure(statistics, "held") > 50_000);
+    run.collected.stuck.store(true, Ordering::Release);
+    run.enricher.known_until.store(u64::MAX, Ordering::Release);
+    // What the stuck thread has and what waits for it.
+    let statistics = run.look(|statistics| statistics.outputs[0].1.queued.records > ROOM);
+    assert_eq!(statistics.outputs[0].1.dropped, BTreeMap::new());
+    assert!(figure(&statistics, "held") > 50_000, "the others wait");
+    run.collected.stuck.store(false, Ordering::Release);
+    let statistics = run.look(|statistics| figure(statistics, "held") == 0);
+    assert_eq!((&statistics.outputs[0].1.dropped, figure(&statistics, "early")), (&BTreeMap::new(), 0));
+    let records = run.end();
+    assert_eq!(named(&records, "known"), records.len());
+}
+
+/// Room is waited for as long as for an answer, and no longer.
+#[test]
+fn a_stuck_output_holds_records_up_for_their_patience() {
+    let run = run_with_room(u64::MAX, Duration::from_millis(30), PACKETS, &patient(), 512);
+    run.collected.stuck.store(true, Ordering::Release);
+    let gone = |statistics: &Statistics| {
+        statistics.outputs[0].1.dropped.contains_key("queue_full") && figure(statistics, "held") == 0
+    };
+    let statistics = run.look(gone);
+    assert_eq!(figure(&statistics, "early"), 0, "all was known of them");
+    run.collected.stuck.store(false, Ordering::Release);
+    assert_settled(&run.running.wait(|| true));
 }
 
 /// A run that ends while nothing is known comes to its end within a quarter of its time, and loses nothing.

@@ -127,7 +127,7 @@ metrics! {
     CHANNEL_WAIT: Histogram "channel_wait_seconds" "s" ["channel", "output"]
         "Time that batches were in the channel";
     READER_GAP: Gauge "reader_longest_gap_seconds" "s" [] "Longest time between two looks at the source";
-    ENRICHMENT_HELD: Gauge "enrichment_held_records" "{record}" [] "Records that wait for a later answer about their ends";
+    ENRICHMENT_HELD: Gauge "enrichment_held_records" "{record}" [] "Records that wait for a later answer about their ends, or for room in an output";
     ENRICHMENT_EARLY: Counter "enrichment_early_records" "{record}" []
         "Records handed on before everything could be known about their ends";
 
