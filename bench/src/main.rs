@@ -5,13 +5,17 @@
 use anyhow::Result;
 use clap::Parser;
 
+mod cluster;
+mod core;
 mod generate;
 mod measure;
 mod otlp;
 mod random;
+mod record;
 mod replay;
+mod scrape;
 
-/// Makes captures, measures replay and the OTLP output.
+/// Makes captures, measures replay, enrichment and the OTLP output.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 enum Task {
@@ -21,6 +25,10 @@ enum Task {
     Replay(replay::Replay),
     /// Sends records to a discarding receiver by every way of OTLP, and prints a table.
     Otlp(otlp::Otlp),
+    /// Replays a capture by turns with and without metrics, and prints a table.
+    Scrape(scrape::Scrape),
+    /// Names the ends of records by a cluster of many pods, while it changes, and tells what it cost.
+    Cluster(cluster::ClusterTask),
 }
 
 fn main() -> Result<()> {
@@ -28,5 +36,7 @@ fn main() -> Result<()> {
         Task::Capture(task) => task.run(),
         Task::Replay(task) => task.run(),
         Task::Otlp(task) => task.run(),
+        Task::Scrape(task) => task.run(),
+        Task::Cluster(task) => task.run(),
     }
 }

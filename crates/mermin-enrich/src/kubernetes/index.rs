@@ -2,7 +2,8 @@
 //!
 //! Addresses are spread over shards by their hash. A shard is a short sorted list that is never changed: the one writer
 //! puts another in its place. So a reader takes no lock and waits for nobody, and an update copies a few entries, not
-//! the index. With 60 000 addresses a shard has about seven.
+//! the index. With 60 000 addresses most shards have one or none; one lies in the same piece of memory as the shard, for
+//! what a lookup costs in a large cluster is the memory that it touches.
 
 use crate::kubernetes::owner::Owner;
 use crate::kubernetes::tenure::Tenure;
@@ -10,8 +11,8 @@ use arc_swap::ArcSwap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A power of two. More than addresses in a large cluster over eight: longer lists cost more than a shard's pointer.
-const SHARDS: usize = 8_192;
+/// A power of two. As many as a large cluster has addresses: longer lists cost more than a shard's pointer.
+const SHARDS: usize = 65_536;
 
 /// What has an owner: an address, or a port of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,15 +74,42 @@ pub(crate) struct Entry {
     pub(crate) owner: Arc<Owner>,
 }
 
+/// The entries of a shard, in the order of their places.
+enum Shard {
+    One(Entry),
+    Several(Box<[Entry]>),
+}
+
+impl Shard {
+    fn entries(&self) -> &[Entry] {
+        match self {
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::Several(entries) => entries,
+        }
+    }
+}
+
+impl From<Vec<Entry>> for Shard {
+    fn from(mut entries: Vec<Entry>) -> Self {
+        match (entries.len(), entries.pop()) {
+            (1, Some(only)) => Self::One(only),
+            (_, last) => {
+                entries.extend(last);
+                Self::Several(entries.into())
+            }
+        }
+    }
+}
+
 /// All owners of all addresses.
 pub(crate) struct Index {
-    shards: Box<[ArcSwap<Vec<Entry>>]>,
+    shards: Box<[ArcSwap<Shard>]>,
 }
 
 impl Default for Index {
     fn default() -> Self {
         // All shards share one list until they have something to say.
-        let empty = Arc::new(Vec::new());
+        let empty = Arc::new(Shard::from(Vec::new()));
         Self { shards: (0..SHARDS).map(|_| ArcSwap::new(Arc::clone(&empty))).collect() }
     }
 }
@@ -91,8 +119,9 @@ impl Index {
     #[inline]
     pub(crate) fn read<T>(&self, address: Place, read: impl FnOnce(&[Entry]) -> T) -> T {
         let shard = self.shards[address.shard()].load();
-        let start = shard.partition_point(|entry| entry.place.address < address.address);
-        let rest = &shard[start..];
+        let entries = shard.entries();
+        let start = entries.partition_point(|entry| entry.place.address < address.address);
+        let rest = &entries[start..];
         let length = rest.iter().take_while(|entry| entry.place.address == address.address).count();
         read(&rest[..length])
     }
@@ -100,20 +129,19 @@ impl Index {
     /// Puts `entry` in, in place of one with its id.
     pub(crate) fn put(&self, entry: Entry) {
         let shard = &self.shards[entry.place.shard()];
-        let mut entries = shard.load().as_ref().clone();
+        let mut entries = shard.load().entries().to_vec();
         entries.retain(|other| (other.place, other.id) != (entry.place, entry.id));
         let at = entries.partition_point(|other| (other.place, other.id) < (entry.place, entry.id));
         entries.insert(at, entry);
-        entries.shrink_to_fit();
-        shard.store(Arc::new(entries));
+        shard.store(Arc::new(entries.into()));
     }
 
     /// Takes an entry out.
     pub(crate) fn remove(&self, place: Place, id: TenureId) {
         let shard = &self.shards[place.shard()];
         let old = shard.load();
-        let rest = old.iter().filter(|entry| (entry.place, entry.id) != (place, id));
-        shard.store(Arc::new(rest.cloned().collect()));
+        let rest = old.entries().iter().filter(|entry| (entry.place, entry.id) != (place, id));
+        shard.store(Arc::new(rest.cloned().collect::<Vec<_>>().into()));
     }
 }
 
