@@ -6,10 +6,9 @@ use super::watch::{Change, Heard, Listed, RECEIVE_BYTES, Watch};
 use crate::interfaces::{Device, Interface, Selection};
 use mermin_flow::ObservationPoints;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, mem, thread};
 
 /// Between two looks at what others have done to the taps; also after an error of the socket.
 const ROUND: Duration = Duration::from_secs(2);
@@ -92,6 +91,8 @@ pub(super) struct Follower<T: Taps> {
     /// Up and wanted, by the order in which they came.
     waiting: BTreeMap<u64, Device>,
     arrivals: u64,
+    /// Where filters were taken off since the last round.
+    unfiltered: BTreeSet<u32>,
     /// The last list may lack links: the next round asks for another one.
     has_gaps: bool,
     /// It was said that there is no interface.
@@ -107,6 +108,7 @@ impl<T: Taps> Follower<T> {
             refused: BTreeMap::new(),
             waiting: BTreeMap::new(),
             arrivals: 0,
+            unfiltered: BTreeSet::new(),
             has_gaps: false,
             alone: false,
         }
@@ -140,9 +142,10 @@ impl<T: Taps> Follower<T> {
         self.put.take_off_all();
     }
 
-    /// Makes good what others have done to taps.
+    /// Makes good what others have done to taps. Not at once: who takes a discipline off to make it anew would find one
+    /// there.
     pub(super) fn mend(&mut self) -> io::Result<()> {
-        let disturbed = self.put.disturbed();
+        let disturbed = self.put.disturbed(&mem::take(&mut self.unfiltered));
         if disturbed.is_empty() {
             return Ok(());
         }
@@ -208,6 +211,7 @@ impl<T: Taps> Follower<T> {
     fn take(&mut self, change: Change) -> io::Result<()> {
         match change {
             Change::Is(device) => self.is(device),
+            Change::Unfiltered(index) => drop(self.unfiltered.insert(index)),
             Change::Gone(index) => {
                 self.waiting.retain(|_, device| device.index != index);
                 self.refused.remove(&index);

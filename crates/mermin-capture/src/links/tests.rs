@@ -498,7 +498,7 @@ impl Taps for Told {
     }
 
     fn technology(&self, (): &()) -> Technology {
-        Technology::Clsact
+        Technology::Tcx
     }
 
     fn has_gone(_: &io::Error) -> bool {
@@ -545,6 +545,7 @@ fn an_interface_that_was_lost_is_asked_again() {
     assert_eq!(mended(), (1, false, [0, 0, 0]));
     kernel.hides.store(true, Ordering::Relaxed);
     assert_eq!(mended(), (1, false, [1, 0, 0]), "it stays behind the others");
+    kernel.hides.store(false, Ordering::Relaxed);
     kernel.refuses.store(true, Ordering::Relaxed);
     assert_eq!(mended(), (0, true, [2, 1, 0]));
 }

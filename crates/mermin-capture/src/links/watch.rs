@@ -1,4 +1,5 @@
-//! What the kernel says of links (RTNLGRP_LINK): as messages while it goes on, as a list when messages were lost.
+//! What the kernel says of links (RTNLGRP_LINK) and of filters that are taken off them (RTNLGRP_TC): as messages while it
+//! goes on; a list of links when messages were lost.
 
 use super::netlink::{self, Body, Message, Requests, attributes, half, messages, word};
 use crate::interfaces::{Device, link_of_type};
@@ -12,8 +13,10 @@ use std::time::Duration;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-/// The bit of RTNLGRP_LINK.
-const GROUP_LINK: u32 = 1;
+const RTM_DELQDISC: u16 = 37;
+const RTM_DELTFILTER: u16 = 45;
+/// The bits of RTNLGRP_LINK and RTNLGRP_TC.
+const GROUPS: u32 = 1 | 1 << 3;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_EXT_MASK: u16 = 29;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -31,6 +34,8 @@ pub(super) enum Change {
     Is(Device),
     /// It has gone, or into another network namespace.
     Gone(u32),
+    /// Filters were taken off it, anybody's.
+    Unfiltered(u32),
 }
 
 impl Change {
@@ -43,6 +48,8 @@ impl Change {
         }
         let (kind, index, flags) = (half(body, 2)?, word(body, 4)?, word(body, 8)?);
         match message.kind {
+            // `struct tcmsg` has the index at the same place.
+            RTM_DELQDISC | RTM_DELTFILTER => Some(Self::Unfiltered(index)),
             RTM_DELLINK => Some(Self::Gone(index)),
             RTM_NEWLINK => {
                 let mut attributes = attributes(body.get(LINK_HEADER..)?);
@@ -87,7 +94,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Hears from now on. Messages for which `receive_bytes` have no room are lost.
     pub(super) fn open(receive_bytes: usize) -> io::Result<Self> {
-        let events = netlink::open(GROUP_LINK)?;
+        let events = netlink::open(GROUPS)?;
         // Beyond the host's limit only with CAP_NET_ADMIN; less room means an earlier list, no loss.
         if sockopt::set_socket_recv_buffer_size_force(&events, receive_bytes).is_err() {
             sockopt::set_socket_recv_buffer_size(&events, receive_bytes)?;
