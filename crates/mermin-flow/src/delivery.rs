@@ -44,7 +44,7 @@ pub struct Delivery {
     pub requests: AtomicU64,
     /// Of those, repetitions.
     pub retries: AtomicU64,
-    /// Requests that got no answer or a bad one.
+    /// Requests that got no answer or a bad one, which is any but an acceptance.
     pub failures: AtomicU64,
     /// Bytes of request bodies, as sent.
     pub bytes: AtomicU64,
@@ -64,7 +64,7 @@ struct Condition {
 }
 
 impl Delivery {
-    /// Notes that a request was answered, well or badly, after this time.
+    /// Notes that a request was answered, well or badly, after this time. One that got no answer has none.
     pub fn answered(&self, after: Duration) {
         let seconds = after.as_secs_f64();
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());

@@ -38,9 +38,9 @@ fn a_collector_that_is_killed_and_comes_back_gets_everything() {
             let program = replay(&endpoint, protocol).set("export.queue_capacity=2000");
             program.input(capture(FLOWS)).start_reading()
         };
-        says(&running, "trying again, records wait in the queue");
+        says(&running, "; trying again");
         collector.restart();
-        says(&running, "takes records again");
+        says(&running, "takes requests again");
         collector.kill();
         collector.restart();
         let outcome = running.wait(LONG).kept_books(0);
@@ -126,7 +126,7 @@ fn without_backpressure_the_queue_is_the_bound() {
     let program = replay(&collector.endpoint(), "grpc").set("pipeline.enable_backpressure=false");
     let program = program.set("export.queue_capacity=1000").set("export.otlp.batch.records=100");
     let running = program.input(capture(FLOWS)).start_reading();
-    says(&running, "trying again, records wait in the queue");
+    says(&running, "; trying again");
     collector.restart();
     let outcome = running.wait(LONG).kept_books(0);
     let book = book(&outcome, "otlp:traces");

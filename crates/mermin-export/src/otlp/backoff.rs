@@ -14,7 +14,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(crate) struct Backoff(u32);
 
 impl Backoff {
-    /// The next wait. A hint is a least time: what the collector asks for, and a little more.
+    /// The next wait. A hint is a least time: what the collector asks for, and a little more. One that is shorter than
+    /// the wait would be without it changes nothing.
     pub(crate) fn next(&mut self, hint: Option<Duration>) -> Duration {
         // Keys of hash maps are this program's one source of chance.
         self.next_with(hint, RandomState::new().hash_one(self.0))
@@ -24,10 +25,8 @@ impl Backoff {
         let whole = FIRST.saturating_mul(1 << self.0.min(16)).min(LONGEST);
         self.0 = self.0.saturating_add(1);
         let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        match hint {
-            Some(hint) => hint + FIRST.mul_f64(share),
-            None => whole.mul_f64(0.5 + share / 2.0),
-        }
+        let asked = hint.map_or(Duration::ZERO, |hint| hint + FIRST.mul_f64(share));
+        whole.mul_f64(0.5 + share / 2.0).max(asked)
     }
 }
 
@@ -55,5 +54,12 @@ mod tests {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next_with(hint, 0), Duration::from_secs(30));
         assert!(backoff.next_with(hint, u64::MAX) <= Duration::from_millis(30_250));
+    }
+
+    #[test]
+    fn a_hint_of_no_time_switches_nothing_off() {
+        let mut backoff = Backoff::default();
+        let waits = [(); 7].map(|()| backoff.next_with(Some(Duration::ZERO), 0).as_millis());
+        assert_eq!(waits, [125, 250, 500, 1_000, 2_000, 2_500, 2_500]);
     }
 }

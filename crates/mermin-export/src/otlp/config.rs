@@ -30,7 +30,7 @@ pub struct OtlpConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<OtlpCompression>,
     /// Headers of each request, names and values; they are never shown. Added to those of
-    /// `OTEL_EXPORTER_OTLP_HEADERS`.
+    /// `OTEL_EXPORTER_OTLP_HEADERS`. `authorization` excludes a credential from a file.
     pub headers: BTreeMap<String, Secret>,
     /// How long a request may take until it counts as unanswered. Without it: `OTEL_EXPORTER_OTLP_TIMEOUT`, else 10s.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,10 +171,11 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpBatch {
-    /// The most records in a request. How many there are adapts: more while answers come quickly, fewer when the
-    /// collector finds a request too large.
+    /// The most records in a request. How many there are adapts: more while answers come quickly, fewer when one
+    /// takes 3 s or more, or when the collector finds a request too large.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub records: NonZeroUsize,
-    /// The most bytes in a request, before compression. Many collectors take 4 MiB and no more.
+    /// The most bytes in a request, before compression, from 1B to 256MiB. Many collectors take 4 MiB and no more.
     pub bytes: ByteSize,
     /// How long a record waits for others to come along.
     pub delay: Interval,
@@ -200,10 +201,12 @@ pub struct OtlpMetrics {
     /// The most combinations of values. All further ones are counted together, under `otel.metric.overflow`.
     #[schemars(range(min = 2, max = 1_000_000))]
     pub cardinality_limit: NonZeroUsize,
-    /// What the sums are sums of.
-    pub temporality: OtlpTemporality,
-    /// How often they are sent.
-    pub interval: Interval,
+    /// What the sums are sums of. Without it: `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`, else `cumulative`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temporality: Option<OtlpTemporality>,
+    /// How often they are sent. Without it: `OTEL_METRIC_EXPORT_INTERVAL`, else 1m.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
 }
 
 impl Default for OtlpMetrics {
@@ -222,8 +225,8 @@ impl Default for OtlpMetrics {
         Self {
             attributes: ends.chain(others).collect(),
             cardinality_limit: count(2_000),
-            temporality: OtlpTemporality::Cumulative,
-            interval: Interval::seconds(60),
+            temporality: None,
+            interval: None,
         }
     }
 }

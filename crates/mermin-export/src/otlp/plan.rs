@@ -7,7 +7,7 @@ use super::environment::Environment;
 use super::metrics::{Aggregate, Metrics};
 use super::records::Records;
 use super::resource;
-use super::settings::{Settings, problem};
+use super::settings::{Settings, Sums, problem};
 use super::transport::Transport;
 use crate::error::ExportError;
 use mermin_flow::{Delivery, Exporter, ObservationPoints};
@@ -21,6 +21,7 @@ pub struct OtlpPlan {
     signals: Vec<Settings>,
     /// How the agent's own metrics are sent.
     agent: Option<Settings>,
+    sums: Sums,
     resource: BTreeMap<String, String>,
 }
 
@@ -56,6 +57,7 @@ impl OtlpPlan {
             config: config.clone(),
             signals,
             agent,
+            sums: Sums::of(config, environment)?,
             resource: resource::attributes(config, environment)?,
         })
     }
@@ -104,7 +106,7 @@ impl OtlpPlan {
         let transport =
             Transport::new("otlp:agent".to_owned(), settings.clone(), Arc::new(Delivery::default()))?;
         let envelope = Envelope::new(&resource::resource(&self.resource));
-        let metrics = AgentMetrics::new(transport, envelope, self.config.metrics.interval.0);
+        let metrics = AgentMetrics::new(transport, envelope, self.sums.interval);
         metrics.map(Some).map_err(|source| ExportError::Runtime { source })
     }
 
@@ -121,8 +123,8 @@ impl OtlpPlan {
             OtlpSignal::Traces => self.records(name, Spans::new(points), transport, envelope),
             OtlpSignal::Logs => self.records(name, Logs::new(points), transport, envelope),
             OtlpSignal::Metrics => {
-                let aggregate = Aggregate::new(&self.config.metrics, points)?;
-                let metrics = Metrics::new(name, aggregate, &self.config, transport, envelope);
+                let aggregate = Aggregate::new(&self.config.metrics, self.sums.temporality, points)?;
+                let metrics = Metrics::new(name, aggregate, &self.config, self.sums, transport, envelope);
                 Ok(Box::new(metrics.map_err(|source| ExportError::Runtime { source })?))
             }
         }

@@ -30,6 +30,7 @@ const TURNS: usize = 16;
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// The collector has it, but for so many of its items.
+    /// The last try took that long.
     Accepted { rejected: u64, why: String, after: Duration },
     /// It will never be taken.
     Refused { why: String },
@@ -50,7 +51,8 @@ pub(crate) enum News<P> {
 
 /// See the module's text.
 pub(crate) struct Sender<P> {
-    runtime: Runtime,
+    /// There until it is let go of.
+    runtime: Option<Runtime>,
     tasks: JoinSet<()>,
     line: Arc<Line<P>>,
     places: usize,
@@ -68,10 +70,32 @@ struct Line<P> {
     too_many_bytes: AtomicUsize,
 }
 
+/// What the log is told of it: both the trouble and its end once a minute, however often they change places.
 #[derive(Debug, Default)]
 struct Trouble {
     since: Option<Instant>,
+    /// When the log was last told of one.
     said: Option<Instant>,
+    /// Whether it was told of the present one.
+    told: bool,
+}
+
+impl Trouble {
+    /// There is some; whether to say so.
+    fn begins(&mut self, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        let says = self.said.is_none_or(|said| now.duration_since(said) >= SAY_AGAIN);
+        if says {
+            (self.said, self.told) = (Some(now), true);
+        }
+        says
+    }
+
+    /// There is none; how long there was, if that is to be said.
+    fn ends(&mut self, now: Instant) -> Option<Duration> {
+        let since = self.since.take();
+        since.filter(|_| std::mem::take(&mut self.told)).map(|since| now.duration_since(since))
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -96,7 +120,7 @@ impl<P: Parcel> Sender<P> {
             too_many_bytes: AtomicUsize::new(usize::MAX),
         };
         let (line, interrupted) = (Arc::new(line), Arc::default());
-        Ok(Self { runtime, tasks: JoinSet::new(), line, places, interrupted })
+        Ok(Self { runtime: Some(runtime), tasks: JoinSet::new(), line, places, interrupted })
     }
 
     pub(crate) fn transport(&self) -> &Transport {
@@ -127,7 +151,8 @@ impl<P: Parcel> Sender<P> {
             return;
         }
         let line = Arc::clone(&self.line);
-        self.tasks.spawn_on(async move { line.deliver(parcel).await }, self.runtime.handle());
+        let runtime = running(&self.runtime).handle();
+        self.tasks.spawn_on(async move { line.deliver(parcel).await }, runtime);
         self.turn();
     }
 
@@ -135,7 +160,7 @@ impl<P: Parcel> Sender<P> {
     pub(crate) fn wait_for(&mut self, left: usize, at_most: Option<Duration>) -> bool {
         let (tasks, interrupted) = (&mut self.tasks, &self.interrupted);
         let deadline = at_most.map(|at_most| Instant::now() + at_most);
-        let goes_on = self.runtime.block_on(async {
+        let goes_on = running(&self.runtime).block_on(async {
             loop {
                 while let Some(ended) = tasks.try_join_next() {
                     settled(ended);
@@ -161,16 +186,18 @@ impl<P: Parcel> Sender<P> {
         goes_on
     }
 
-    /// Takes note of requests that have ended.
+    /// Lets requests under way get on, and takes note of those that have ended.
     pub(crate) fn reap(&mut self) {
         if !self.tasks.is_empty() {
+            // The wait below is over before anything else has had its turn.
+            self.turn();
             self.wait_for(usize::MAX, None);
         }
     }
 
     /// Lets requests and connections get on, without waiting.
     pub(crate) fn turn(&mut self) {
-        self.runtime.block_on(async {
+        running(&self.runtime).block_on(async {
             for _ in 0..TURNS {
                 yield_now().await;
             }
@@ -180,6 +207,20 @@ impl<P: Parcel> Sender<P> {
     /// What has come in.
     pub(crate) fn news(&self) -> Vec<News<P>> {
         std::mem::take(&mut *lock(&self.line.news))
+    }
+}
+
+/// It is let go of with its sender.
+fn running(runtime: &Option<Runtime>) -> &Runtime {
+    runtime.as_ref().expect("only dropping the sender takes it")
+}
+
+/// A name that is being looked up can't be interrupted, and a runtime that is simply dropped waits for it.
+impl<P> Drop for Sender<P> {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -223,8 +264,9 @@ impl<P: Parcel> Line<P> {
     async fn settle(&self, parts: Vec<Bytes>) -> Verdict {
         let settings = self.transport.settings();
         let message = Message::new(parts, settings.protocol, settings.compression);
-        let (mut backoff, began) = (Backoff::default(), Instant::now());
+        let mut backoff = Backoff::default();
         loop {
+            let began = Instant::now();
             let (after, why) = match self.transport.send(&message).await {
                 Answer::Accepted { rejected, why } => {
                     self.well();
@@ -247,24 +289,79 @@ impl<P: Parcel> Line<P> {
 
     fn well(&self) {
         self.transport.delivery().turn(DeliveryState::Delivering, None);
-        let Trouble { since, said } = std::mem::take(&mut *lock(&self.trouble));
-        if let (Some(since), Some(_)) = (since, said) {
+        if let Some(after) = lock(&self.trouble).ends(Instant::now()) {
             let endpoint = &self.transport.settings().endpoint;
-            info!("{}: {endpoint} takes records again, after {:.1?}", self.name, since.elapsed());
+            info!("{}: {endpoint} takes requests again, after {after:.1?}", self.name);
         }
     }
 
     /// Something failed in a way that may pass.
     fn ill(&self, why: &str) {
-        let delivery = self.transport.delivery();
-        delivery.failures.fetch_add(1, Ordering::Relaxed);
-        delivery.turn(DeliveryState::Retrying, Some(why.to_owned()));
-        let mut trouble = lock(&self.trouble);
-        trouble.since.get_or_insert_with(Instant::now);
-        if trouble.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            trouble.said = Some(Instant::now());
+        self.transport.delivery().turn(DeliveryState::Retrying, Some(why.to_owned()));
+        if lock(&self.trouble).begins(Instant::now()) {
             let endpoint = &self.transport.settings().endpoint;
-            warn!("{}: {endpoint}: {why}; trying again, records wait in the queue", self.name);
+            warn!("{}: {endpoint}: {why}; trying again", self.name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::batch::Batch;
+    use crate::otlp::settings::Settings;
+    use crate::otlp::{Environment, OtlpConfig, OtlpSignal};
+    use std::sync::mpsc;
+
+    /// As a resolver does that has no answer yet; were the drop to wait for it, neither would ever end.
+    #[test]
+    fn letting_go_of_it_waits_for_no_name_that_is_looked_up() {
+        let settings =
+            Settings::of(OtlpSignal::Traces, &OtlpConfig::default(), &Environment::default()).unwrap();
+        let transport = Transport::new("test".to_owned(), settings, Arc::default()).unwrap();
+        let envelope = Envelope::new(&opentelemetry_proto::tonic::resource::v1::Resource::default());
+        let sender = Sender::<Batch>::new("test", transport, envelope, 1).unwrap();
+        let (answer, answered) = mpsc::sync_channel::<()>(1);
+        let (start, started) = mpsc::sync_channel(1);
+        running(&sender.runtime).handle().spawn_blocking(move || {
+            start.send(()).unwrap();
+            answered.recv().unwrap_err();
+        });
+        started.recv().unwrap();
+        let (end, ended) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            drop(sender);
+            end.send(()).unwrap();
+        });
+        let in_time = ended.recv_timeout(Duration::from_secs(20));
+        drop(answer);
+        in_time.unwrap();
+    }
+
+    /// Of a collector that comes and goes every second, for ten minutes.
+    #[test]
+    fn trouble_that_comes_and_goes_is_said_once_a_minute() {
+        let (mut trouble, start) = (Trouble::default(), Instant::now());
+        let (mut begins, mut ends) = (Vec::new(), Vec::new());
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            begins.extend(trouble.begins(now).then_some(second));
+            let after = trouble.ends(now + Duration::from_millis(500));
+            assert!(after.is_none_or(|after| after == Duration::from_millis(500)));
+            ends.extend(after.map(|_| second));
+        }
+        assert_eq!(begins, (0..10).map(|minute| minute * 60).collect::<Vec<_>>());
+        assert_eq!(ends, begins, "what was said to begin is said to end");
+        assert_eq!(trouble.ends(start), None);
+    }
+
+    #[test]
+    fn trouble_that_lasts_is_said_again_and_ends_once() {
+        let (mut trouble, start) = (Trouble::default(), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        let said: Vec<_> = (0..150).filter(|second| trouble.begins(at(*second))).collect();
+        assert_eq!(said, [0, 60, 120]);
+        assert_eq!(trouble.ends(at(150)), Some(Duration::from_secs(150)));
+        assert_eq!(trouble.ends(at(151)), None);
     }
 }

@@ -1,10 +1,12 @@
 //! What is used: the configuration, then OpenTelemetry's variables, then defaults; checked, before anything is sent.
 
-use super::config::{OtlpCompression, OtlpConfig, OtlpProtocol, OtlpSignal};
+use super::config::{OtlpCompression, OtlpConfig, OtlpProtocol, OtlpSignal, OtlpTemporality};
 use super::environment::{Environment, pairs};
 use super::transport::{Credentials, TlsFiles};
 use crate::error::ExportError;
 use http::{HeaderName, HeaderValue, Uri};
+use mermin_flow::ByteSize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,6 +26,13 @@ pub(crate) struct Settings {
     pub(crate) tls: TlsFiles,
     pub(crate) credentials: Credentials,
 }
+
+/// OpenTelemetry's variables for metrics, which have no form for other signals.
+const TEMPORALITY: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
+
+/// What `batch.bytes` may be: from less than a record to more than any collector takes.
+const BATCH_BYTES: RangeInclusive<u64> = 1..=256 << 20;
 
 /// Headers that belong to the protocol itself.
 const RESERVED: [&str; 9] = [
@@ -57,6 +66,13 @@ impl Settings {
         let protocol = word(config.protocol, signal, environment, "PROTOCOL", &PROTOCOLS)?;
         let protocol = protocol.unwrap_or(OtlpProtocol::Grpc);
         let compression = word(config.compression, signal, environment, "COMPRESSION", &COMPRESSIONS)?;
+        bounded(config)?;
+        let credentials = Credentials::of(config)?;
+        let mut headers = headers(signal, config, environment)?;
+        if !matches!(credentials, Credentials::None) {
+            // At most a variable's: the configuration has one or the other.
+            headers.retain(|(name, _)| *name != http::header::AUTHORIZATION);
+        }
         let (endpoint, url) = endpoint(signal, protocol, config, environment)?;
         Ok(Self {
             signal,
@@ -65,9 +81,9 @@ impl Settings {
             protocol,
             compression: compression.unwrap_or(OtlpCompression::None),
             timeout: timeout(signal, config, environment)?,
-            headers: headers(signal, config, environment)?,
+            headers,
             tls: tls(signal, config, environment)?,
-            credentials: Credentials::of(config)?,
+            credentials,
         })
     }
 
@@ -141,7 +157,11 @@ fn endpoint(
     let scheme = match uri.scheme_str() {
         Some(scheme @ ("http" | "https")) => scheme,
         Some(_) => return Err(wrong("its scheme is neither http nor https")),
-        None => return Err(wrong("it has no scheme")),
+        None => match (protocol, insecure(signal, environment)?) {
+            (OtlpProtocol::Grpc, Some(true)) => "http",
+            (OtlpProtocol::Grpc, Some(false)) => "https",
+            _ => return Err(wrong("it has no scheme")),
+        },
     };
     let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
     if authority.as_str().contains('@') {
@@ -164,11 +184,22 @@ fn endpoint(
     Ok((endpoint, url))
 }
 
-/// A URL in a message: without what may be a password.
+/// A URL in a message: without what may be a password or a key.
 fn shown(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((_, rest)) => format!("…@{rest}"),
-        None => text.to_owned(),
+    let (rest, query) = text.split_once('?').map_or((text, ""), |(rest, _)| (rest, "?…"));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{rest}{query}"),
+        None => format!("{rest}{query}"),
+    }
+}
+
+/// What `OTEL_EXPORTER_OTLP_INSECURE` says of a gRPC endpoint without a scheme; `None` where it says nothing.
+fn insecure(signal: OtlpSignal, environment: &Environment) -> Result<Option<bool>, ExportError> {
+    let Some((name, text)) = environment.setting(signal, "INSECURE") else { return Ok(None) };
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(Some(true)),
+        "false" => Ok(Some(false)),
+        _ => Err(problem(&name, format!("{name} can't be `{text}`"), "set it to true or false")),
     }
 }
 
@@ -195,6 +226,53 @@ fn timeout(
     match text.parse() {
         Ok(millis @ 1..) => Ok(Duration::from_millis(millis)),
         _ => Err(problem(&name, format!("{name} can't be `{text}`"), "set it to a number of milliseconds")),
+    }
+}
+
+/// Requests of any size can't be held, and gRPC has four bytes for theirs.
+fn bounded(config: &OtlpConfig) -> Result<(), ExportError> {
+    let bytes = config.batch.bytes;
+    if BATCH_BYTES.contains(&bytes.0) {
+        return Ok(());
+    }
+    let (least, most) = (ByteSize(*BATCH_BYTES.start()), ByteSize(*BATCH_BYTES.end()));
+    let what = format!("`{bytes}` is no size for a request");
+    Err(problem("export.otlp.batch.bytes", what, format!("set it from {least} to {most}")))
+}
+
+/// How sums of records are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) temporality: OtlpTemporality,
+    pub(crate) interval: Duration,
+}
+
+impl Sums {
+    /// As configured, else by variables, else by default.
+    pub(crate) fn of(config: &OtlpConfig, environment: &Environment) -> Result<Self, ExportError> {
+        let (temporality, interval) = (config.metrics.temporality, config.metrics.interval);
+        let wrong = |name: &str, text: &str, help: &str| {
+            Err(problem(name, format!("{name} can't be `{text}`"), help))
+        };
+        let temporality = match (temporality, environment.get(TEMPORALITY)) {
+            (Some(temporality), _) => temporality,
+            (None, None) => OtlpTemporality::Cumulative,
+            (None, Some(text)) => match text.to_ascii_lowercase().as_str() {
+                "cumulative" => OtlpTemporality::Cumulative,
+                // The second means it for counters, and these are nothing else.
+                "delta" | "lowmemory" => OtlpTemporality::Delta,
+                _ => return wrong(TEMPORALITY, text, "set it to cumulative, delta or lowmemory"),
+            },
+        };
+        let interval = match (interval, environment.get(INTERVAL)) {
+            (Some(interval), _) => interval.0,
+            (None, None) => Duration::from_secs(60),
+            (None, Some(text)) => match text.parse() {
+                Ok(millis @ 1..) => Duration::from_millis(millis),
+                _ => return wrong(INTERVAL, text, "set it to a number of milliseconds"),
+            },
+        };
+        Ok(Self { temporality, interval })
     }
 }
 
@@ -270,6 +348,8 @@ mod tests {
         let call = "opentelemetry.proto.collector.trace.v1.TraceService/Export";
         let general = "OTEL_EXPORTER_OTLP_ENDPOINT";
         let own = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        let insecure = "OTEL_EXPORTER_OTLP_INSECURE";
+        let insecure_traces = "OTEL_EXPORTER_OTLP_TRACES_INSECURE";
         for (config, variables, endpoint, url) in [
             ("{}", vec![], "http://localhost:4317", format!("http://localhost:4317/{call}")),
             (
@@ -291,6 +371,19 @@ mod tests {
                 "https://c/otlp/v1/traces".into(),
             ),
             ("{}", vec![(general, "http://x:2")], "http://x:2", format!("http://x:2/{call}")),
+            ("{}", vec![(general, "x:2"), (insecure, "True")], "http://x:2", format!("http://x:2/{call}")),
+            (
+                r#"{"endpoint": "c:1"}"#,
+                vec![(insecure, "true"), (insecure_traces, "false")],
+                "https://c:1",
+                format!("https://c:1/{call}"),
+            ),
+            (
+                "{}",
+                vec![(general, "https://x:2"), (insecure, "true")],
+                "https://x:2",
+                format!("https://x:2/{call}"),
+            ),
             (
                 r#"{"protocol": "http"}"#,
                 vec![(general, "http://x:2"), (own, "http://y:3/in")],
@@ -340,12 +433,53 @@ mod tests {
     }
 
     #[test]
+    fn sums_are_sent_as_configured_else_as_variables_say() {
+        let of = |config: &str, variables: &[(&str, &str)]| {
+            Sums::of(&serde_json::from_str(config).unwrap(), &environment(variables))
+        };
+        let sums = |temporality, millis| Sums { temporality, interval: Duration::from_millis(millis) };
+        let (cumulative, delta) = (OtlpTemporality::Cumulative, OtlpTemporality::Delta);
+        assert_eq!(of("{}", &[]).unwrap(), sums(cumulative, 60_000));
+        let variables = [(TEMPORALITY, "LowMemory"), (INTERVAL, "1500")];
+        assert_eq!(of("{}", &variables).unwrap(), sums(delta, 1_500));
+        assert_eq!(of("{}", &[(TEMPORALITY, "DELTA")]).unwrap(), sums(delta, 60_000));
+        assert_eq!(of("{}", &[(TEMPORALITY, "Cumulative")]).unwrap(), sums(cumulative, 60_000));
+        let config = r#"{"metrics": {"temporality": "cumulative", "interval": "2s"}}"#;
+        assert_eq!(of(config, &variables).unwrap(), sums(cumulative, 2_000));
+        for (name, text) in [(TEMPORALITY, "both"), (INTERVAL, "0"), (INTERVAL, "1s")] {
+            assert_eq!(of("{}", &[(name, text)]).unwrap_err().place(), Some(name));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_place_and_without_secrets() {
         for (config, variables, place, part) in [
             (r#"{"endpoint": "c:4317"}"#, vec![], "export.otlp.endpoint", "is no endpoint"),
             (r#"{"endpoint": "ftp://c"}"#, vec![], "export.otlp.endpoint", "neither http nor https"),
             (r#"{"endpoint": "http://c/x"}"#, vec![], "export.otlp.endpoint", "no path"),
             (r#"{"endpoint": "http://u:hunter2@c"}"#, vec![], "export.otlp.endpoint", "name or password"),
+            (r#"{"endpoint": "http://c?key=hunter2"}"#, vec![], "export.otlp.endpoint", "it has a query"),
+            (r#"{"endpoint": "http://c?key=hunter2@x"}"#, vec![], "export.otlp.endpoint", "it has a query"),
+            (
+                r#"{"protocol": "http", "endpoint": "c:1"}"#,
+                vec![("OTEL_EXPORTER_OTLP_INSECURE", "true")],
+                "export.otlp.endpoint",
+                "no scheme",
+            ),
+            (
+                r#"{"endpoint": "c:1"}"#,
+                vec![("OTEL_EXPORTER_OTLP_INSECURE", "1")],
+                "OTEL_EXPORTER_OTLP_INSECURE",
+                "true or false",
+            ),
+            (r#"{"batch": {"bytes": "0B"}}"#, vec![], "export.otlp.batch.bytes", "from 1B to 256MiB"),
+            (r#"{"batch": {"bytes": "5GiB"}}"#, vec![], "export.otlp.batch.bytes", "`5GiB`"),
+            (
+                r#"{"bearer_token_file": "f", "headers": {"Authorization": "hunter2"}}"#,
+                vec![],
+                "export.otlp.headers",
+                "exclude each other",
+            ),
             (r#"{"endpoint": "http://u:hunter2@c c"}"#, vec![], "export.otlp.endpoint", "is no endpoint"),
             (
                 "{}",

@@ -103,7 +103,7 @@ metrics! {
     OUTPUT_SENT: Counter "output_sent_bytes" "By" ["output"] "Bytes of request bodies, as sent";
     OUTPUT_IN_FLIGHT: Gauge "output_requests_in_flight" "{request}" ["output"] "Requests without an answer yet";
     OUTPUT_DURATION: Histogram "output_request_duration_seconds" "s" ["output"]
-        "Time from a request to its answer, good or bad";
+        "Time from a request to its answer, good or bad; without an answer there is none";
     OUTPUT_STATE: Gauge "output_state" "1" ["output", "state"] "1 for the output's present state, 0 for the others";
 
     FLOWS_ACTIVE: Gauge "flows_active" "{flow}" [] "Flows in the tables";

@@ -35,13 +35,17 @@ struct Series {
 }
 
 impl Aggregate {
-    pub(crate) fn new(config: &OtlpMetrics, points: Arc<ObservationPoints>) -> Result<Self, ExportError> {
+    pub(crate) fn new(
+        config: &OtlpMetrics,
+        temporality: OtlpTemporality,
+        points: Arc<ObservationPoints>,
+    ) -> Result<Self, ExportError> {
         Ok(Self {
             walk: Walk::new(points),
             keys: AttributeKeys::new(),
             choice: Choice::of(&config.attributes)?,
             limit: config.cardinality_limit.get(),
-            temporality: config.temporality,
+            temporality,
             places: HashMap::new(),
             series: Vec::new(),
             overflow: None,

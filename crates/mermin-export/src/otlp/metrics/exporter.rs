@@ -3,11 +3,12 @@
 use super::aggregate::Aggregate;
 use super::points::Points;
 use crate::otlp::batch::Parcel;
-use crate::otlp::config::OtlpConfig;
+use crate::otlp::config::{OtlpConfig, OtlpTemporality};
 use crate::otlp::encode::Envelope;
 use crate::otlp::now;
 use crate::otlp::records::{PATIENCE, REFUSED, REJECTED, TOO_LARGE, TOO_LATE, minus};
 use crate::otlp::sender::{News, Sender, Verdict};
+use crate::otlp::settings::Sums;
 use crate::otlp::transport::Transport;
 use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, Receipt};
 use std::io;
@@ -24,12 +25,13 @@ pub(crate) struct Metrics {
     name: String,
     aggregate: Aggregate,
     sender: Sender<Points>,
-    interval: Duration,
+    sums: Sums,
     /// When the next collection is due.
     next: Instant,
     /// Where the present sums begin, nanoseconds since 1970.
     start: u64,
-    config: OtlpConfig,
+    /// Of a request, at most.
+    bytes: usize,
     /// Without a receipt.
     held: Amount,
     /// Of those, not in a request under way.
@@ -44,19 +46,19 @@ impl Metrics {
         name: String,
         aggregate: Aggregate,
         config: &OtlpConfig,
+        sums: Sums,
         transport: Transport,
         envelope: Envelope,
     ) -> io::Result<Self> {
         let sender = Sender::new(&name, transport, envelope, config.requests_in_flight.get())?;
-        let interval = config.metrics.interval.0;
         Ok(Self {
             name,
             aggregate,
             sender,
-            interval,
-            next: Instant::now() + interval,
+            sums,
+            next: Instant::now() + sums.interval,
             start: now(),
-            config: config.clone(),
+            bytes: usize::try_from(config.batch.bytes.0).unwrap_or(usize::MAX),
             held: Amount::default(),
             pending: Amount::default(),
             ends: false,
@@ -66,22 +68,27 @@ impl Metrics {
 
     /// Sends the sums as they are.
     fn collect(&mut self) {
-        self.next = Instant::now() + self.interval;
+        self.next = Instant::now() + self.sums.interval;
         let points = self.aggregate.collect();
         self.pending = Amount::default();
-        let temporality = self.config.metrics.temporality;
+        let temporality = self.sums.temporality;
         let window = (self.start, now().max(self.start + 1));
-        if temporality == crate::otlp::OtlpTemporality::Delta {
+        if temporality == OtlpTemporality::Delta {
             self.start = window.1;
         }
-        let bytes = usize::try_from(self.config.batch.bytes.0).unwrap_or(usize::MAX);
-        for part in (Points { points, window, temporality }).in_parts(bytes) {
+        for part in (Points { points, window, temporality }).in_parts(self.bytes) {
             self.sender.send(part);
         }
     }
 
     fn collect_if_due(&mut self) {
-        if Instant::now() >= self.next && self.sender.is_idle() && !self.aggregate.is_empty() {
+        if Instant::now() < self.next || !self.sender.is_idle() {
+            return;
+        }
+        if self.aggregate.is_empty() {
+            // Nothing to say at this time; without a next one there would be no end of asking.
+            self.next = Instant::now() + self.sums.interval;
+        } else {
             self.collect();
         }
     }
@@ -196,5 +203,30 @@ impl Exporter for Metrics {
 
     fn delivery(&self) -> Option<Arc<Delivery>> {
         Some(Arc::clone(self.sender.transport().delivery()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::settings::Settings;
+    use crate::otlp::{Environment, OtlpSignal};
+    use crate::sample;
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+
+    #[test]
+    fn sums_of_nothing_are_waited_for_without_a_spin() {
+        let (config, environment) = (OtlpConfig::default(), Environment::default());
+        let settings = Settings::of(OtlpSignal::Metrics, &config, &environment).unwrap();
+        let transport = Transport::new("test".to_owned(), settings, Arc::default()).unwrap();
+        let sums = Sums { temporality: OtlpTemporality::Cumulative, interval: Duration::from_secs(3_600) };
+        let aggregate = Aggregate::new(&config.metrics, sums.temporality, sample::points()).unwrap();
+        let envelope = Envelope::new(&Resource::default());
+        let mut metrics =
+            Metrics::new("test".to_owned(), aggregate, &config, sums, transport, envelope).unwrap();
+        metrics.next = Instant::now();
+        let wait = metrics.idle(&mut Receipt::default()).unwrap().unwrap();
+        assert!(wait > Duration::from_secs(3_000), "due, and nothing to say: {wait:?}");
+        assert!(metrics.sender.is_idle());
     }
 }

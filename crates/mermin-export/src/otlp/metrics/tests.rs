@@ -23,10 +23,9 @@ fn aggregate(attributes: &[&str], limit: usize, temporality: OtlpTemporality) ->
     let config = OtlpMetrics {
         attributes: attributes.iter().map(|name| (*name).to_owned()).collect(),
         cardinality_limit: limit.try_into().unwrap(),
-        temporality,
         ..OtlpMetrics::default()
     };
-    Aggregate::new(&config, sample::points()).unwrap()
+    Aggregate::new(&config, temporality, sample::points()).unwrap()
 }
 
 fn points(aggregate: &mut Aggregate, temporality: OtlpTemporality) -> Points {

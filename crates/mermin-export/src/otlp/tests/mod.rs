@@ -47,6 +47,11 @@ fn delivered(records: &[FlowRecord]) -> Receipt {
     Receipt { delivered: amount(records), ..Receipt::default() }
 }
 
+/// How many answers have a time.
+fn answers(delivery: &mermin_flow::Delivery) -> u64 {
+    delivery.latency().0.iter().map(|(_, count)| count).sum()
+}
+
 fn span_ids(got: &Got) -> Vec<Vec<u8>> {
     let request = ExportTraceServiceRequest::decode(&got.message[..]).unwrap();
     request.resource_spans[0].scope_spans[0].spans.iter().map(|span| span.trace_id.clone()).collect()
@@ -118,6 +123,7 @@ fn what_may_pass_is_tried_again_with_the_same_bytes() {
     let delivery = output.delivery().unwrap();
     let counts = [&delivery.requests, &delivery.retries, &delivery.failures];
     assert_eq!(counts.map(|count| count.load(Ordering::Relaxed)), [4, 3, 3]);
+    assert_eq!(answers(&delivery), 3, "a broken connection is no answer");
 }
 
 /// Sleeping less than asked for would be the bug; more is the machine's business.
@@ -152,6 +158,9 @@ fn what_is_refused_is_dropped_at_once() {
         assert_eq!(failures[0].reason, "refused");
         assert!(failures[0].error.to_string().contains(why), "{}", failures[0].error);
         assert_eq!(collector.got().len(), 1);
+        let delivery = output.delivery().unwrap();
+        assert_eq!(delivery.failures.load(Ordering::Relaxed), 1);
+        assert_eq!(answers(&delivery), 1);
     }
 }
 
@@ -167,6 +176,22 @@ fn what_is_rejected_in_part_is_counted_and_its_bounds_are_called_bounds() {
         assert_eq!(receipt.delivered, Amount { records: 10 - rejected, ..Amount::default() });
         assert_eq!(receipt.inexact.contains("dropped.rejected.packets"), inexact);
         assert!(failures[0].error.to_string().contains("too old"));
+    }
+}
+
+/// Of one that is longer than what is kept nothing can be known but that it is an acceptance.
+#[test]
+fn an_answer_of_any_length_is_taken_for_what_it_is() {
+    let records = records(10);
+    for protocol in ["grpc", "http"] {
+        for (bytes, rejected) in [(200 << 10, 3), (5 << 20, 0)] {
+            let collector = StandIn::start(move |_, _| Reaction::TakeLong { bytes });
+            let more = format!(r#""protocol": "{protocol}""#);
+            let (receipt, _) = run(&mut *output(&collector.endpoint(), &more), &records);
+            assert_eq!(receipt.delivered.records, 10 - rejected, "{protocol} {bytes}");
+            assert_eq!(receipt.dropped.get("rejected").map_or(0, |dropped| dropped.records), rejected);
+            assert_eq!(collector.got().len(), 1);
+        }
     }
 }
 
@@ -303,6 +328,41 @@ fn credentials_follow_their_files() {
     fs::write(&file, "second-one").unwrap();
     output.flush(&mut receipt).unwrap();
     assert_eq!(receipt, delivered(&records(1)));
+}
+
+#[test]
+fn a_credential_of_the_configuration_goes_before_a_variables_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "own").unwrap();
+    let collector = StandIn::start(|_, _| TAKE);
+    let config =
+        format!(r#"{{"endpoint": "{}", "bearer_token_file": "{}"}}"#, collector.endpoint(), file.display());
+    let config: OtlpConfig = serde_json::from_str(&config).unwrap();
+    let variable = ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20another,x-tenant=a");
+    let environment = Environment::new(&[(variable.0.to_owned(), variable.1.to_owned())]);
+    let plan = OtlpPlan::new(&config, &environment).unwrap();
+    let mut output = plan.open(&sample::points()).unwrap().remove(0);
+    let (receipt, _) = run(&mut *output, &records(1));
+    assert_eq!(receipt, delivered(&records(1)));
+    let headers = &collector.got()[0].headers;
+    assert_eq!(headers["authorization"], "Bearer own");
+    assert_eq!(headers["x-tenant"], "a");
+    assert!(plan.descriptions()[0].ends_with("headers x-tenant"), "{:?}", plan.descriptions());
+}
+
+/// With a queue that is never empty an output is never idle.
+#[test]
+fn requests_of_sums_get_on_while_records_keep_coming() {
+    let collector = StandIn::start(|_, _| TAKE);
+    let more = r#""signals": ["metrics"], "metrics": {"interval": "1ms"}"#;
+    let mut output = output(&collector.endpoint(), more);
+    let (mut receipt, began) = (Receipt::default(), Instant::now());
+    let record = records(1);
+    while receipt.delivered.records == 0 {
+        output.export(&record, &mut receipt).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20), "{} requests", collector.got().len());
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 pub(super) enum Reaction {
     /// Takes it, but for so many items.
     Take { rejected: i64 },
+    /// Takes it, but for three items, and needs so many bytes to say so.
+    TakeLong { bytes: usize },
     /// A gRPC status, with the delay of a `RetryInfo`.
     Grpc(i32, &'static str, Option<Duration>),
     /// An HTTP status, with a `Retry-After`.
@@ -168,11 +170,9 @@ async fn answer(
             after.map(|after| response.headers_mut().insert("retry-after", HeaderValue::from_static(after)));
             response
         }
-        Reaction::Take { rejected } if grpc => {
-            let body = test_status::partial(rejected);
-            let framed = [&[0, 0, 0, 0, body.len() as u8][..], &body].concat();
-            with_trailers(framed, &[("grpc-status", "0".to_owned())])
-        }
+        Reaction::Take { rejected } if grpc => taken(&test_status::partial(rejected)),
+        Reaction::TakeLong { bytes } if grpc => taken(&test_status::long(bytes)),
+        Reaction::TakeLong { bytes } => Response::new(Full::from(test_status::long(bytes)).boxed()),
         Reaction::Take { rejected } => Response::new(Full::from(test_status::partial(rejected)).boxed()),
         Reaction::Grpc(code, message, delay) => {
             let mut trailers = vec![("grpc-status", code.to_string()), ("grpc-message", message.to_owned())];
@@ -181,6 +181,12 @@ async fn answer(
             with_trailers(Vec::new(), &trailers)
         }
     })
+}
+
+fn taken(body: &[u8]) -> Response<Body> {
+    let length = u32::try_from(body.len()).unwrap();
+    let framed = [&[0][..], &length.to_be_bytes(), body].concat();
+    with_trailers(framed, &[("grpc-status", "0".to_owned())])
 }
 
 fn with_trailers(body: Vec<u8>, trailers: &[(&'static str, String)]) -> Response<Body> {

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -24,14 +24,14 @@ use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// An answer that is longer is not read to its end.
-const ANSWER_MAX: usize = 64 * 1024;
+/// Bytes of an answer that are kept: as much as gRPC's clients take. The rest is read, but for the trailers behind it.
+const ANSWER_MAX: usize = 4 << 20;
 
 /// How often files are looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,6 +47,8 @@ pub(crate) struct Transport {
     settings: Settings,
     delivery: Arc<Delivery>,
     link: Mutex<Link>,
+    /// Whether what came with an acceptance was told once.
+    told: AtomicBool,
 }
 
 /// What a request goes over, and what changes with files.
@@ -79,7 +81,7 @@ impl Transport {
             secret: Watched::new(settings.credentials.file()),
             looked: Instant::now(),
         };
-        Ok(Self { name, settings, delivery, link: Mutex::new(link) })
+        Ok(Self { name, settings, delivery, link: Mutex::new(link), told: AtomicBool::new(false) })
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -102,11 +104,21 @@ impl Transport {
             Ok(answer) => answer,
             Err(_) => Answer::None { why: format!("no answer within {timeout:?}") },
         };
-        self.delivery.answered(began.elapsed());
+        if !matches!(answer, Answer::Accepted { .. }) {
+            self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+        }
         if matches!(answer, Answer::None { .. }) {
             // Whatever ails that connection, the next request goes over another one.
             let mut link = self.lock();
             link.client = client_of(&self.settings, &link, &self.delivery);
+        } else {
+            self.delivery.answered(began.elapsed());
+        }
+        if let Answer::Accepted { rejected: 0, why } = &answer
+            && !why.is_empty()
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            warn!("{}: {} accepts all, but: {why}", self.name, self.settings.endpoint);
         }
         answer
     }
@@ -192,17 +204,17 @@ struct Reply {
 
 impl Reply {
     async fn read(response: Response<Incoming>) -> Result<Self, String> {
-        let (head, body) = response.into_parts();
-        match Limited::new(body, ANSWER_MAX).collect().await {
-            Ok(collected) => {
-                let trailers = collected.trailers().cloned().unwrap_or_default();
-                Ok(Self { head, body: collected.to_bytes(), trailers })
+        let (head, mut frames) = response.into_parts();
+        let (mut body, mut trailers) = (Vec::new(), HeaderMap::new());
+        while let Some(frame) = frames.frame().await {
+            let frame =
+                frame.map_err(|error| format!("the connection broke within the answer: {}", root(&error)))?;
+            match frame.into_data() {
+                Ok(data) => body.extend_from_slice(&data[..data.len().min(ANSWER_MAX - body.len())]),
+                Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
             }
-            Err(error) if error.is::<LengthLimitError>() => {
-                Ok(Self { head, body: Bytes::new(), trailers: HeaderMap::new() })
-            }
-            Err(error) => Err(format!("the connection broke within the answer: {}", root(&*error))),
         }
+        Ok(Self { head, body: body.into(), trailers })
     }
 
     fn meaning(&self, protocol: OtlpProtocol) -> Answer {
@@ -212,8 +224,28 @@ impl Reply {
             return answer::http(self.head.status, &message.unwrap_or_default(), retry_after);
         }
         match protocol {
-            OtlpProtocol::Http => accepted(self.body.clone()),
+            OtlpProtocol::Http => self.accepted(self.body.clone()),
             OtlpProtocol::Grpc => self.grpc(),
+        }
+    }
+
+    /// The answers of all three signals have one form on the wire. Something else is an acceptance too, if an odd one:
+    /// there are receivers that say `OK`. But a page for people is from somebody who takes no records.
+    fn accepted(&self, body: Bytes) -> Answer {
+        let Ok(answer) = ExportTraceServiceResponse::decode(body) else {
+            let kind = self.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let kind = plain(kind.unwrap_or("of no type"));
+            if kind.to_ascii_lowercase().starts_with("text/html") {
+                let why = "the answer is a web page: no collector is at this address".to_owned();
+                return Answer::Refused { why };
+            }
+            let why = format!("what it answers ({kind}) can't be read, so what it rejects isn't known");
+            return Answer::Accepted { rejected: 0, why };
+        };
+        let partial = answer.partial_success.unwrap_or_default();
+        Answer::Accepted {
+            rejected: u64::try_from(partial.rejected_spans).unwrap_or_default(),
+            why: plain(&partial.error_message),
         }
     }
 
@@ -228,23 +260,13 @@ impl Reply {
         };
         if code == 0 {
             // One byte says whether it is compressed, which it isn't, as nobody asked for that; four its length.
-            return accepted(if self.body.len() > 5 { self.body.slice(5..) } else { Bytes::new() });
+            return self.accepted(if self.body.len() > 5 { self.body.slice(5..) } else { Bytes::new() });
         }
         let message = percent_decoded(text("grpc-message").unwrap_or_default());
         let details = text("grpc-status-details-bin")
             .and_then(|details| STANDARD_NO_PAD.decode(details.trim_end_matches('=')).ok())
             .and_then(|details| Status::decode(&details[..]).ok());
         answer::grpc(code, &message, details.as_ref())
-    }
-}
-
-/// The answers of all three signals have one form on the wire.
-fn accepted(body: Bytes) -> Answer {
-    let partial = ExportTraceServiceResponse::decode(body).ok().and_then(|answer| answer.partial_success);
-    let partial = partial.unwrap_or_default();
-    Answer::Accepted {
-        rejected: u64::try_from(partial.rejected_spans).unwrap_or_default(),
-        why: plain(&partial.error_message),
     }
 }
 
@@ -401,5 +423,22 @@ mod tests {
         assert_eq!(reply(&[], &body, &[]).meaning(OtlpProtocol::Http), expected);
         let framed = [&[0, 0, 0, 0, body.len() as u8][..], &body].concat();
         assert_eq!(reply(&[], &framed, &[("grpc-status", "0")]).meaning(OtlpProtocol::Grpc), expected);
+    }
+
+    #[test]
+    fn an_answer_that_is_none_of_otlps_is_not_simply_an_acceptance() {
+        let http =
+            |kind: &str, body: &[u8]| reply(&[("content-type", kind)], body, &[]).meaning(OtlpProtocol::Http);
+        let nothing = Answer::Accepted { rejected: 0, why: String::new() };
+        assert_eq!(http("text/html", b""), nothing);
+        assert_eq!(http("application/x-protobuf", b""), nothing);
+        let page = http("text/HTML; charset=utf-8", b"<html>Sign in</html>");
+        assert!(matches!(&page, Answer::Refused { why } if why.contains("web page")), "{page:?}");
+        for (kind, body) in [("text/plain", &b"OK"[..]), ("application/json", b"{}")] {
+            let odd = http(kind, body);
+            assert!(matches!(&odd, Answer::Accepted { rejected: 0, why } if why.contains(kind)), "{odd:?}");
+        }
+        let odd = reply(&[], b"\0\0\0\0\x02OK", &[("grpc-status", "0")]).grpc();
+        assert!(matches!(&odd, Answer::Accepted { rejected: 0, why } if !why.is_empty()), "{odd:?}");
     }
 }

@@ -34,6 +34,13 @@ impl Credentials {
                 Self::Basic { username: basic.username.clone(), file: basic.password_file.clone() }
             }
         };
+        if config.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+            return Err(problem(
+                "export.otlp.headers",
+                "the header authorization and a credential from a file exclude each other",
+                "leave the header, or bearer_token_file or basic_auth, out",
+            ));
+        }
         credentials.header().map_err(|why| {
             let (place, help) = match &credentials {
                 Self::Basic { .. } => ("export.otlp.basic_auth.password_file", "a password in one line"),

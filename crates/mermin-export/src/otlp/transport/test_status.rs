@@ -16,6 +16,12 @@ pub(crate) fn partial(rejected: i64) -> Vec<u8> {
     ExportTraceServiceResponse { partial_success: partial }.encode_to_vec()
 }
 
+/// Three items are rejected, after so many bytes that say why.
+pub(crate) fn long(bytes: usize) -> Vec<u8> {
+    let partial = ExportTracePartialSuccess { rejected_spans: 3, error_message: "x".repeat(bytes) };
+    ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+}
+
 /// `grpc-status-details-bin` with a `RetryInfo`.
 pub(crate) fn details(code: i32, delay: Duration) -> String {
     let delay = Delay { seconds: delay.as_secs() as i64, nanos: delay.subsec_nanos() as i32 };
