@@ -63,7 +63,8 @@ pub enum Command {
     ///
     /// Lists the source that `run` would use and why, the kernel, the capabilities, the interfaces, and programs of
     /// others on them. Listens for a moment where `run` would, reads the same files and credentials. Exit code 0: `run`
-    /// would start, as far as can be told without attaching anything; else the code that `run` would end with.
+    /// would start, as far as can be told without attaching anything; else the code that `run` would end with: 64 for a
+    /// mistake in the configuration, 69 while another agent has the server's port.
     Check(CheckArgs),
     /// Ask a running agent what it does.
     ///

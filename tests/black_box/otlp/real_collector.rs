@@ -3,8 +3,9 @@
 use super::{amount, book, capture, replay, says};
 use mermin_tests::need;
 use mermin_tests::program::{Outcome, Program};
-use mermin_tests::servers::collector::{Collector, Settings, Tls, sum};
+use mermin_tests::servers::collector::{Collector, Settings, Tls, attribute, sum};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const FLOWS: u64 = 3_000;
@@ -130,9 +131,43 @@ fn opentelemetrys_variables_say_where_to_and_who_from() {
     for (name, value) in
         [("service.name", "flows"), ("deployment.environment.name", "test"), ("k8s.node.name", "n1")]
     {
-        let found = mermin_tests::servers::collector::attribute(resource, name);
+        let found = attribute(resource, name);
         assert_eq!(found, Some(value.into()), "{name}");
     }
+}
+
+/// The last value of each series of the agent's own counters, by name and the attributes that `with` names.
+fn last(metrics: &[&Value], name: &str, with: &[(&str, &str)]) -> u64 {
+    let mut latest: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let of_name = metrics.iter().filter(|metric| metric["name"] == name);
+    for point in of_name.flat_map(|metric| metric["sum"]["dataPoints"].as_array().into_iter().flatten()) {
+        if with.iter().any(|(key, value)| attribute(point, key) != Some((*value).into())) {
+            continue;
+        }
+        let time = point["timeUnixNano"].as_str().unwrap().parse().unwrap();
+        let value = point["asInt"].as_str().unwrap().parse().unwrap();
+        let known = latest.entry(point["attributes"].to_string()).or_default();
+        *known = (*known).max((time, value));
+    }
+    latest.values().map(|(_, value)| value).sum()
+}
+
+/// With `agent_metrics` the ledger comes over the same connection, at the end as it was at the end.
+#[test]
+fn the_agents_own_figures_are_those_of_its_last_statistics() {
+    need!(Collector::installed());
+    let collector = Collector::start();
+    let program = replay(&collector.grpc_endpoint(), "grpc").set("export.otlp.agent_metrics=true");
+    let outcome = program.input(capture(FLOWS)).run().kept_books(0);
+    let received = collector.received();
+    let metrics = received.metric_list();
+    assert_eq!(received.spans().len() as u64, FLOWS);
+    let seen = outcome.number("/ledger/seen/packets");
+    assert_eq!((seen, last(&metrics, "mermin_seen_packets", &[])), (FLOWS, FLOWS));
+    assert_eq!(last(&metrics, "mermin_verdict_packets", &[("verdict", "metered")]), FLOWS);
+    assert_eq!(last(&metrics, "mermin_verdict_packets", &[]), FLOWS);
+    assert_eq!(last(&metrics, "mermin_released_packets", &[]), FLOWS);
+    assert_eq!(last(&metrics, "mermin_seen_buffer_bytes", &[]), outcome.number("/ledger/seen/buffer_bytes"));
 }
 
 #[test]
