@@ -19,7 +19,7 @@ use crate::running::Running;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::info;
@@ -202,7 +202,8 @@ pub fn start<S: Source + 'static>(
         panicked: spawner.0.clone(),
         ended: Mutex::new(false),
         end: Condvar::new(),
-        last_sightings: Mutex::default(),
+        last_part: Mutex::default(),
+        at_end: OnceLock::new(),
     });
     info!("Flow processing pipeline initialized");
     let interval = config.stats_interval.0;

@@ -12,7 +12,7 @@ use crate::snapshot::{Collector, Parts, ReaderPart};
 use crate::statistics::Statistics;
 use mermin_flow::{FlowRecord, MeterBook, Sightings, Tally};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::info;
 
@@ -38,8 +38,10 @@ pub(crate) struct Shared {
     pub(crate) panicked: Panicked,
     pub(crate) ended: Mutex<bool>,
     pub(crate) end: Condvar,
-    /// What the source said of itself in the last snapshot.
-    pub(crate) last_sightings: Mutex<Option<Sightings>>,
+    /// What reader and source said of themselves in the last snapshot.
+    pub(crate) last_part: Mutex<Option<ReaderPart>>,
+    /// What every stage has said at an orderly end.
+    pub(crate) at_end: OnceLock<Statistics>,
 }
 
 /// Looks at a pipeline while it runs.
@@ -47,10 +49,17 @@ pub(crate) struct Shared {
 pub struct Observer(pub(crate) Arc<Shared>);
 
 impl Observer {
-    /// A consistent snapshot; `None` when a stage doesn't answer in time.
+    /// A consistent snapshot; `None` when a stage doesn't answer in time. Of a run that has come to its end in order:
+    /// its last counts.
     #[must_use]
     pub fn snapshot(&self, at_most: Duration) -> Option<Statistics> {
         self.look(at_most).ok()
+    }
+
+    /// Whether the run has come to its end in order, and its last counts stand.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.at_end.get().is_some()
     }
 
     /// A consistent snapshot, and `true`. When a stage doesn't answer in time: the counts where they are, and `false`;
@@ -70,6 +79,9 @@ impl Observer {
     /// A snapshot, or the reader's part if only that has come.
     fn look(&self, at_most: Duration) -> Result<Statistics, Box<Option<ReaderPart>>> {
         let shared = &self.0;
+        if let Some(last) = shared.at_end.get() {
+            return Ok(last.clone());
+        }
         let marker = Collector::new(shared.parts_expected());
         if !shared.control.snapshot(&marker) {
             return Err(Box::new(None));
@@ -77,10 +89,13 @@ impl Observer {
         let parts = marker.wait(at_most);
         let reader = parts.as_ref().map(|parts| parts.reader.clone()).or_else(|| marker.reader());
         if let Some(reader) = &reader {
-            shared.remember(&reader.sightings);
+            shared.remember(reader);
         }
-        let parts = parts.ok_or_else(|| Box::new(reader))?;
-        Ok(Statistics::of(parts, shared.started.elapsed(), shared.stages()))
+        match parts {
+            Some(parts) => Ok(Statistics::of(parts, shared.started.elapsed(), shared.stages())),
+            // The end may have come meanwhile.
+            None => shared.at_end.get().cloned().ok_or(Box::new(reader)),
+        }
     }
 
     /// Packets seen so far: handed over by the source or rejected by it.
@@ -151,17 +166,23 @@ impl Shared {
     }
 
     fn published_by_reader_and_last_known(&self) -> ReaderPart {
+        // In this order: what is published is then no older than the last part.
+        let last = self.last_part.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let published = self.published_by_reader();
-        match self.last_sightings.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Some(last) => {
-                ReaderPart { sightings: Sightings { inexact: SOURCE_UNKNOWN.to_vec(), ..last }, ..published }
-            }
-            None => published,
-        }
+        let Some(mut last) = last else { return published };
+        last.went_on(published.observed);
+        let ReaderPart { sightings, unresolved_fragments, .. } = last;
+        let sightings = Sightings { inexact: SOURCE_UNKNOWN.to_vec(), ..sightings };
+        ReaderPart { sightings, unresolved_fragments, ..published }
     }
 
-    fn remember(&self, sightings: &Sightings) {
-        *self.last_sightings.lock().unwrap_or_else(PoisonError::into_inner) = Some(sightings.clone());
+    /// Two may look at once, and the older part may come second.
+    fn remember(&self, part: &ReaderPart) {
+        let mut last = self.last_part.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |part: &ReaderPart| (part.sightings.seen.buffers, part.observed.buffers);
+        if last.as_ref().is_none_or(|last| at(last) <= at(part)) {
+            *last = Some(part.clone());
+        }
     }
 
     /// The parts as the threads have left them. While threads run, or when one has panicked (`incomplete`), what is
@@ -182,7 +203,7 @@ impl Shared {
             meter.reported = meter.reported.at_least(released);
             meter.metered = meter.metered.at_least(meter.reported);
             let handled = reader.lost + meter.metered + meter.secondary;
-            reader.observed = reader.observed.at_least(handled);
+            reader.went_on(reader.observed.at_least(handled));
             reader.waiting = reader.observed - handled;
             parts.resident = meter.metered - meter.reported;
             parts.in_enrichment = meter.reported - released;

@@ -117,10 +117,15 @@ impl<S: Source + 'static> Running<S> {
             Some(end) => (Some(end.source), Some(end.part)),
             None => (None, None),
         };
-        let mut parts = shared.parts_at_rest(part, left_behind || !panicked.is_empty());
+        let incomplete = left_behind || !panicked.is_empty();
+        let mut parts = shared.parts_at_rest(part, incomplete);
         parts.outputs.iter_mut().for_each(|(_, book)| book.close());
         let timed_out = left_behind || shared.fan_out.gave_up_records();
         let statistics = Statistics::of(parts, shared.started.elapsed(), shared.stages());
+        if !incomplete {
+            // Set once: a pipeline ends once.
+            let _ = shared.at_end.set(statistics.clone());
+        }
         shared.created.say_suppressed();
         info!("{}", statistics.line());
         let failures = shared.fan_out.outputs.iter().filter_map(Output::failure).collect();

@@ -24,6 +24,15 @@ pub(crate) struct ReaderPart {
     pub(crate) unresolved_fragments: u64,
 }
 
+impl ReaderPart {
+    /// The source has handed over `observed` by now: so much of what was in the ring is there no longer.
+    pub(crate) fn went_on(&mut self, observed: Tally) {
+        let ring = &mut self.sightings.in_ring;
+        *ring = ring.at_least(observed - self.observed) - (observed - self.observed);
+        self.observed = observed;
+    }
+}
+
 /// All parts, added up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {

@@ -5,9 +5,10 @@
 
 use mermin_flow::{
     Amount, Enricher, Exporter, Failure, FlowRecord, Observation, Polled, PortForm, Receipt, Sightings, Sink,
-    Source,
+    Source, Tally,
 };
 use mermin_pipeline::{Hold, Outcome, PipelineConfig, ReplayMetering, Stages};
+use mermin_wire::Fragment;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,11 +23,21 @@ pub(crate) struct Synthetic<const LIVE: bool> {
     pub(crate) sent: u64,
     pub(crate) book: Sightings,
     pub(crate) closed: bool,
+    /// Packets that arrive together, and wait in a ring for those before them to be read. With more than one, each
+    /// thousandth is a fragment of a datagram whose start was never seen.
+    pub(crate) burst: u64,
 }
 
 impl<const LIVE: bool> Synthetic<LIVE> {
     pub(crate) fn new(packets: u64, flows: u64) -> Self {
-        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false }
+        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false, burst: 1 }
+    }
+
+    /// What has arrived and is not read yet.
+    fn in_ring(&self) -> Tally {
+        let arrived = self.sent.next_multiple_of(self.burst).min(self.packets);
+        let waits = if self.closed { 0 } else { arrived - self.sent };
+        Tally { packets: waits, bytes: 114 * waits, buffers: waits, buffer_bytes: 114 * waits }
     }
 
     fn packet(&self) -> Observation {
@@ -45,6 +56,10 @@ impl<const LIVE: bool> Synthetic<LIVE> {
             ..Observation::EMPTY
         };
         o.end = o.start;
+        if self.burst > 1 && self.sent.is_multiple_of(1_000) {
+            o.fragment = Fragment::Later;
+            (o.ports, o.port_form) = ([0; 2], PortForm::Absent);
+        }
         o
     }
 }
@@ -85,7 +100,11 @@ impl<const L: bool> Source for Synthetic<L> {
     }
 
     fn sightings(&mut self) -> Option<Sightings> {
-        Some(self.book.clone())
+        let mut book = self.book.clone();
+        book.in_ring = self.in_ring();
+        book.seen.buffers += book.in_ring.buffers;
+        book.seen.buffer_bytes += book.in_ring.buffer_bytes;
+        Some(book)
     }
 }
 

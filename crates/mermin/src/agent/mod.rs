@@ -62,7 +62,10 @@ impl Agent {
     pub(crate) fn statistics(&self) -> (Arc<Statistics>, bool) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         match &*looked {
-            Some(last) if last.at.elapsed() < SNAPSHOT_AGE => (Arc::clone(&last.statistics), last.consistent),
+            // At the end the last counts are wanted, not those of a moment before.
+            Some(last) if last.at.elapsed() < SNAPSHOT_AGE && !self.observer.has_ended() => {
+                (Arc::clone(&last.statistics), last.consistent)
+            }
             _ => {
                 let (statistics, consistent) = self.observer.statistics(SNAPSHOT_PATIENCE);
                 let statistics = Arc::new(statistics);

@@ -6,8 +6,8 @@ use crate::agent::{Agent, Capture, KindView, KubernetesView, Views};
 use mermin_capture::links::{LinkCounts, LinkOn, Technology};
 use mermin_export::{Materials, OutputSpec, build_all};
 use mermin_flow::{
-    Delivery, DeliveryState, Exporter, Failure, Family, FlowConfig, FlowRecord, Label, Metric, MetricKind,
-    Observation, Polled, PortForm, Receipt, Sample, Sightings, Sink, Source, Value,
+    Amount, Delivery, DeliveryState, Exporter, Failure, Family, FlowConfig, FlowRecord, Label, Metric,
+    MetricKind, Observation, Polled, PortForm, Receipt, Sample, Sightings, Sink, Source, Value,
 };
 use mermin_pipeline::{PipelineConfig, Running, Stages, start};
 use std::collections::BTreeSet;
@@ -37,13 +37,16 @@ fn names_keep_the_conventions() {
     }
 }
 
-/// Sends `packets` packets of as many flows, then nothing.
-struct Few(u32);
+/// Sends so many packets of as many flows, then nothing until it is closed.
+struct Few {
+    packets: u32,
+    closed: bool,
+}
 
 impl Source for Few {
     const LIVE: bool = true;
     fn poll(&mut self, sink: &mut impl Sink, _: usize) -> Polled {
-        for flow in 0..std::mem::take(&mut self.0) {
+        for flow in 0..std::mem::take(&mut self.packets) {
             sink.observe(Observation {
                 addresses: [u64::from(flow.to_be()), 0, 1, 0],
                 port_form: PortForm::Ports,
@@ -55,7 +58,7 @@ impl Source for Few {
                 ..Observation::EMPTY
             });
         }
-        Polled::Drained
+        if self.closed { Polled::Ended } else { Polled::Drained }
     }
     fn wait(&mut self, at_most: Duration) {
         std::thread::sleep(at_most.min(Duration::from_millis(1)));
@@ -66,7 +69,9 @@ impl Source for Few {
     fn rejected(&self) -> u64 {
         0
     }
-    fn close(&mut self) {}
+    fn close(&mut self) {
+        self.closed = true;
+    }
     fn sightings(&mut self) -> Option<Sightings> {
         let anomalies = [("ip_length_over_frame", 5), ("link_resyncs", 1)].into();
         Some(Sightings { anomalies, ..Sightings::default() })
@@ -80,7 +85,8 @@ impl Exporter for Received {
     fn name(&self) -> &str {
         "received"
     }
-    fn export(&mut self, _: &[FlowRecord], _: &mut Receipt) -> Result<(), Failure> {
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        records.iter().for_each(|record| receipt.delivered += Amount::of(record));
         Ok(())
     }
     fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
@@ -100,7 +106,7 @@ fn running(enable_metrics: bool, packets: u32, delivery: &Arc<Delivery>) -> Runn
     let mut exporters = build_all(&[none], &Materials::default()).unwrap();
     exporters.push(Box::new(Received(Arc::clone(delivery))));
     let stages = Stages {
-        source: Few(packets),
+        source: Few { packets, closed: false },
         enricher: Some(Arc::new(mermin_enrich::Chain::default())),
         exporters,
         output_queue_capacity: 100,
@@ -236,9 +242,19 @@ fn figures_are_those_of_the_pipeline_and_their_number_is_fixed() {
     let later = gather(&agent);
     assert_eq!(*value(&later, "mermin_ready", &[]), Value::Count(0));
     assert_eq!(series(&families), series(&later));
-    let _ = running.wait(|| true);
+    let outcome = running.wait(|| true);
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    // What a look a moment ago has found is no answer any more.
     let ended = gather(&agent);
     assert_eq!(series(&families), series(&ended));
+    for (name, labels, count) in [
+        ("mermin_flows_active", &[][..], 0),
+        ("mermin_released_packets", &[], 300),
+        ("mermin_output_settled_records", &[("output", "received"), ("outcome", "delivered")], 300),
+        ("mermin_ledger_consistent", &[], 1),
+    ] {
+        assert_eq!(*value(&ended, name, labels), Value::Count(count), "{name} {labels:?}");
+    }
 }
 
 static COUNT: Metric = Metric {
