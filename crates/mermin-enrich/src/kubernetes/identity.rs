@@ -11,24 +11,39 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How much later than others a packet may be handed on.
+const DISORDER: Duration = Duration::from_secs(2);
+
 /// Answers from the index that the `kubernetes` thread writes.
 pub(crate) struct IdentityByAddress {
     shared: Arc<Shared>,
     clock: Clock,
     patience: Duration,
+    /// How long before its last packet the first one that a record counts can have come.
+    reach: Time,
 }
 
 impl IdentityByAddress {
-    /// Reads what is in `shared`; records may wait for `patience`.
-    pub(crate) const fn new(shared: Arc<Shared>, clock: Clock, patience: Duration) -> Self {
-        Self { shared, clock, patience }
+    /// Reads what is in `shared`; records may wait for `patience`, and of long flows there is one every `interval`.
+    pub(crate) fn new(shared: Arc<Shared>, clock: Clock, patience: Duration, interval: Duration) -> Self {
+        let reach = (interval + DISORDER).as_nanos() as Time;
+        Self { shared, clock, patience, reach }
     }
 
-    fn enrich_at(&self, record: &mut FlowRecord, now: impl Fn() -> Time) {
-        let span = Span { first: record.start_time.min(record.end_time), last: record.end_time };
+    /// When the packets came that `record` counts. A flow is reported every interval, so they are not older than that:
+    /// who had the address earlier is a matter of earlier records.
+    fn span(&self, record: &FlowRecord) -> Span {
+        let (start, last) = (record.start_time.min(record.end_time), record.end_time);
+        let is_first = [&record.forward, &record.reverse].iter().all(|side| side.delta == side.total);
+        let first = if is_first { start } else { start.max(last.saturating_sub(self.reach)) };
+        Span { first, last }
+    }
+
+    pub(crate) fn enrich_at(&self, record: &mut FlowRecord, now: impl Fn() -> Time) {
+        let span = self.span(record);
         let horizon = self.shared.horizon();
         let mut known = horizon.known;
-        if span.last > known.pods_until.min(known.rest_until) {
+        if span.last > known.pods_until.min(known.nodes_until).min(known.services_until) {
             record.enrichment.degraded = self.shared.silence(&horizon, now()).map(Duration::from_nanos);
             known.last_known = record.enrichment.degraded.is_some();
         }
@@ -46,10 +61,14 @@ impl IdentityByAddress {
         end.identity.kubernetes = Some(found);
         match location {
             Location::Here => Side::Here,
+            // Where this node isn't known, nobody is known to be on it.
+            Location::Elsewhere if this.name.is_some() => Side::Elsewhere,
+            // Some hosts have addresses of services, and a node's networks may be another's in truth: they tell of those
+            // only whom nobody else tells of.
             _ if self.is_here(end.address, this) => Side::Here,
             Location::Elsewhere => Side::Elsewhere,
             // Before the first list, everybody is unknown.
-            Location::Unknown if known.since != Time::MAX => Side::Elsewhere,
+            Location::Unknown if known.since != Time::MAX || !self.shared.lists_pods() => Side::Elsewhere,
             Location::Unknown | Location::Unclear => Side::Unclear,
         }
     }

@@ -86,6 +86,8 @@ pub(crate) enum Change {
     /// The watch broke, or nobody answers: what is told from here to the next `Heard` may have happened at any time
     /// since the last one.
     Interrupted(Kind),
+    /// The same, and there is no right to watch the kind: nothing is told of it until there is.
+    Forbidden(Kind),
 }
 
 /// An object of any kind.

@@ -68,7 +68,7 @@ impl ChangeSink for Recorder {
                 );
                 record.heard.insert(*kind, at);
             }
-            Change::Interrupted(_) => {}
+            Change::Interrupted(_) | Change::Forbidden(_) => {}
         }
         record.changes.push((change, at));
     }

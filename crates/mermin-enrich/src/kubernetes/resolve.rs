@@ -28,15 +28,21 @@ pub(crate) struct Known {
     pub(crate) since: Time,
     /// Up to this, no pod is missing: see [`crate::kubernetes::evidence::SETTLE`].
     pub(crate) pods_until: Time,
-    /// Up to this, nothing else is missing.
-    pub(crate) rest_until: Time,
+    /// Up to this, no node is missing.
+    pub(crate) nodes_until: Time,
+    /// Up to this, no service is missing.
+    pub(crate) services_until: Time,
     /// Whether what was known last is said where nothing is known yet.
     pub(crate) last_known: bool,
 }
 
 impl Known {
     fn until(&self, role: Role) -> Time {
-        if role == Role::Pod { self.pods_until } else { self.rest_until }
+        match role {
+            Role::Pod => self.pods_until,
+            Role::Node => self.nodes_until,
+            Role::Service => self.services_until,
+        }
     }
 
     /// Whether somebody who is not in the index may have had the address of `entry` at some time of `span`.
@@ -141,7 +147,25 @@ fn one(index: &Index, entry: &Entry, question: &Question, known: &Known, here: O
         container: owner.containers.at(question.protocol, question.port).cloned(),
         service,
     };
-    Answer { end, location: location(owner, here) }
+    let location = match owner.role {
+        Role::Service => location_of_service(index, entry, question, here),
+        _ => location(owner, here),
+    };
+    Answer { end, location }
+}
+
+/// A service is nowhere, but a port of a node's address is where the node is.
+fn location_of_service(index: &Index, entry: &Entry, question: &Question, here: Option<&str>) -> Location {
+    let address = Place::address(question.address);
+    if entry.place == address {
+        return Location::Elsewhere;
+    }
+    let is_here = index.read(address, |entries| {
+        let whole = entries.iter().filter(|entry| entry.place == address);
+        let mut nodes = whole.filter(|entry| entry.tenure.possible(question.span).is_some());
+        nodes.any(|entry| location(&entry.owner, here) == Location::Here)
+    });
+    if is_here { Location::Here } else { Location::Elsewhere }
 }
 
 /// The service that all nodes forward a port to.

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long after the first kind records may wait for the others' first lists: one may be forbidden for good.
 const FIRST_LISTS: Time = 10 * SECOND;
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     watched: Vec<Kind>,
     /// When each kind was heard of last; 0: never.
     heard: [AtomicU64; Kind::ALL.len()],
+    /// The kinds for which there is no right: nothing will be heard of them, and nobody waits for it.
+    forbidden: [AtomicBool; Kind::ALL.len()],
     /// Before this, pods may be missing; [`Time::MAX`] before the first list.
     since: AtomicU64,
     this_node: ArcSwap<ThisNode>,
@@ -60,6 +62,7 @@ impl Shared {
             index: Index::default(),
             watched,
             heard: Default::default(),
+            forbidden: Default::default(),
             since: AtomicU64::new(Time::MAX),
             this_node: ArcSwap::from_pointee(this_node),
             host,
@@ -70,6 +73,21 @@ impl Shared {
     /// All was known of `kind` at `now`.
     pub(crate) fn heard(&self, kind: Kind, now: Time) {
         self.heard[kind as usize].fetch_max(now, Ordering::Release);
+        self.forbidden[kind as usize].store(false, Ordering::Release);
+    }
+
+    /// There is no right to watch `kind`, until it is heard of again.
+    pub(crate) fn forbidden(&self, kind: Kind) {
+        self.forbidden[kind as usize].store(true, Ordering::Release);
+    }
+
+    /// Whether pods are known, or will be.
+    pub(crate) fn lists_pods(&self) -> bool {
+        self.watched.contains(&Kind::Pod) && !self.is_forbidden(Kind::Pod)
+    }
+
+    fn is_forbidden(&self, kind: Kind) -> bool {
+        self.forbidden[kind as usize].load(Ordering::Acquire)
     }
 
     /// Before `time`, owners may be missing.
@@ -115,14 +133,20 @@ impl Shared {
     /// How far the cluster is known now.
     pub(crate) fn horizon(&self) -> Horizon {
         let heard = |kinds: &[Kind]| {
-            let times = kinds.iter().map(|kind| self.heard_of(*kind)).filter(|heard| *heard > 0);
+            let kinds = kinds.iter().filter(|kind| !self.is_forbidden(**kind));
+            let times = kinds.map(|kind| self.heard_of(*kind)).filter(|heard| *heard > 0);
             times.min().unwrap_or_default()
         };
         let pods = self.heard_of(Kind::Pod);
+        let rest = heard(&HOLDERS[1..]);
+        // What was known of a kind before its right was taken away grows old.
+        let until =
+            |kind| if self.is_forbidden(kind) { self.heard_of(kind) } else { rest }.saturating_sub(LAG);
         let known = Known {
             since: self.since.load(Ordering::Acquire),
             pods_until: pods.saturating_sub(SETTLE),
-            rest_until: heard(&HOLDERS[1..]).saturating_sub(LAG),
+            nodes_until: until(Kind::Node),
+            services_until: until(Kind::Service),
             last_known: false,
         };
         Horizon { known, heard: heard(&HOLDERS) }
@@ -136,9 +160,13 @@ impl Shared {
 
     /// Up to when all will be known that can be.
     pub(crate) fn known_until(&self, now: Time) -> Time {
-        let heard = self.watched.iter().map(|kind| self.heard_of(*kind));
+        let watched = self.watched.iter().filter(|kind| !self.is_forbidden(**kind));
+        let heard = watched.map(|kind| self.heard_of(*kind));
         let first = heard.clone().filter(|heard| *heard > 0).min();
         let is_complete = heard.clone().all(|heard| heard > 0);
+        if heard.clone().next().is_none() {
+            return now;
+        }
         let Some(first) = first else { return 0 };
         if !is_complete && now < first.max(self.begun) + FIRST_LISTS && now < self.begun + 2 * FIRST_LISTS {
             return 0;

@@ -110,6 +110,10 @@ impl Directory {
             }
             Change::Heard(kind) => self.heard(kind, now),
             Change::Interrupted(kind) => self.watches[kind as usize].is_broken = true,
+            Change::Forbidden(kind) => {
+                self.watches[kind as usize].is_broken = true;
+                self.shared.forbidden(kind);
+            }
         }
     }
 

@@ -160,11 +160,15 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
             _ if self.heard == 0 && !self.interrupted => WatchState::Listing,
             _ => WatchState::Degraded,
         };
+        let was_forbidden = status.state() == WatchState::Forbidden;
         status.set(state, now);
-        if !std::mem::replace(&mut self.interrupted, true) {
+        let was_interrupted = std::mem::replace(&mut self.interrupted, true);
+        if state == WatchState::Forbidden && !was_forbidden {
+            self.tell(Change::Forbidden(self.kind), now);
+        } else if !was_interrupted {
             self.tell(Change::Interrupted(self.kind), now);
-            self.shared.sink.borrow_mut().settle();
         }
+        self.shared.sink.borrow_mut().settle();
         self.shared.report.failed(&self.shared.status, self.kind, failure, self.backoff.failures);
     }
 
