@@ -45,6 +45,11 @@ impl Place {
         Self { address: port as u128, port }
     }
 
+    /// Whether it is a whole address.
+    pub(crate) const fn is_whole(self) -> bool {
+        self.port == 0
+    }
+
     /// Whether packets between hosts can carry the address: `::/96` holds the unspecified address and loopback.
     pub(crate) const fn is_routable(self) -> bool {
         self.address >> 32 != 0

@@ -181,6 +181,8 @@ pub(crate) struct Pod {
     /// Whether it has come to an end.
     pub(crate) is_finished: bool,
     pub(crate) containers: Vec<Container>,
+    /// Whether it has others beside these: init containers that end, or ephemeral ones.
+    pub(crate) has_other_containers: bool,
 }
 
 /// A container of a pod.
@@ -198,6 +200,8 @@ pub(crate) struct ContainerPort {
     pub(crate) protocol: u8,
     pub(crate) port: u16,
     pub(crate) host_port: Option<u16>,
+    /// The one address of the node that `host_port` is of; `None`: all.
+    pub(crate) host_address: Option<IpAddr>,
 }
 
 /// A node.

@@ -39,11 +39,11 @@ pub(crate) enum Containers {
 }
 
 impl Containers {
-    /// Of a pod's containers.
-    pub(crate) fn of(containers: &[Container]) -> Self {
+    /// Of a pod's containers; `others`: that it has more, of which nothing else is known.
+    pub(crate) fn of(containers: &[Container], others: bool) -> Self {
         match containers {
             [] => Self::None,
-            [only] => Self::Only(Arc::clone(&only.name)),
+            [only] if !others => Self::Only(Arc::clone(&only.name)),
             several => Self::ByPort(
                 several
                     .iter()

@@ -68,7 +68,13 @@ pub(super) struct Beginning {
 impl Directory {
     /// Gives a holder exactly the places that it claims. One that it has not had begins as told; one that it no longer
     /// claims is `lost`.
-    pub(super) fn hold(&mut self, uid: &Uid, claims: &[Claim], beginning: Beginning, lost: End) {
+    pub(super) fn hold(
+        &mut self,
+        uid: &Uid,
+        claims: &[Claim],
+        beginning: impl Fn(Place) -> Beginning,
+        lost: End,
+    ) {
         let Some(holder) = self.holders.get_mut(uid) else { return };
         let claimed = |place: Place| claims.iter().any(|(wanted, _)| *wanted == place);
         for hold in holder.holds.iter_mut().filter(|hold| hold.lost.is_none() && !claimed(hold.place)) {
@@ -78,7 +84,7 @@ impl Directory {
             if holder.holds.iter().all(|hold| hold.lost.is_some() || hold.place != *place) {
                 let id = TenureId(self.next_id);
                 self.next_id += 1;
-                let Beginning { possible_from, certain_from } = beginning;
+                let Beginning { possible_from, certain_from } = beginning(*place);
                 let (place, lost, is_past) = (*place, None, false);
                 holder.holds.push(Hold { place, id, possible_from, certain_from, lost, is_past });
             }

@@ -58,9 +58,11 @@ pub(crate) struct Directory {
     /// Pods by the service whose backends they are or were.
     served: HashMap<ServiceName, HashSet<Uid>>,
     watches: [Watch; Kind::ALL.len()],
-    /// The uids in a list that is being told.
-    listing: [Option<HashSet<Uid>>; Kind::ALL.len()],
+    /// Since when a list is being told, and the uids in it.
+    listing: [Option<(Time, HashSet<Uid>)>; Kind::ALL.len()],
     punctuality: Punctuality,
+    /// When something was told last.
+    now: Time,
 }
 
 impl Directory {
@@ -84,20 +86,22 @@ impl Directory {
             watches: [Watch { heard: None, is_broken: true }; Kind::ALL.len()],
             listing: [const { None }; Kind::ALL.len()],
             punctuality: Punctuality::default(),
+            now: 0,
         }
     }
 
     /// Takes in what the watches tell; `now` is when they did, ns since 1970.
     pub(crate) fn apply(&mut self, change: Change, now: Time) {
+        self.now = now;
         match change {
             Change::ListBegins(kind) => {
                 self.watches[kind as usize].is_broken = true;
-                self.listing[kind as usize] = Some(HashSet::new());
+                self.listing[kind as usize] = Some((now, HashSet::new()));
             }
             Change::Listed(object) => {
                 let (kind, uid) = (object.kind(), Arc::clone(&object.meta().uid));
                 self.put(object, now);
-                if let Some(listed) = &mut self.listing[kind as usize] {
+                if let Some((_, listed)) = &mut self.listing[kind as usize] {
                     listed.insert(uid);
                 }
             }
@@ -133,7 +137,7 @@ impl Directory {
 
     /// What was known and is in no list any more is gone.
     fn end_list(&mut self, kind: Kind, now: Time) {
-        let Some(listed) = self.listing[kind as usize].take() else { return };
+        let Some((begun, listed)) = self.listing[kind as usize].take() else { return };
         let known: Vec<Uid> = match kind {
             Kind::Pod | Kind::Node | Kind::Service => {
                 let living = self.holders.iter().filter(|(_, holder)| holder.life.deleted.is_none());
@@ -154,7 +158,10 @@ impl Directory {
             // Pods may have come and gone unnoticed.
             self.shared.known_since(now);
         }
-        self.heard(kind, now);
+        // The list is of a moment after it was begun; what happened since comes next.
+        self.watches[kind as usize] = Watch { heard: Some(begun), is_broken: true };
+        self.shared.heard(kind, begun);
+        self.forget(now);
     }
 
     fn put(&mut self, object: Object, now: Time) {

@@ -4,7 +4,6 @@ use super::Directory;
 use super::describe::Description;
 use super::holder::{Beginning, Body, Claim, Holder, Uid};
 use super::life::{End, Life};
-use crate::kubernetes::evidence::{SECOND, SKEW};
 use crate::kubernetes::index::Place;
 use crate::kubernetes::object::{Kind, Node, Time};
 use crate::kubernetes::owner::{Owner, Role};
@@ -25,8 +24,6 @@ impl Directory {
         let has_changed = before.as_ref() != Some(&node.addresses);
         let created = node.meta.created.filter(|_| before.is_none());
         let changed = if has_changed { self.happened(Kind::Node, now, created) } else { now };
-        // A node has its addresses when it is registered, and keeps them.
-        let certain_from = created.map_or(now, |created| now.min(created + SECOND + SKEW));
         self.shared.notice_node(&node);
         let owner = Arc::new(describe(&node));
         let body = Body::Node(node);
@@ -40,14 +37,15 @@ impl Directory {
         }
         let claims = self.node_claims(&uid);
         let lost = End { not_before: changed, not_after: now };
-        self.hold(&uid, &claims, Beginning { possible_from: changed, certain_from }, lost);
+        // It may have got some of them after it was made.
+        self.hold(&uid, &claims, |_| Beginning { possible_from: changed, certain_from: now }, lost);
         if has_changed {
             // Its pods name it, and have ports of its addresses.
             for pod in self.placed.get(&name).cloned().unwrap_or_default() {
                 let claims = self.pod_claims(&pod);
                 let born = self.holders.get(&pod).map_or(0, |holder| holder.life.born);
                 let beginning = Beginning { possible_from: born, certain_from: now };
-                self.hold(&pod, &claims, beginning, lost);
+                self.hold(&pod, &claims, |_| beginning, lost);
             }
         }
     }

@@ -17,12 +17,12 @@ impl Directory {
     pub(super) fn put_pod(&mut self, pod: Pod, now: Time) {
         let uid = Arc::clone(&pod.meta.uid);
         let Some((life, is_placed_now)) = self.live(&pod, now) else { return };
-        let beginning = self.beginning(&pod, &life, now);
         let lost = End {
             not_before: life.certain_until().min(self.pods_heard(now).saturating_sub(SETTLE)),
             not_after: now,
         };
         let (node, owner) = (pod.node.clone(), pod.meta.owner.as_ref().map(|owner| Arc::clone(&owner.uid)));
+        let running = pod.running;
         let body = Body::Pod(pod);
         if let Some(holder) = self.holders.get_mut(&uid) {
             (holder.body, holder.life) = (body, life);
@@ -38,7 +38,8 @@ impl Directory {
             self.placed.entry(node).or_default().push(Arc::clone(&uid));
         }
         let claims = self.pod_claims(&uid);
-        self.hold(&uid, &claims, beginning, lost);
+        let beginning = self.beginning(&uid, running, &claims, now);
+        self.hold(&uid, &claims, |_| beginning, lost);
     }
 
     /// What is known of a pod's life with what is told of it now, and whether it has a node for the first time; `None`
@@ -74,16 +75,18 @@ impl Directory {
         Some((life, is_placed_now))
     }
 
-    /// When the pod can have got an address that it is told to have now, and had not before.
-    fn beginning(&self, pod: &Pod, life: &Life, now: Time) -> Beginning {
-        let holds = self.holders.get(&pod.meta.uid).map_or(&[][..], |holder| &holder.holds);
-        if holds.iter().any(|hold| hold.lost.is_some()) {
+    /// When the pod can have got a place that it is told to have now, and had not before.
+    fn beginning(&self, uid: &Uid, running: Option<Time>, claims: &[Claim], now: Time) -> Beginning {
+        let (holds, born) =
+            self.holders.get(uid).map_or((&[][..], 0), |holder| (&holder.holds, holder.life.born));
+        let is_kept = |place: Place| claims.iter().any(|(claimed, _)| *claimed == place);
+        if holds.iter().any(|hold| hold.lost.is_some() || !is_kept(hold.place)) {
             // Not its first; how long it has had this one, its status doesn't tell.
-            let possible_from = life.born.max(self.pods_heard(now).saturating_sub(SETTLE));
+            let possible_from = born.max(self.pods_heard(now).saturating_sub(SETTLE));
             return Beginning { possible_from, certain_from: now };
         }
-        let running = pod.running.map_or(now, |running| running + SECOND + SKEW);
-        Beginning { possible_from: life.born, certain_from: now.min(running) }
+        let running = running.map_or(now, |running| running + SECOND + SKEW);
+        Beginning { possible_from: born, certain_from: now.min(running) }
     }
 
     /// Up to when all was known of pods before what is told now.
@@ -145,8 +148,8 @@ impl Directory {
         description.add(A::NodeUid, pod.node.as_ref().and_then(|name| self.nodes.get(name)));
         if let Some(owner) = &pod.meta.owner {
             description.add_owner(owner);
-            if let Some(above) = self.owners.get(&owner.uid).and_then(|(_, meta)| meta.owner.as_ref()) {
-                holder.controller = Some(above.clone());
+            if let Some((_, meta)) = self.owners.get(&owner.uid) {
+                holder.controller.clone_from(&meta.owner);
             }
             if let Some(above) = &holder.controller {
                 description.add_owner(above);
@@ -154,12 +157,16 @@ impl Directory {
         }
         description.add_labels(Some(&pod.meta));
         description.add_labels(self.namespaces.get(&pod.meta.namespace));
-        let members = self.members.get(uid).into_iter().flatten();
+        let mut members = self.members.get_mut(uid);
+        if let Some(members) = &mut members {
+            members.retain(|member| member.until.saturating_add(self.memory) >= self.now);
+        }
+        let members = members.into_iter().flat_map(|members| members.iter());
         Some(Owner {
             role: Role::Pod,
             object: Arc::new(description.finish()),
             node: pod.node.clone(),
-            containers: Containers::of(&pod.containers),
+            containers: Containers::of(&pod.containers, pod.has_other_containers),
             services: members.filter_map(super::Member::membership).collect(),
         })
     }
@@ -173,7 +180,10 @@ fn add_host_ports(pod: &Pod, owner: &Owner, addresses: &[IpAddr], claims: &mut V
             let containers = Containers::Only(Arc::clone(&container.name));
             let owner = Arc::new(Owner { containers, services: Box::default(), ..owner.clone() });
             let place = |at: &IpAddr| Place::port(*at, port.protocol, host_port);
-            claims.extend(addresses.iter().map(|at| (place(at), Arc::clone(&owner))));
+            let addresses = port.host_address.as_ref().map_or(addresses, std::slice::from_ref);
+            // Every node has the loopback addresses.
+            let addresses = addresses.iter().filter(|at| !at.is_loopback());
+            claims.extend(addresses.map(|at| (place(at), Arc::clone(&owner))));
         }
     }
 }

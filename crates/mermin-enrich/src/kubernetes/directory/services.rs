@@ -23,8 +23,12 @@ impl Directory {
         let had_address = known.map(has_cluster_address);
         let created = service.meta.created.filter(|_| is_new);
         let changed = self.happened(Kind::Service, now, created);
-        // The API server gives a service its address when it is made.
-        let certain_from = created.map_or(now, |created| now.min(created + SECOND + SKEW));
+        let made = created.map_or(now, |created| now.min(created + SECOND + SKEW));
+        // The API server gives a service its address when it is made; all else may come later.
+        let beginning = |place: Place| Beginning {
+            possible_from: changed,
+            certain_from: if place.is_whole() { made } else { now },
+        };
         let has_address = !service.cluster_addresses.is_empty();
         let body = Body::Service(service);
         if let Some(holder) = self.holders.get_mut(&uid) {
@@ -39,7 +43,7 @@ impl Directory {
         let before = self.holders.get(&uid).map(|holder| Arc::clone(&holder.owner));
         let claims = self.service_claims(&uid);
         let lost = End { not_before: changed, not_after: now };
-        self.hold(&uid, &claims, Beginning { possible_from: changed, certain_from }, lost);
+        self.hold(&uid, &claims, beginning, lost);
         let after = self.holders.get(&uid).map(|holder| Arc::clone(&holder.owner));
         if before != after || had_address != Some(has_address) {
             self.tell_members(&name);

@@ -58,6 +58,7 @@ fn container(name: &str, ports: &[(u16, Option<u16>)]) -> Container {
         protocol: TCP,
         port: *port,
         host_port: *host_port,
+        host_address: None,
     });
     Container { name: name.into(), ports: ports.collect() }
 }
@@ -164,6 +165,80 @@ fn ports_of_a_node_belong_to_its_pods_and_else_to_the_node() {
     assert_eq!(cluster.ask("192.0.2.1", 22, 6).location, Location::Here);
     assert_eq!(cluster.ask("192.0.2.2", 22, 6).location, Location::Elsewhere);
     assert_eq!(cluster.ask("198.51.100.1", 22, 6).location, Location::Unknown);
+}
+
+#[test]
+fn a_port_of_one_of_a_nodes_addresses_is_of_no_other() {
+    let mut cluster = Cluster::new();
+    cluster.applied(node("n1", &["192.0.2.1", "192.0.2.2"]));
+    let mut proxy = pod("proxy", &["10.1.0.9"]);
+    proxy.containers = vec![container("a", &[(8_080, Some(80)), (8_081, Some(81))])];
+    proxy.containers[0].ports[0].host_address = Some(address("192.0.2.2"));
+    proxy.containers[0].ports[1].host_address = Some(address("127.0.0.1"));
+    cluster.applied(Object::Pod(proxy));
+    cluster.later(10);
+    assert_eq!(cluster.names("192.0.2.1", 80, 6), "exact n1");
+    assert_eq!(cluster.names("192.0.2.2", 80, 6), "exact shop proxy a n1");
+    assert_eq!(cluster.names("192.0.2.2", 81, 6), "exact n1");
+    assert_eq!(cluster.names("127.0.0.1", 81, 6), "unknown ");
+}
+
+#[test]
+fn an_only_container_is_named_where_no_other_can_have_run() {
+    let mut cluster = Cluster::new();
+    let containers = || vec![container("main", &[(8_080, None)])];
+    let one = Pod { containers: containers(), ..pod("one", &["10.1.0.1"]) };
+    let two = Pod { containers: containers(), has_other_containers: true, ..pod("two", &["10.1.0.2"]) };
+    cluster.applied(Object::Pod(one));
+    cluster.applied(Object::Pod(two));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 40_000, 6), "exact shop one main n1");
+    assert_eq!(cluster.names("10.1.0.2", 8_080, 6), "exact shop two main n1");
+    assert_eq!(cluster.names("10.1.0.2", 40_000, 6), "exact shop two n1");
+}
+
+#[test]
+fn an_address_that_takes_the_place_of_another_was_not_there_before() {
+    let mut cluster = Cluster::new();
+    let running = Some(cluster.now);
+    cluster.applied(Object::Pod(Pod { running, ..pod("moves", &["10.1.0.1"]) }));
+    cluster.later(60);
+    cluster.applied(Object::Pod(Pod { running, ..pod("moves", &["10.1.0.2"]) }));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.2", 80, 6), "exact shop moves n1");
+    assert_eq!(cluster.names("10.1.0.2", 80, 30), "unknown ");
+    assert_eq!(cluster.names("10.1.0.1", 80, 30), "exact shop moves n1");
+}
+
+#[test]
+fn what_happened_while_a_list_was_on_its_way_is_no_news_of_the_present() {
+    let mut cluster = Cluster::new();
+    let old = pod("old", &["10.1.0.1"]);
+    cluster.applied(Object::Pod(old.clone()));
+    cluster.later(60);
+    cluster.tell(Change::ListBegins(Kind::Pod));
+    cluster.tell(Change::Listed(Object::Pod(old.clone())));
+    // The list takes its time; meanwhile the address changes hands.
+    cluster.now += 20 * SECOND;
+    cluster.tell(Change::ListEnds(Kind::Pod));
+    assert!(cluster.shared.horizon().known.pods_until < cluster.now - 20 * SECOND);
+    cluster.tell(Change::Deleted(Object::Pod(old)));
+    cluster.later(60);
+    assert_eq!(cluster.names("10.1.0.1", 80, 70), "ambiguous ");
+}
+
+#[test]
+fn an_owner_that_is_let_go_of_has_no_owner_any_more() {
+    let mut cluster = Cluster::new();
+    let mut replica = pod("web-1-a", &["10.1.0.1"]);
+    replica.meta.owner = owner(OwnerKind::ReplicaSet, "web-1");
+    let set = Meta { owner: owner(OwnerKind::Deployment, "web"), ..meta("web-1") };
+    cluster.applied(Object::Owner(Kind::ReplicaSet, set.clone()));
+    cluster.applied(Object::Pod(replica));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web web-1");
+    cluster.applied(Object::Owner(Kind::ReplicaSet, Meta { owner: None, ..set }));
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web-1");
 }
 
 fn slice(name: &str, service: &str, pods: &[&str]) -> Object {

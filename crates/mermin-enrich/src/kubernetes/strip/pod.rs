@@ -6,6 +6,8 @@ use super::time::WireTime;
 use super::{Stripped, Stripper, pick, stripped};
 use crate::kubernetes::object::{Container, ContainerPort, Meta, Object, Pod, Time};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::net::IpAddr;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WirePod<'a> {
@@ -27,6 +29,22 @@ struct WireSpec<'a> {
     containers: Vec<WireContainer<'a>>,
     #[serde(borrow, deserialize_with = "list")]
     init_containers: Vec<WireContainer<'a>>,
+    #[serde(deserialize_with = "list")]
+    ephemeral_containers: Vec<IgnoredAny>,
+}
+
+impl WireSpec<'_> {
+    /// Whether there are containers that [`Stripper::containers`] leaves out.
+    fn has_other_containers(&self) -> bool {
+        !self.ephemeral_containers.is_empty() || self.init_containers.iter().any(|init| !init.is_sidecar())
+    }
+}
+
+impl WireContainer<'_> {
+    /// Of an init container: whether it goes on beside the others.
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_str() == "Always"
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,6 +63,8 @@ struct WireContainer<'a> {
 struct WirePort<'a> {
     container_port: u16,
     host_port: Option<u16>,
+    #[serde(borrow, default, rename = "hostIP")]
+    host_ip: Text<'a>,
     #[serde(borrow, default)]
     protocol: Text<'a>,
 }
@@ -122,13 +142,14 @@ impl Stripper {
             finished: status.finished().filter(|_| is_finished),
             is_finished,
             containers: self.containers(&spec),
+            has_other_containers: spec.has_other_containers(),
         };
         Ok(stripped(Object::Pod(pod), &metadata))
     }
 
     /// Those that run beside each other: init containers only where they go on (sidecars).
     fn containers(&mut self, spec: &WireSpec<'_>) -> Vec<Container> {
-        let sidecars = spec.init_containers.iter().filter(|init| init.restart_policy.as_str() == "Always");
+        let sidecars = spec.init_containers.iter().filter(|init| init.is_sidecar());
         let container = |wire: &WireContainer<'_>| Container {
             name: self.texts.share(wire.name.as_str()),
             ports: wire.ports.iter().map(WirePort::port).collect(),
@@ -143,12 +164,18 @@ impl WirePort<'_> {
             protocol: protocol(&self.protocol),
             port: self.container_port,
             host_port: self.host_port.filter(|port| *port != 0),
+            host_address: self
+                .host_ip
+                .as_str()
+                .parse()
+                .ok()
+                .filter(|address: &IpAddr| !address.is_unspecified()),
         }
     }
 }
 
 impl WireStatus<'_> {
-    fn addresses(&self) -> Vec<std::net::IpAddr> {
+    fn addresses(&self) -> Vec<IpAddr> {
         let all = self.pod_ips.iter().map(|address| &address.ip);
         // `podIPs` came with Kubernetes 1.16 and repeats `podIP`.
         let first = Some(&self.pod_ip).filter(|_| self.pod_ips.is_empty());

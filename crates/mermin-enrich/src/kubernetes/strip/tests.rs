@@ -64,7 +64,7 @@ const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"cart-7d
 #[test]
 fn of_a_pod_what_records_say_is_kept() {
     let owner = Owner { kind: OwnerKind::ReplicaSet, name: text("cart-7d9"), uid: text("r1") };
-    let port = |protocol, port, host_port| ContainerPort { protocol, port, host_port };
+    let port = |protocol, port, host_port| ContainerPort { protocol, port, host_port, host_address: None };
     let container = |name, ports: &[_]| Container { name: text(name), ports: ports.to_vec() };
     let expected = Pod {
         meta: Meta {
@@ -88,6 +88,7 @@ fn of_a_pod_what_records_say_is_kept() {
             container("bare", &[]),
             container("mesh", &[port(6, 15090, None)]),
         ],
+        has_other_containers: true,
     };
     let stripped = strip(Kind::Pod, POD);
     assert_eq!(stripped.object, Object::Pod(expected));
