@@ -134,9 +134,11 @@ impl Client {
                 continue;
             }
             let sent = self.clock.now();
-            // Any answer will do, also a refusal; everybody may ask for this path.
+            // Also a refusal will do, but not the word of a proxy that the server is gone; everybody may ask for this.
             let request = Request::get("/livez").body(Body::empty()).expect("the path is fixed");
-            if let Ok(Ok(_)) = tokio::time::timeout(ANSWER, self.kube.send(request)).await {
+            if let Ok(Ok(answer)) = tokio::time::timeout(ANSWER, self.kube.send(request)).await
+                && !answer.status().is_server_error()
+            {
                 self.probe.beat_at(sent);
             }
         }

@@ -177,9 +177,11 @@ impl<S: ChangeSink> Watch<'_, S> {
                     }
                     if std::mem::take(listing) {
                         self.list_ends(version.resource_version, *listed);
-                    } else {
-                        self.version = Some(version.resource_version);
+                        // What happened since the list was made comes now.
+                        *settling = Some(Settling::new(Instant::now()));
+                        return Ok(());
                     }
+                    self.version = Some(version.resource_version);
                     *settling = None;
                     self.heard(now);
                     Ok(())

@@ -35,6 +35,10 @@ use tokio::time::Instant;
 const STREAMED_LIST_STALL: Duration = Duration::from_secs(10);
 /// The same for a list in pages.
 const LIST_STALL: Duration = Duration::from_secs(30);
+/// A watch that tells nothing for so long is taken up anew: bookmarks are due every minute.
+const WATCH_STALL: Duration = Duration::from_secs(150);
+/// How much longer than it was asked to a server may keep a watch.
+const OVERTIME: Duration = Duration::from_secs(10);
 /// A watch that ends earlier failed.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 /// Watches last between this and twice this, in seconds.
@@ -136,14 +140,14 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
         if self.version.is_none() && streams {
             let answer = client.get(&self.request.streamed_list(self.fresh, seconds), accept, true).await?;
             self.list_begins();
-            return self.follow(answer, true).await;
+            return self.follow(answer, true, seconds).await;
         }
         let version = match &self.version {
             Some(version) => version.clone(),
             None => self.list().await?,
         };
         let answer = client.get(&self.request.watch(&version, seconds), accept, false).await?;
-        self.follow(answer, false).await
+        self.follow(answer, false, seconds).await
     }
 
     fn broken(&mut self, failure: &Failure) {
@@ -215,15 +219,18 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
     }
 
     /// What a watch tells, to its end. `listing`: all objects come first.
-    async fn follow(&mut self, mut answer: Answer, listing: bool) -> Result<(), Failure> {
+    async fn follow(&mut self, mut answer: Answer, listing: bool, seconds: u32) -> Result<(), Failure> {
         let _unpinged = answer.probed.then(|| self.shared.client.unpinged());
         let mut progress = Progress::new(listing);
-        let mut stalled = Instant::now() + STREAMED_LIST_STALL;
+        let began = Instant::now();
+        let latest = began + Duration::from_secs(seconds.into()) + OVERTIME;
+        let mut last = began;
         loop {
-            let stall = Some(stalled).filter(|_| progress.listing);
-            match self.next(&mut answer, stall).await? {
+            let stalled =
+                if progress.listing { last + STREAMED_LIST_STALL } else { latest.min(last + WATCH_STALL) };
+            match self.next(&mut answer, Some(stalled)).await? {
                 Next::Part(part) => {
-                    stalled = Instant::now() + STREAMED_LIST_STALL;
+                    last = Instant::now();
                     self.take(&part, &mut progress)?;
                     if !progress.listing {
                         self.shared.sink.borrow_mut().settle();
@@ -231,7 +238,13 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
                 }
                 Next::Beat(time) if progress.is_settled() => self.heard(time),
                 Next::Beat(_) => {}
-                Next::Stalled => return Err(Failure::NoStreaming),
+                Next::Stalled if progress.listing => return Err(Failure::NoStreaming),
+                Next::Stalled => {
+                    // It may have been dead for long, with a server that lives.
+                    self.interrupted = true;
+                    self.tell(Change::Interrupted(self.kind), self.shared.clock.now());
+                    return Ok(());
+                }
                 Next::End if progress.listing => {
                     return Err(Failure::Broken("the list broke off".to_owned()));
                 }
