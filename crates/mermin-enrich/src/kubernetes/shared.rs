@@ -130,15 +130,16 @@ impl Shared {
         self.heard[kind as usize].load(Ordering::Acquire)
     }
 
+    /// When the last of these kinds was heard of last, but for those that never were; 0 where none was.
+    fn heard_of_all(&self, kinds: impl Iterator<Item = Kind>) -> Time {
+        kinds.map(|kind| self.heard_of(kind)).filter(|heard| *heard > 0).min().unwrap_or_default()
+    }
+
     /// How far the cluster is known now.
     pub(crate) fn horizon(&self) -> Horizon {
-        let heard = |kinds: &[Kind]| {
-            let kinds = kinds.iter().filter(|kind| !self.is_forbidden(**kind));
-            let times = kinds.map(|kind| self.heard_of(*kind)).filter(|heard| *heard > 0);
-            times.min().unwrap_or_default()
-        };
+        let told = |kind: &Kind| !self.is_forbidden(*kind);
         let pods = self.heard_of(Kind::Pod);
-        let rest = heard(&HOLDERS[1..]);
+        let rest = self.heard_of_all(HOLDERS[1..].iter().copied().filter(told));
         // What was known of a kind before its right was taken away grows old.
         let until =
             |kind| if self.is_forbidden(kind) { self.heard_of(kind) } else { rest }.saturating_sub(LAG);
@@ -149,7 +150,9 @@ impl Shared {
             services_until: until(Kind::Service),
             last_known: false,
         };
-        Horizon { known, heard: heard(&HOLDERS) }
+        // Without a right to watch pods any more, what is known of nearly all ends is old.
+        let heard = HOLDERS.into_iter().filter(|kind| *kind == Kind::Pod || told(kind));
+        Horizon { known, heard: self.heard_of_all(heard) }
     }
 
     /// How long nothing was heard of what names owners, if that is long.
@@ -171,6 +174,7 @@ impl Shared {
         if !is_complete && now < first.max(self.begun) + FIRST_LISTS && now < self.begun + 2 * FIRST_LISTS {
             return 0;
         }
-        self.horizon().heard.saturating_sub(SETTLE)
+        let told = HOLDERS.into_iter().filter(|kind| !self.is_forbidden(*kind));
+        self.heard_of_all(told).saturating_sub(SETTLE)
     }
 }

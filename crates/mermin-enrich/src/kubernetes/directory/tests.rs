@@ -475,3 +475,30 @@ fn a_kind_that_is_forbidden_is_not_waited_for() {
     cluster.tell(Change::Heard(Kind::Node));
     assert_eq!(cluster.shared.known_until(cluster.now), back - SETTLE, "it is waited for again");
 }
+
+/// Nobody waits for them either, but records say that what they know is old.
+#[test]
+fn names_of_pods_grow_old_when_the_right_to_watch_them_is_gone() {
+    let mut cluster = Cluster::new();
+    cluster.applied(Object::Pod(pod("web", &["10.1.0.1"])));
+    cluster.later(10);
+    cluster.tell(Change::Forbidden(Kind::Pod));
+    for _ in 0..10 {
+        cluster.now += SECOND;
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Pod) {
+            cluster.tell(Change::Heard(kind));
+        }
+    }
+    assert_eq!(cluster.shared.known_until(cluster.now), cluster.now - SETTLE);
+    let identity =
+        IdentityByAddress::new(Arc::clone(&cluster.shared), Clock::new(), Duration::ZERO, Duration::ZERO);
+    let (mut meter, mut records) = (Meter::new(&FlowConfig::default(), ""), Records::default());
+    meter.observe(&[packet(cluster.now - 6 * SECOND)], &mut records);
+    meter.finish(cluster.now, &mut records);
+    let mut record = records.0.pop().unwrap();
+    identity.enrich_at(&mut record, || cluster.now);
+    assert_eq!(record.enrichment.degraded, Some(Duration::from_secs(10)));
+    let end = record.source.identity.kubernetes.unwrap();
+    let name = end.object.as_ref().and_then(|object| object.get(A::PodName)).cloned();
+    assert_eq!((end.resolution, name.as_deref()), (Resolution::Ambiguous, Some("web")));
+}
