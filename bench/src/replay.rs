@@ -2,6 +2,7 @@
 
 use crate::measure::{Cost, run};
 use anyhow::{Result, bail};
+use mermin_tests::program::plain;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -39,7 +40,7 @@ impl Replay {
         let folder = tempfile::tempdir()?;
         let (mut own, mut peer) = (Vec::new(), Vec::new());
         for _ in 0..self.runs {
-            own.push(run(Command::new(&program)
+            own.push(run(plain(&program)
                 .arg("replay")
                 .arg(&self.capture)
                 .args(["-o", &self.output])

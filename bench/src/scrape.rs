@@ -2,11 +2,11 @@
 
 use crate::measure::{Cost, run};
 use anyhow::{Result, bail};
+use mermin_tests::program::{binary, plain};
 use mermin_tests::servers::http::{Client, Request};
 use mermin_tests::servers::place::Place;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ impl Scrape {
 
     fn one(&self, way: Way, scrapes: &AtomicUsize) -> Result<Cost> {
         let address = Place::Here.free_address();
-        let mut command = Command::new(mermin_tests::program::binary());
+        let mut command = plain(binary());
         command.arg("replay").arg(&self.capture).args(["-o", "none"]);
         if way != Way::Without {
             command.args(["--set", "pipeline.enable_metrics=true"]);
