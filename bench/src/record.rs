@@ -32,6 +32,7 @@ pub(crate) fn record(n: u64, kubernetes: bool) -> FlowRecord {
         end_reason: Some(FlowEndReason::EndOfFlowDetected),
         start_time: 1_767_225_599_987_654_321 + n * 71_234_567,
         end_time: 1_767_225_609_987_654_321 + n * 71_234_567,
+        counts_from: 0,
         protocol: 6,
         source: end([10, 12, high, low], 40_000, "client"),
         destination: end([203, 0, 113, low], 443, "server"),

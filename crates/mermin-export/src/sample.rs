@@ -39,6 +39,7 @@ pub(crate) fn bare() -> FlowRecord {
         end_reason: None,
         start_time: START,
         end_time: START,
+        counts_from: START,
         protocol: 253,
         source: end("192.0.2.1", None),
         destination: end("198.51.100.254", None),

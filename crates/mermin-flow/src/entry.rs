@@ -99,6 +99,8 @@ pub(crate) struct Facts {
     /// Type and code of the first packet, where the key's form is one of ICMP.
     pub(crate) icmp: [u8; 2],
     pub(crate) shard: u8,
+    /// Active intervals since the last record whose report was left out. [`u8::MAX`]: so many, or more.
+    pub(crate) postponed: u8,
 }
 
 const _: () = assert!(size_of::<Option<Entry>>() == 128 && size_of::<Facts>() == 128);
@@ -302,6 +304,7 @@ impl Facts {
         inner_vlan: NO_VLAN,
         icmp: [0; 2],
         shard: 0,
+        postponed: 0,
     };
 
     /// Whether they belong to the flow that was the shard's `ordinal`th.
@@ -348,6 +351,7 @@ impl Facts {
         }
         self.packets_over_buffers = 0;
         self.bytes_over_buffers = 0;
+        self.postponed = 0;
         self.sequence += 1;
     }
 }

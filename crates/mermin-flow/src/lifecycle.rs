@@ -57,7 +57,7 @@ impl Meter {
 
     /// Handles a flow's deadlines up to `now` in order of time; whether the flow lives on.
     fn settle(&mut self, place: Place, now: u64, sink: &mut impl RecordSink) -> bool {
-        let Some((entry, _)) = self.table.get_mut(place) else { return false };
+        let Some((entry, facts)) = self.table.get_mut(place) else { return false };
         let idle = self.settings.idle_deadline(entry);
         if entry.active_deadline <= idle.min(now) {
             // Every packet so far came before this deadline; later intervals up to `now` have none, and give no record.
@@ -66,7 +66,10 @@ impl Meter {
             let passed = (idle.min(now) - entry.active_deadline) / active;
             entry.active_deadline =
                 entry.active_deadline.saturating_add(active.saturating_mul(passed.saturating_add(1)));
-            if has_packets && !self.postpone_updates {
+            if has_packets && self.postpone_updates {
+                let intervals = passed.saturating_add(1).min(u8::MAX.into()) as u8;
+                facts.postponed = facts.postponed.saturating_add(intervals);
+            } else if has_packets {
                 self.report(place, FlowEvent::Update, Some(FlowEndReason::ActiveTimeout), sink);
             }
         }
@@ -147,7 +150,7 @@ impl Meter {
         sink: &mut impl RecordSink,
     ) {
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
-        let record = report::record(entry, facts, event, reason, &self.settings.identification);
+        let record = report::record(entry, facts, event, reason, &self.settings);
         self.book.reported += record.tally;
         sink.record(record);
     }
@@ -303,6 +306,79 @@ mod tests {
         table.meter.postpone_updates(false);
         table.packet(120, up(ACK));
         assert_eq!(table.told(), [(Update, Some(ActiveTimeout), 2, 0)]);
+    }
+
+    /// Whatever is postponed, swept or not, and however the flow ends.
+    #[test]
+    fn a_record_tells_from_when_on_it_counts() {
+        const ACTIVE: u64 = 60 * SECOND;
+        let (mut state, mut postponed) = (7_u64, 0);
+        let mut random = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        for _ in 0..300 {
+            let mut table = Table::new(|config| {
+                config.idle_timeout = Interval::seconds(400);
+                config.start_records = random(2) == 0;
+            });
+            let (mut at, mut uncounted) = (0, None);
+            let mut check = |records: &mut Vec<FlowRecord>, uncounted: &mut Option<u64>| {
+                for record in records.drain(..) {
+                    let is_first = record.forward.delta == record.forward.total;
+                    assert!(!is_first || record.counts_from == record.start_time);
+                    let Some(first) = uncounted.filter(|_| record.tally != Tally::ZERO) else { continue };
+                    assert!(record.counts_from <= first, "{} s", (first - record.counts_from) / SECOND);
+                    postponed += u32::from(record.end_time > record.counts_from + ACTIVE);
+                    *uncounted = None;
+                }
+            };
+            for _ in 0..random(40) {
+                let step = if random(4) == 0 { 150 } else { 20 };
+                at += random(step);
+                table.meter.postpone_updates(random(3) > 0);
+                if random(2) == 0 {
+                    table.meter.advance(T0 + at * SECOND, &mut table.records);
+                    check(&mut table.records.0, &mut uncounted);
+                }
+                table.packet(at, up(ACK));
+                check(&mut table.records.0, &mut uncounted);
+                uncounted.get_or_insert(T0 + at * SECOND);
+            }
+            table.meter.postpone_updates(random(2) == 0);
+            table.finish(at + random(600));
+            check(&mut table.records.0, &mut uncounted);
+        }
+        assert!(postponed > 100, "{postponed}");
+    }
+
+    #[test]
+    fn a_record_counts_from_one_interval_back_and_from_those_that_were_left_out() {
+        let mut table = Table::new(|config| config.idle_timeout = Interval::seconds(1_000));
+        // Packets at 0, 20, 40 … s, and the interval from 60 to 120 s left out.
+        for at in (0..=300).step_by(20) {
+            table.meter.postpone_updates((80..160).contains(&at));
+            table.packet(at, up(ACK));
+        }
+        table.finish(301);
+        let told = |r: &FlowRecord| ((r.end_time - T0) / SECOND, (r.counts_from - T0) / SECOND);
+        let told: Vec<_> = table.records.0.iter().map(told).collect();
+        assert_eq!(told, [(40, 0), (160, 40), (220, 160), (280, 220), (300, 240)]);
+    }
+
+    #[test]
+    fn a_record_that_was_postponed_for_very_long_counts_from_the_start() {
+        let mut table = Table::new(|config| config.idle_timeout = Interval::seconds(1_000));
+        for at in [0, 60] {
+            table.packet(at, up(ACK));
+        }
+        table.meter.postpone_updates(true);
+        for interval in 1..=300 {
+            table.packet(60 * interval + 59, up(ACK));
+        }
+        table.finish(60 * 300 + 60);
+        let counts_from: Vec<_> = table.records.0.iter().map(|r| r.counts_from).collect();
+        assert_eq!(counts_from, [T0, T0]);
     }
 
     #[test]

@@ -201,6 +201,9 @@ pub struct FlowRecord {
     pub start_time: u64,
     /// Last packet's time so far, ns since 1970.
     pub end_time: u64,
+    /// No packet that the deltas count came before this, but for packets that were handed on out of order; ns since 1970.
+    /// The flow's start, or some time after the packets of the record before.
+    pub counts_from: u64,
     /// IANA protocol number.
     pub protocol: u8,
     /// The initiator.

@@ -5,6 +5,7 @@ use crate::entry::{Entry, Facts};
 use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
 use crate::record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, TcpState};
+use crate::settings::Settings;
 use crate::tally::Tally;
 use mermin_wire::NO_VLAN;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -38,9 +39,10 @@ pub(crate) fn record(
     facts: &mut Facts,
     event: FlowEvent,
     end_reason: Option<FlowEndReason>,
-    identification: &Identification,
+    settings: &Settings,
 ) -> FlowRecord {
-    let community_id = facts.community_id(&entry.key, identification.seed);
+    let community_id = facts.community_id(&entry.key, settings.identification.seed);
+    let counts_from = counts_from(entry, facts, settings.active);
     let (sequence, mut deltas) = (facts.sequence, entry.delta);
     let tally = if event == FlowEvent::Start {
         // Announces the flow and carries nothing: the packet that created it belongs to the next record.
@@ -52,24 +54,38 @@ pub(crate) fn record(
         facts.reported(entry);
         tally
     };
-    let part = Part { community_id, sequence, event, end_reason, deltas, totals: facts.total, tally };
-    describe(entry, facts, part, identification)
+    let part =
+        Part { community_id, sequence, event, end_reason, counts_from, deltas, totals: facts.total, tally };
+    describe(entry, facts, part, &settings.identification)
 }
 
 /// The update that the flow would give now; takes nothing out of it. It has no end reason.
-pub(crate) fn glance(entry: &Entry, facts: &Facts, identification: &Identification) -> FlowRecord {
+pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowRecord {
     let mut totals = facts.total;
     totals.iter_mut().zip(entry.delta).for_each(|(total, delta)| *total += delta);
     let part = Part {
-        community_id: CommunityId::of(&entry.key, identification.seed),
+        community_id: CommunityId::of(&entry.key, settings.identification.seed),
         sequence: facts.sequence,
         event: FlowEvent::Update,
         end_reason: None,
+        counts_from: counts_from(entry, facts, settings.active),
         deltas: entry.delta,
         totals,
         tally: entry.tally(facts),
     };
-    describe(entry, facts, part, identification)
+    describe(entry, facts, part, &settings.identification)
+}
+
+/// The earliest time of what no record has carried yet. A deadline comes before the packets behind it, so that is of one
+/// active interval, and of those whose reports were left out: no packet needs to be timed for it. Times of packets are at
+/// most their watermark, and intervals are the watermark's, so they are counted back from the last packet's time.
+fn counts_from(entry: &Entry, facts: &Facts, active: u64) -> u64 {
+    let is_first = facts.total == [Counts::default(); 2];
+    if is_first || facts.postponed == u8::MAX {
+        return facts.start_time;
+    }
+    let intervals = u64::from(facts.postponed) + 1;
+    entry.end_time.saturating_sub(active.saturating_mul(intervals)).max(facts.start_time)
 }
 
 /// What one record of a flow says and others of it don't. Arrays are by side.
@@ -78,6 +94,7 @@ struct Part {
     sequence: u32,
     event: FlowEvent,
     end_reason: Option<FlowEndReason>,
+    counts_from: u64,
     deltas: [Counts; 2],
     totals: [Counts; 2],
     tally: Tally,
@@ -102,6 +119,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part, identification: &Identific
         end_reason: part.end_reason,
         start_time: facts.start_time,
         end_time: entry.end_time,
+        counts_from: part.counts_from,
         protocol: entry.key.protocol(),
         source: source_end,
         destination: destination_end,

@@ -246,6 +246,7 @@ mod tests {
             end_reason: None,
             start_time: 0,
             end_time: 0,
+            counts_from: 0,
             protocol: 1,
             source: end.clone(),
             destination: end,

@@ -2,6 +2,7 @@
 
 use crate::direction::{Location as Side, direction};
 use crate::kubernetes::clock::Clock;
+use crate::kubernetes::evidence::SECOND;
 use crate::kubernetes::object::Time;
 use crate::kubernetes::resolve::{Answer, Known, Location, Question, resolve};
 use crate::kubernetes::shared::{Shared, ThisNode};
@@ -12,35 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How much later than others a packet may be handed on.
-const DISORDER: Duration = Duration::from_secs(2);
+const DISORDER: Time = 2 * SECOND;
 
 /// Answers from the index that the `kubernetes` thread writes.
 pub(crate) struct IdentityByAddress {
     shared: Arc<Shared>,
     clock: Clock,
     patience: Duration,
-    /// How long before its last packet the first one that a record counts can have come.
-    reach: Time,
 }
 
 impl IdentityByAddress {
-    /// Reads what is in `shared`; records may wait for `patience`, and of long flows there is one every `interval`.
-    pub(crate) fn new(shared: Arc<Shared>, clock: Clock, patience: Duration, interval: Duration) -> Self {
-        let reach = (interval + DISORDER).as_nanos() as Time;
-        Self { shared, clock, patience, reach }
-    }
-
-    /// When the packets came that `record` counts. A flow is reported every interval, so they are not older than that:
-    /// who had the address earlier is a matter of earlier records.
-    fn span(&self, record: &FlowRecord) -> Span {
-        let (start, last) = (record.start_time.min(record.end_time), record.end_time);
-        let is_first = [&record.forward, &record.reverse].iter().all(|side| side.delta == side.total);
-        let first = if is_first { start } else { start.max(last.saturating_sub(self.reach)) };
-        Span { first, last }
+    /// Reads what is in `shared`; records may wait for `patience`.
+    pub(crate) fn new(shared: Arc<Shared>, clock: Clock, patience: Duration) -> Self {
+        Self { shared, clock, patience }
     }
 
     pub(crate) fn enrich_at(&self, record: &mut FlowRecord, now: impl Fn() -> Time) {
-        let span = self.span(record);
+        let span = span(record);
         let horizon = self.shared.horizon();
         let mut known = horizon.known;
         if span.last > known.pods_until.min(known.nodes_until).min(known.services_until) {
@@ -76,6 +65,12 @@ impl IdentityByAddress {
     fn is_here(&self, address: IpAddr, this: &ThisNode) -> bool {
         self.shared.is_host(address) || this.pod_networks.iter().any(|network| network.contains(&address))
     }
+}
+
+/// When the packets came that `record` counts: who had the address earlier is a matter of earlier records.
+fn span(record: &FlowRecord) -> Span {
+    let first = record.counts_from.saturating_sub(DISORDER).max(record.start_time);
+    Span { first: first.min(record.end_time), last: record.end_time }
 }
 
 impl Enricher for IdentityByAddress {

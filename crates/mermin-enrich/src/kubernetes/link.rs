@@ -39,7 +39,7 @@ impl Kubernetes {
         let shared = Arc::new(Shared::new(watched, config.node.as_deref(), host, clock.now()));
         let directory = Directory::new(Arc::clone(&shared), memory(config, flow));
         let watches = Watches::start(cluster, config, clock, directory)?;
-        let identity = IdentityByAddress::new(shared, clock, config.wait.0, flow.active_timeout.0);
+        let identity = IdentityByAddress::new(shared, clock, config.wait.0);
         Ok(Self { watches, identity })
     }
 

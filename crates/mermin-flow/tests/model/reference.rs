@@ -314,7 +314,8 @@ impl Reference {
             let flow = &mut self.flows[at];
             flow.facts(side, o);
             let (delta, total) = (Default::default(), Default::default());
-            self.records.push(flow.record(FlowEvent::Start, None, delta, total, Tally::ZERO));
+            let active = self.config.active_timeout.nanos();
+            self.records.push(flow.record((FlowEvent::Start, None), active, delta, total, Tally::ZERO));
             flow.sequence += 1;
             flow.connection = Connection::default();
         }
@@ -374,7 +375,8 @@ impl Reference {
             *total += delta;
         }
         let tally = std::mem::take(&mut flow.tally);
-        self.records.push(flow.record(event, Some(reason), delta, flow.total, tally));
+        let active = self.config.active_timeout.nanos();
+        self.records.push(flow.record((event, Some(reason)), active, delta, flow.total, tally));
         flow.sequence += 1;
     }
 
@@ -433,8 +435,8 @@ impl Flow {
 
     fn record(
         &self,
-        event: FlowEvent,
-        end_reason: Option<FlowEndReason>,
+        (event, end_reason): (FlowEvent, Option<FlowEndReason>),
+        active: u64,
         delta: [Counts; 2],
         total: [Counts; 2],
         tally: Tally,
@@ -467,6 +469,11 @@ impl Flow {
             end_reason,
             start_time: first.start,
             end_time: self.end_time,
+            counts_from: if total == delta {
+                first.start
+            } else {
+                first.start.max(self.end_time.saturating_sub(active))
+            },
             protocol: self.conversation.protocol,
             source: end(source),
             destination: end(destination),

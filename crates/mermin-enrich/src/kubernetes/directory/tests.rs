@@ -98,6 +98,10 @@ impl Cluster {
         }
     }
 
+    fn identity(&self) -> IdentityByAddress {
+        IdentityByAddress::new(Arc::clone(&self.shared), Clock::new(), Duration::ZERO)
+    }
+
     /// Who has an end, `ago` seconds ago.
     fn ask(&self, end: &str, port: u16, ago: u64) -> Answer {
         let at = self.now - ago * SECOND;
@@ -391,12 +395,7 @@ fn a_flow_has_its_names_for_as_long_as_it_lasts() {
     let mut cluster = Cluster::new();
     let config = FlowConfig::default();
     let (mut meter, mut records) = (Meter::new(&config, ""), Records::default());
-    let identity = IdentityByAddress::new(
-        Arc::clone(&cluster.shared),
-        Clock::new(),
-        Duration::ZERO,
-        config.active_timeout.0,
-    );
+    let identity = cluster.identity();
     cluster.applied(Object::Pod(pod("client", &[])));
     cluster.applied(Object::Pod(pod("old", &["10.1.0.2"])));
     cluster.later(2);
@@ -432,6 +431,46 @@ fn a_flow_has_its_names_for_as_long_as_it_lasts() {
     assert!(names[5..].iter().all(|[_, server]| *server == exact("new")), "{names:?}");
 }
 
+/// The flow goes on while its server's address moves, and what it had to report by then comes later.
+#[test]
+fn a_record_that_was_put_off_names_nobody_who_had_the_address_for_a_part_of_it() {
+    let mut cluster = Cluster::new();
+    let (mut meter, mut records) = (Meter::new(&FlowConfig::default(), ""), Records::default());
+    cluster.applied(Object::Pod(pod("client", &["10.1.0.1"])));
+    let (old, new) = (pod("old", &["10.1.0.2"]), pod("new", &[]));
+    cluster.applied(Object::Pod(old.clone()));
+    cluster.applied(Object::Pod(new));
+    cluster.later(20);
+    let began = cluster.now;
+    let mut names = Vec::new();
+    for at in (0..=420).step_by(10) {
+        if at == 100 {
+            cluster.tell(Change::Deleted(Object::Pod(old.clone())));
+            cluster.applied(Object::Pod(pod("new", &["10.1.0.2"])));
+        }
+        cluster.later(10);
+        // The interval in which the address moves is left out, and the next one.
+        meter.postpone_updates((100..200).contains(&at));
+        meter.observe(&[packet(began + at * SECOND)], &mut records);
+        for mut record in records.0.drain(..) {
+            cluster.identity().enrich_at(&mut record, || cluster.now);
+            let end = record.destination.identity.kubernetes.unwrap();
+            let name = end.object.as_ref().and_then(|object| object.get(A::PodName)).cloned();
+            let last = (record.end_time - began) / SECOND;
+            names.push((last, end.resolution, name.as_deref().unwrap_or_default().to_owned()));
+        }
+    }
+    let exact = |last, name: &str| (last, Resolution::Exact, name.to_owned());
+    let expected = [
+        exact(50, "old"),
+        (230, Resolution::Ambiguous, String::new()),
+        exact(290, "new"),
+        exact(350, "new"),
+        exact(410, "new"),
+    ];
+    assert_eq!(names, expected);
+}
+
 #[test]
 fn who_has_an_address_goes_before_whose_network_it_is_in() {
     let mut cluster = Cluster::new();
@@ -442,8 +481,7 @@ fn who_has_an_address_goes_before_whose_network_it_is_in() {
     cluster.applied(Object::Node(Node { meta, addresses, pod_networks }));
     cluster.applied(Object::Pod(Pod { node: Some("n2".into()), ..pod("far", &["10.1.0.2"]) }));
     cluster.later(10);
-    let identity =
-        IdentityByAddress::new(Arc::clone(&cluster.shared), Clock::new(), Duration::ZERO, Duration::ZERO);
+    let identity = cluster.identity();
     let (mut meter, mut records) = (Meter::new(&FlowConfig::default(), ""), Records::default());
     meter.observe(&[packet(cluster.now - 6 * SECOND)], &mut records);
     meter.finish(cluster.now, &mut records);
@@ -490,8 +528,7 @@ fn names_of_pods_grow_old_when_the_right_to_watch_them_is_gone() {
         }
     }
     assert_eq!(cluster.shared.known_until(cluster.now), cluster.now - SETTLE);
-    let identity =
-        IdentityByAddress::new(Arc::clone(&cluster.shared), Clock::new(), Duration::ZERO, Duration::ZERO);
+    let identity = cluster.identity();
     let (mut meter, mut records) = (Meter::new(&FlowConfig::default(), ""), Records::default());
     meter.observe(&[packet(cluster.now - 6 * SECOND)], &mut records);
     meter.finish(cluster.now, &mut records);
