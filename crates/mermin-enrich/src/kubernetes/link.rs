@@ -36,7 +36,8 @@ impl Kubernetes {
     ) -> Result<Self, KubernetesError> {
         let clock = Clock::new();
         let watched = Kind::ALL.into_iter().filter(|kind| !config.leave_out.contains(kind)).collect();
-        let shared = Arc::new(Shared::new(watched, config.node.as_deref(), host, clock.now()));
+        let shared =
+            Arc::new(Shared::new((watched, config.scope), config.node.as_deref(), host, clock.now()));
         let directory = Directory::new(Arc::clone(&shared), memory(config, flow));
         let watches = Watches::start(cluster, config, clock, directory)?;
         let identity = IdentityByAddress::new(shared, clock, config.wait.0);

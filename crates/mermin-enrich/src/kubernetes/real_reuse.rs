@@ -4,7 +4,7 @@
 use crate::host::HostAddresses;
 use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, Environment};
-use crate::kubernetes::config::{KubernetesConfig, Switch};
+use crate::kubernetes::config::{KubernetesConfig, Scope, Switch};
 use crate::kubernetes::directory::Directory;
 use crate::kubernetes::evidence::{MILLISECOND, SECOND};
 use crate::kubernetes::object::{Kind, Time};
@@ -82,7 +82,12 @@ fn an_address_that_moves_at_a_real_api_server_is_never_given_a_wrong_name() {
         ..KubernetesConfig::default()
     };
     let clock = Clock::new();
-    let shared = Arc::new(Shared::new(Kind::ALL.to_vec(), None, HostAddresses::fixed([]), clock.now()));
+    let shared = Arc::new(Shared::new(
+        (Kind::ALL.to_vec(), Scope::Cluster),
+        None,
+        HostAddresses::fixed([]),
+        clock.now(),
+    ));
     let directory = Directory::new(Arc::clone(&shared), Duration::from_secs(600));
     let cluster = Cluster::find(&config, &Environment::default(), true).unwrap().unwrap();
     let _watches = Watches::start(&cluster, &config, clock, directory).unwrap();

@@ -4,6 +4,7 @@
 //! What has not been heard of counts too: beyond the time up to which the cluster is known, and before the time from
 //! which it is, somebody unknown may have had the address, so a candidate must have been certain there to be the answer.
 
+use crate::kubernetes::config::Scope;
 use crate::kubernetes::index::{Entry, Index, Place};
 use crate::kubernetes::object::Time;
 use crate::kubernetes::owner::{Owner, Role};
@@ -32,6 +33,8 @@ pub(crate) struct Known {
     pub(crate) nodes_until: Time,
     /// Up to this, no service is missing.
     pub(crate) services_until: Time,
+    /// Which pods are known at all.
+    pub(crate) scope: Scope,
     /// Whether what was known last is said where nothing is known yet.
     pub(crate) last_known: bool,
 }
@@ -48,7 +51,15 @@ impl Known {
     /// Whether somebody who is not in the index may have had the address of `entry` at some time of `span`.
     fn may_be_another(&self, entry: &Entry, span: Span) -> bool {
         let early = self.since.checked_sub(1).and_then(|until| span.within(0, until));
-        span.last > self.until(entry.owner.role) || early.is_some_and(|part| !entry.tenure.is_certain(part))
+        span.last > self.until(entry.owner.role)
+            || early.is_some_and(|part| !entry.tenure.is_certain(part))
+            || self.may_be_elsewhere(entry) && !entry.tenure.is_certain(span)
+    }
+
+    /// Whether a pod of another node, of which nothing is told, can have the place of `entry` before or after it. The
+    /// networks that nodes are given don't tell: not everybody who hands out addresses keeps to them.
+    fn may_be_elsewhere(&self, entry: &Entry) -> bool {
+        self.scope == Scope::Node && entry.owner.role == Role::Pod && entry.place.is_whole()
     }
 }
 

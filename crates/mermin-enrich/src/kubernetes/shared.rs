@@ -1,6 +1,7 @@
 //! What the directory writes and enrichment workers read.
 
 use crate::host::HostAddresses;
+use crate::kubernetes::config::Scope;
 use crate::kubernetes::evidence::{LAG, SECOND, SETTLE};
 use crate::kubernetes::index::Index;
 use crate::kubernetes::object::{Kind, Node, Time};
@@ -22,8 +23,9 @@ const HOLDERS: [Kind; 3] = [Kind::Pod, Kind::Node, Kind::Service];
 /// The index, and how far it can be trusted.
 pub(crate) struct Shared {
     pub(crate) index: Index,
-    /// The kinds that are watched.
+    /// The kinds that are watched, and of which nodes pods are.
     watched: Vec<Kind>,
+    scope: Scope,
     /// When each kind was heard of last; 0: never.
     heard: [AtomicU64; Kind::ALL.len()],
     /// The kinds for which there is no right: nothing will be heard of them, and nobody waits for it.
@@ -55,12 +57,18 @@ pub(crate) struct Horizon {
 
 impl Shared {
     /// Nothing is known. `node` is this node's name; without it the node is found by the host's addresses.
-    pub(crate) fn new(watched: Vec<Kind>, node: Option<&str>, host: Arc<HostAddresses>, now: Time) -> Self {
+    pub(crate) fn new(
+        (watched, scope): (Vec<Kind>, Scope),
+        node: Option<&str>,
+        host: Arc<HostAddresses>,
+        now: Time,
+    ) -> Self {
         let this_node =
             ThisNode { name: node.map(Arc::from), is_given: node.is_some(), pod_networks: Vec::new() };
         Self {
             index: Index::default(),
             watched,
+            scope,
             heard: Default::default(),
             forbidden: Default::default(),
             since: AtomicU64::new(Time::MAX),
@@ -148,6 +156,7 @@ impl Shared {
             pods_until: pods.saturating_sub(SETTLE),
             nodes_until: until(Kind::Node),
             services_until: until(Kind::Service),
+            scope: self.scope,
             last_known: false,
         };
         // Without a right to watch pods any more, what is known of nearly all ends is old.

@@ -3,6 +3,7 @@
 //! while a pod has its address, and are asked for when an enrichment worker would ask. No answer may be wrong.
 
 use crate::host::HostAddresses;
+use crate::kubernetes::config::Scope;
 use crate::kubernetes::directory::Directory;
 use crate::kubernetes::evidence::{MILLISECOND, SECOND};
 use crate::kubernetes::object::{Change, Kind, Meta, Object, Pod, Time};
@@ -37,7 +38,7 @@ enum Ending {
     OfItself,
     /// Deleted by force: the pod goes on for a while.
     ByForce,
-    /// It lives on, and has another address from now on.
+    /// It lives on, and has another address from now on, which others have before and after it.
     Moved,
     /// Any of these.
     Mixed,
@@ -64,6 +65,14 @@ struct Habits {
     stalls_are_told: bool,
     /// The clocks of API server and nodes.
     skew: u64,
+    scope: Scope,
+}
+
+impl Habits {
+    /// With pods of one node alone.
+    fn of_one_node(self) -> Self {
+        Self { scope: Scope::Node, ..self }
+    }
 }
 
 const TEST_BED: Habits = Habits {
@@ -77,6 +86,7 @@ const TEST_BED: Habits = Habits {
     stall: 0..1,
     stalls_are_told: false,
     skew: 0,
+    scope: Scope::Cluster,
 };
 
 const KUBELET: Habits = Habits {
@@ -122,6 +132,12 @@ struct Truth {
     until: Time,
 }
 
+/// An address that pods move to.
+struct Second {
+    address: IpAddr,
+    free: Time,
+}
+
 /// A record that will be asked for.
 struct Flow {
     truth: usize,
@@ -161,8 +177,9 @@ impl Cluster {
         random.below(2 * most * MILLISECOND + 1) as i64 - (most * MILLISECOND) as i64
     }
 
-    /// Pods that have `address` one after the other.
-    fn run(&mut self, address: IpAddr, until: Time) {
+    /// Pods that have `address` one after the other; some move on to `second`, where that is free.
+    fn run(&mut self, address: IpAddr, second: IpAddr, until: Time) {
+        let mut second = Second { address: second, free: NOON };
         let mut free = NOON + self.random.below(SECOND);
         let habits = self.habits.clone();
         while free < until {
@@ -174,12 +191,18 @@ impl Cluster {
             }
             let from = from.max(created + habits.start.start * MILLISECOND);
             let end = from + self.random.within(&habits.tenure);
-            free = self.pod(address, created, from, end);
+            free = self.pod(address, &mut second, created, (from, end));
         }
     }
 
     /// One pod: made at `created`, with packets from `from` to `end`. Returns when the address is free.
-    fn pod(&mut self, address: IpAddr, created: Time, from: Time, end: Time) -> Time {
+    fn pod(
+        &mut self,
+        address: IpAddr,
+        second: &mut Second,
+        created: Time,
+        (from, end): (Time, Time),
+    ) -> Time {
         let habits = self.habits.clone();
         let node_clock = Self::skew(&mut self.random, habits.skew);
         self.pods += 1;
@@ -257,14 +280,29 @@ impl Cluster {
                 end
             }
             Ending::Moved => {
-                pod.addresses = vec![IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + self.pods as u32))];
+                // Into an address that nobody asks for, where the other one is not free.
+                let nobodys = IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + self.pods as u32));
+                let moves_on = second.free <= end;
+                pod.addresses = vec![if moves_on { second.address } else { nobodys }];
                 tell(end + late, &pod);
-                told.push((end + late + 20 * SECOND, Change::Deleted(Object::Pod(pod))));
+                let gone = end + late + self.random.within(&habits.tenure);
+                if moves_on {
+                    let address = second.address;
+                    self.truths.push(Truth { address, pod: name.to_string(), from: end, until: gone });
+                    second.free = gone + MILLISECOND;
+                }
+                (pod.is_finished, pod.finished) = (true, node(gone));
+                let late = self.random.within(&habits.status);
+                tell(gone + late, &pod);
+                told.push((gone + late + 20 * SECOND, Change::Deleted(Object::Pod(pod))));
                 end
             }
         };
         told.sort_by_key(|(at, _)| *at);
-        self.commits.extend(told);
+        // With one node's pods alone nothing is told of the others, which are half of them.
+        if habits.scope == Scope::Cluster || self.random.chance(50) {
+            self.commits.extend(told);
+        }
         free
     }
 
@@ -348,12 +386,13 @@ fn simulate(habits: &Habits, seed: u64, flows: usize) -> BTreeMap<u64, Tally> {
     // As many as give each tenure a few flows.
     let until = NOON + 600 * SECOND;
     for n in 0..40 {
-        cluster.run(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 + n)), until);
+        let address = |network: u32| IpAddr::V4(Ipv4Addr::from_bits(network + n));
+        cluster.run(address(0x0a00_0001), address(0x0a01_0001), until);
     }
     let flows = cluster.flows(flows);
     let told = cluster.told(until);
     let host = HostAddresses::fixed([]);
-    let shared = Arc::new(Shared::new(vec![Kind::Pod], None, host, NOON - 10 * SECOND));
+    let shared = Arc::new(Shared::new((vec![Kind::Pod], habits.scope), None, host, NOON - 10 * SECOND));
     let mut directory = Directory::new(Arc::clone(&shared), Duration::from_secs(150));
     // When each flow is asked for: when its record comes, then while it may wait.
     let mut questions: BinaryHeap<_> = flows
@@ -450,4 +489,19 @@ fn a_watch_that_stalls_or_breaks_gives_no_wrong_name() {
         (Habits { name: "breaks, moved at once", stall: long, stalls_are_told: true, ..TEST_BED }, 13),
     ];
     run(&all);
+}
+
+#[test]
+fn pods_of_other_nodes_that_nobody_tells_of_are_given_no_wrong_name() {
+    let breaks = Habits { name: "one node, breaks", stall: 2_000..9_000, stalls_are_told: true, ..KUBELET };
+    let stalls = Habits { name: "one node, stalls", stall: 2_000..9_000, ..KUBELET };
+    let all = [
+        (Habits { name: "one node", ..KUBELET }.of_one_node(), 21),
+        (Habits { name: "one node, moved at once", ..TEST_BED }.of_one_node(), 22),
+        (breaks.of_one_node(), 23),
+        (stalls.of_one_node(), 24),
+    ];
+    let sums = run(&all);
+    let long = sums.iter().filter(|((_, least), _)| *least >= 5);
+    assert!(long.clone().count() > 0 && long.clone().all(|(_, tally)| tally.exact > 0));
 }

@@ -3,6 +3,7 @@
 use super::Directory;
 use crate::host::HostAddresses;
 use crate::kubernetes::clock::Clock;
+use crate::kubernetes::config::Scope;
 use crate::kubernetes::evidence::{SECOND, SETTLE};
 use crate::kubernetes::identity::IdentityByAddress;
 use crate::kubernetes::object::{
@@ -71,7 +72,12 @@ fn node(name: &str, addresses: &[&str]) -> Object {
 
 impl Cluster {
     fn new() -> Self {
-        let shared = Arc::new(Shared::new(Kind::ALL.to_vec(), Some("n1"), HostAddresses::fixed([]), NOON));
+        Self::with(Scope::Cluster)
+    }
+
+    fn with(scope: Scope) -> Self {
+        let watched = (Kind::ALL.to_vec(), scope);
+        let shared = Arc::new(Shared::new(watched, Some("n1"), HostAddresses::fixed([]), NOON));
         let directory = Directory::new(Arc::clone(&shared), Duration::from_secs(100));
         let mut cluster = Self { directory, shared, now: NOON };
         for kind in Kind::ALL {
@@ -335,6 +341,37 @@ fn what_a_list_leaves_out_has_gone_at_some_time_since_it_was_heard_of() {
     // Between them anybody may have had it, also somebody who came and went.
     assert_eq!(cluster.names("10.1.0.2", 80, 25), "ambiguous ");
     assert_eq!(cluster.names("10.1.0.2", 80, 6), "exact shop came n1");
+}
+
+/// Somebody on another node may have the address before and after a pod of this one, and nobody tells.
+#[test]
+fn of_one_node_alone_only_who_certainly_had_an_address_is_named() {
+    for (scope, unsure) in [(Scope::Cluster, "exact shop web n1"), (Scope::Node, "ambiguous ")] {
+        let mut cluster = Cluster::with(scope);
+        cluster.applied(node("n1", &["192.0.2.1"]));
+        let mut web = Pod { containers: vec![container("main", &[(80, Some(8_080))])], ..pod("web", &[]) };
+        cluster.applied(Object::Pod(web.clone()));
+        cluster.later(4);
+        web.addresses = vec![address("10.1.0.1")];
+        cluster.applied(Object::Pod(web.clone()));
+        cluster.later(10);
+        let told = 10;
+        web.meta.deletion_asked = Some(cluster.now);
+        cluster.applied(Object::Pod(web.clone()));
+        cluster.later(20);
+        cluster.tell(Change::Deleted(Object::Pod(web)));
+        cluster.later(10);
+        let (told, asked) = (told + 30, 30);
+        let exact = "exact shop web main n1";
+        let unsure = unsure.replace("web", "web main");
+        assert_eq!(cluster.names("10.1.0.1", 80, told + 1), unsure, "before its address was told of");
+        assert_eq!(cluster.names("10.1.0.1", 80, told - 1), exact);
+        assert_eq!(cluster.names("10.1.0.1", 80, asked + 1), exact);
+        assert_eq!(cluster.names("10.1.0.1", 80, asked - 1), unsure, "it is ending");
+        assert_eq!(cluster.names("10.1.0.1", 80, 6), unsure, "it was deleted by force");
+        assert_eq!(cluster.names("192.0.2.1", 8_080, told - 1), exact, "a port of this node");
+        assert_eq!(cluster.names("192.0.2.1", 22, 6), "exact n1");
+    }
 }
 
 #[test]
