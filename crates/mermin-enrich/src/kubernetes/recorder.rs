@@ -6,6 +6,7 @@ use crate::kubernetes::config::KubernetesConfig;
 use crate::kubernetes::object::{Change, Kind, Object, Pod, Time};
 use crate::kubernetes::sink::ChangeSink;
 use crate::kubernetes::status::{KindReading, WatchesState};
+use crate::kubernetes::watch::Limits;
 use crate::kubernetes::watches::Watches;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -98,9 +99,14 @@ pub(super) struct Run {
 
 /// Starts watches of the cluster that `config` names.
 pub(super) fn run_with(config: KubernetesConfig) -> Run {
+    run_within(Limits::default(), config)
+}
+
+/// The same, with other limits than the product's.
+pub(super) fn run_within(limits: Limits, config: KubernetesConfig) -> Run {
     let cluster = Cluster::find(&config, &Environment::default(), true).unwrap().unwrap();
     let (recorder, clock) = (Recorder::default(), Clock::new());
-    let watches = Watches::start(&cluster, &config, clock, recorder.clone()).unwrap();
+    let watches = Watches::start_within(limits, &cluster, &config, clock, recorder.clone()).unwrap();
     Run { recorder, watches, clock }
 }
 

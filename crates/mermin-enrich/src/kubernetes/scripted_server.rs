@@ -5,16 +5,17 @@ use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, Environment};
 use crate::kubernetes::config::{KubernetesConfig, Switch};
 use crate::kubernetes::object::{Change, Kind, Object, Time};
-use crate::kubernetes::recorder::{Run, run_with};
+use crate::kubernetes::recorder::{Run, run_with, run_within};
 use crate::kubernetes::sink::ChangeSink;
 use crate::kubernetes::status::{WatchState, WatchesState};
+use crate::kubernetes::watch::Limits;
 use crate::kubernetes::watches::Watches;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the script says to a request.
 enum Reply {
@@ -22,6 +23,8 @@ enum Reply {
     Whole(u16, String),
     /// The begin of a body that goes on for ever.
     Open(String),
+    /// A body of which the same piece comes again and again, for ever.
+    Again(String),
     /// A list that is made while it is sent: its head, how many items, one item by its number.
     Made(usize, fn(usize) -> String),
     Nothing,
@@ -107,6 +110,13 @@ fn serve(mut stream: TcpStream, script: &Script, seen: &Mutex<Vec<String>>) -> s
                 write!(stream, "{}transfer-encoding: chunked\r\n\r\n{}", head(200), chunk(&text))?;
                 // Until the client goes.
                 return reader.read_to_end(&mut Vec::new()).map(drop);
+            }
+            Reply::Again(text) => {
+                write!(stream, "{}transfer-encoding: chunked\r\n\r\n", head(200))?;
+                loop {
+                    write!(stream, "{}", chunk(&text))?;
+                    thread::sleep(Duration::from_millis(20));
+                }
             }
             Reply::Made(count, item) => {
                 write!(stream, "{}transfer-encoding: chunked\r\n\r\n", head(200))?;
@@ -258,6 +268,26 @@ fn a_stream_that_keeps_failing_is_followed_by_pages() {
     assert_eq!(names(&run), ["a"]);
 }
 
+/// A list that is made from a cache that lags: what has happened since comes before its end.
+#[test]
+fn what_is_deleted_in_the_middle_of_a_list_is_not_in_it() {
+    let server = Server::start(|path| match path {
+        "/livez" => Reply::Whole(200, "ok".into()),
+        path if path.contains("sendInitialEvents") => {
+            let end =
+                r#"{"metadata":{"resourceVersion":"5","annotations":{"k8s.io/initial-events-end":"true"}}}"#;
+            let list = [event("ADDED", &pod("stays", 1)), event("ADDED", &pod("goes", 2))];
+            let since = [event("MODIFIED", &pod("stays", 3)), event("DELETED", &pod("goes", 4))];
+            Reply::Open([list.concat(), since.concat(), event("BOOKMARK", end)].concat())
+        }
+        path => panic!("{path}"),
+    });
+    let run = server.watch_pods();
+    run.wait("ready", |run| run.state() == WatchesState::Ready);
+    assert_eq!(names(&run), ["stays"]);
+    assert_eq!(run.kind(Kind::Pod).objects, 1);
+}
+
 /// A server of before streamed lists ignores the wish: it tells what there is, and no end of it.
 #[test]
 fn a_streamed_list_without_an_end_is_not_waited_for() {
@@ -302,6 +332,103 @@ fn a_hang_is_noticed_without_pings() {
         |change: &Change| matches!(change, Change::Applied(Object::Pod(pod)) if *pod.meta.name == *"a");
     assert!(run.recorder.record().changes.iter().any(|(change, _)| again(change)), "it went on at version 5");
     assert_eq!(run.kind(Kind::Pod).lists, 1);
+}
+
+/// An answer to the probe that a proxy gives for a server that is gone.
+#[test]
+fn a_probe_that_a_gateway_answers_is_no_sign_of_life() {
+    let is_gone = Arc::new(Mutex::new(false));
+    let gone = Arc::clone(&is_gone);
+    let server = Server::start(move |path| match path {
+        "/livez" if *gone.lock().unwrap() => Reply::Whole(503, "{}".into()),
+        "/livez" => Reply::Whole(200, "ok".into()),
+        path if path.contains("sendInitialEvents") => Reply::Whole(422, NO_STREAMING.into()),
+        path if path.contains("watch=true") => Reply::Open("\n".into()),
+        _ => Reply::Whole(200, list(&[("a", 1)], 9, "")),
+    });
+    let run = server.watch_pods();
+    run.wait("ready", |run| run.state() == WatchesState::Ready);
+    *is_gone.lock().unwrap() = true;
+    run.wait("degraded", |run| run.state() == WatchesState::Degraded);
+    assert_eq!(run.kind(Kind::Pod).failure.unwrap().as_str(), "nothing was heard for 6 s");
+}
+
+/// A server that answers the probe and lists, and whose watches do as told, under limits that don't count but for one.
+fn taken_up_anew(limits: Limits, watch: fn() -> Reply) {
+    let server = Server::start(move |path| match path {
+        "/livez" => Reply::Whole(200, "ok".into()),
+        path if path.contains("sendInitialEvents") => Reply::Whole(422, NO_STREAMING.into()),
+        path if path.contains("watch=true") => watch(),
+        _ => Reply::Whole(200, list(&[("a", 1)], 9, "")),
+    });
+    let run = run_within(limits, server.config());
+    let watches = || server.asked().iter().filter(|path| path.contains("resourceVersion=9&")).count();
+    run.wait("another watch", |_| watches() > 1);
+    // What the old one has not told isn't thought not to have happened.
+    let record = run.recorder.record();
+    let interrupted = record.changes.iter().any(|(change, _)| *change == Change::Interrupted(Kind::Pod));
+    assert!(interrupted, "{:?}", record.changes);
+    assert!(
+        record.changes.iter().filter(|(change, _)| *change == Change::ListBegins(Kind::Pod)).count() == 1
+    );
+}
+
+const NEVER: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn a_watch_that_tells_nothing_is_taken_up_anew_though_the_server_lives() {
+    let limits = Limits { watch_stall: Duration::from_secs(2), overtime: NEVER, ..Limits::default() };
+    taken_up_anew(limits, || Reply::Open("\n".into()));
+}
+
+#[test]
+fn a_watch_that_the_server_does_not_end_is_taken_up_anew() {
+    let limits = Limits {
+        watch_seconds: 1,
+        overtime: Duration::from_secs(1),
+        watch_stall: NEVER,
+        ..Limits::default()
+    };
+    taken_up_anew(limits, || Reply::Again("\n".into()));
+}
+
+/// One kind's list stands still; the others' are streamed as before.
+#[test]
+fn a_list_that_stands_still_is_one_kinds_matter() {
+    let (paged, signal) = (Mutex::new(false), std::sync::Condvar::new());
+    let server = Server::start(move |path| match path {
+        "/livez" => Reply::Whole(200, "ok".into()),
+        path if path.starts_with("/api/v1/pods") && path.contains("sendInitialEvents") => {
+            Reply::Open(event("ADDED", &pod("a", 1)))
+        }
+        path if path.starts_with("/api/v1/pods") && path.contains("watch=true") => Reply::Open("\n".into()),
+        path if path.starts_with("/api/v1/pods") => {
+            *paged.lock().unwrap() = true;
+            signal.notify_all();
+            Reply::Whole(200, list(&[("a", 1)], 9, ""))
+        }
+        path if path.contains("sendInitialEvents") => {
+            let end =
+                r#"{"metadata":{"resourceVersion":"5","annotations":{"k8s.io/initial-events-end":"true"}}}"#;
+            Reply::Whole(200, event("BOOKMARK", end))
+        }
+        // The nodes' version is forgotten after the pods' list has stood still.
+        _ => {
+            drop(signal.wait_while(paged.lock().unwrap(), |paged| !*paged).unwrap());
+            Reply::Whole(410, GONE.into())
+        }
+    });
+    let mut config = server.config();
+    config.leave_out.retain(|kind| *kind != Kind::Node);
+    let limits = Limits { streamed_list_stall: Duration::from_secs(2), ..Limits::default() };
+    let run = run_within(limits, config);
+    let nodes = || {
+        let asked = server.asked.lock().unwrap();
+        asked.iter().filter(|path| path.starts_with("/api/v1/nodes")).cloned().collect::<Vec<_>>()
+    };
+    run.wait("another list", |_| nodes().len() > 2);
+    assert!(nodes()[2].contains("sendInitialEvents"), "{:?}", nodes());
+    assert_eq!(names(&run), ["a"]);
 }
 
 /// A pod of 6 kB, as a busy cluster has them.
@@ -354,7 +481,7 @@ fn a_large_list_takes_the_memory_of_what_is_kept() {
     let reading = || watches.status().readings().find(|reading| reading.kind == Kind::Pod).unwrap();
     while reading().objects != pods as u64 {
         assert!(began.elapsed().as_secs() < 600, "{:?}", reading());
-        thread::sleep(std::time::Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     let took = began.elapsed();
     let (json, (now, most)) = (reading().bytes, resident());

@@ -10,7 +10,7 @@ use crate::kubernetes::report::Report;
 use crate::kubernetes::sink::ChangeSink;
 use crate::kubernetes::status::KubernetesStatus;
 use crate::kubernetes::strip::Stripper;
-use crate::kubernetes::watch::{Shared, Watch};
+use crate::kubernetes::watch::{Limits, Shared, Watch};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::cell::{Cell, RefCell};
@@ -41,6 +41,17 @@ impl Watches {
         clock: Clock,
         sink: impl ChangeSink,
     ) -> Result<Self, KubernetesError> {
+        Self::start_within(Limits::default(), cluster, config, clock, sink)
+    }
+
+    /// The same with other limits.
+    pub(crate) fn start_within(
+        limits: Limits,
+        cluster: &Cluster,
+        config: &KubernetesConfig,
+        clock: Clock,
+        sink: impl ChangeSink,
+    ) -> Result<Self, KubernetesError> {
         let builder = &mut Builder::new_current_thread();
         // Blocking threads look up names and run exec plugins: few at a time.
         let builder = builder.enable_all().thread_name(THREAD).max_blocking_threads(4);
@@ -58,6 +69,7 @@ impl Watches {
             stripper: RefCell::new(Stripper::new(AllChosen::new(config))),
             status: Arc::clone(&status),
             report: Report::new(clock),
+            limits,
             streams_lists: Cell::new(true),
         };
         let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| watched(*kind)).collect();

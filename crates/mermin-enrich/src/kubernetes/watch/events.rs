@@ -192,8 +192,20 @@ impl<S: ChangeSink> Watch<'_, S> {
                     let is_refusal = *listing && *listed == 0 && status.code == 500;
                     Err(if is_refusal { Failure::NoStreaming } else { status.failure(*listing) })
                 }
-                Some(_) if *listing => {
+                Some(Event::Added) if *listing => {
                     *listed += u64::from(self.listed(text, now));
+                    Ok(())
+                }
+                // What has happened since the list was made may come before its end.
+                Some(Event::Modified) if *listing => {
+                    self.listed(text, now);
+                    Ok(())
+                }
+                Some(Event::Deleted) if *listing => {
+                    if let Some((object, _)) = self.strip(text) {
+                        *listed = listed.saturating_sub(1);
+                        self.tell(Change::Deleted(object), now);
+                    }
                     Ok(())
                 }
                 Some(event) => {

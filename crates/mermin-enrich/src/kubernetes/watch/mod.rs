@@ -30,19 +30,36 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A streamed list of which nothing comes for so long isn't one: servers that don't know it ignore the wish, tell what
-/// there is and never say that this was all.
-const STREAMED_LIST_STALL: Duration = Duration::from_secs(10);
-/// The same for a list in pages.
-const LIST_STALL: Duration = Duration::from_secs(30);
-/// A watch that tells nothing for so long is taken up anew: bookmarks are due every minute.
-const WATCH_STALL: Duration = Duration::from_secs(150);
-/// How much longer than it was asked to a server may keep a watch.
-const OVERTIME: Duration = Duration::from_secs(10);
 /// A watch that ends earlier failed.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
-/// Watches last between this and twice this, in seconds.
-const WATCH_SECONDS: u32 = 290;
+
+/// How long a server may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A streamed list of which nothing comes for so long isn't one: servers that don't know it ignore the wish, tell
+    /// what there is and never say that this was all.
+    pub(crate) streamed_list_stall: Duration,
+    /// The same for a list in pages.
+    pub(crate) list_stall: Duration,
+    /// A watch that tells nothing for so long is taken up anew: bookmarks are due every minute.
+    pub(crate) watch_stall: Duration,
+    /// Watches last between this and twice this, in seconds.
+    pub(crate) watch_seconds: u32,
+    /// How much longer than it was asked to a server may keep a watch.
+    pub(crate) overtime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streamed_list_stall: Duration::from_secs(10),
+            list_stall: Duration::from_secs(30),
+            watch_stall: Duration::from_secs(150),
+            watch_seconds: 290,
+            overtime: Duration::from_secs(10),
+        }
+    }
+}
 
 /// What the watches of all kinds have in common. All run on one thread.
 pub(crate) struct Shared<S> {
@@ -52,7 +69,8 @@ pub(crate) struct Shared<S> {
     pub(crate) stripper: RefCell<Stripper>,
     pub(crate) status: Arc<KubernetesStatus>,
     pub(crate) report: Report,
-    /// Whether the server streams lists, as far as is known.
+    pub(crate) limits: Limits,
+    /// Whether the server streams lists, as far as it says.
     pub(crate) streams_lists: Cell<bool>,
 }
 
@@ -63,8 +81,11 @@ pub(crate) struct Watch<'s, S> {
     shared: &'s Shared<S>,
     /// Where to go on; `None`: list.
     version: Option<Box<str>>,
-    /// Whether a list must not come from a cache that lags behind.
+    /// Whether a list must not come from a cache that lags behind: every one but the first, for another is needed only
+    /// when what comes after the one before was forgotten.
     fresh: bool,
+    /// Whether a streamed list of this kind has stood still.
+    stalled: bool,
     /// The time of the last thing told.
     told: Time,
     /// The time of the last `Heard`.
@@ -104,6 +125,7 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
             shared,
             version: None,
             fresh: false,
+            stalled: false,
             told: 0,
             heard: 0,
             interrupted: false,
@@ -132,11 +154,11 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
     }
 
     async fn attempt(&mut self) -> Result<(), Failure> {
-        let seconds = watch_seconds(WATCH_SECONDS);
+        let seconds = watch_seconds(self.shared.limits.watch_seconds);
         let accept = self.request.accept_watch();
         let client = &self.shared.client;
         // Of many failures in a row some may be the streaming's.
-        let streams = self.shared.streams_lists.get() && self.backoff.failures % 4 != 3;
+        let streams = self.shared.streams_lists.get() && !self.stalled && self.backoff.failures % 4 != 3;
         if self.version.is_none() && streams {
             let answer = client.get(&self.request.streamed_list(self.fresh, seconds), accept, true).await?;
             self.list_begins();
@@ -179,6 +201,7 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
     /// All objects, in pages. Where a watch goes on behind them.
     async fn list(&mut self) -> Result<Box<str>, Failure> {
         let (mut token, mut listed) = (None::<Box<str>>, 0);
+        let limit = self.shared.limits.list_stall;
         loop {
             let path = self.request.list(self.fresh, token.as_deref());
             let mut answer = self.shared.client.get(&path, self.request.accept_list(), false).await?;
@@ -187,15 +210,15 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
                 self.list_begins();
             }
             let (mut pieces, mut head, mut complete) = (Pieces::default(), None, false);
-            let mut stalled = Instant::now() + LIST_STALL;
+            let mut stalled = Instant::now() + limit;
             while !complete {
                 let part = match self.next(&mut answer, Some(stalled)).await? {
                     Next::Part(part) => part,
                     Next::Beat(_) => continue,
-                    Next::Stalled => return Err(Failure::Silent(LIST_STALL)),
+                    Next::Stalled => return Err(Failure::Silent(limit)),
                     Next::End => return Err(Failure::Broken("the list broke off".to_owned())),
                 };
-                stalled = Instant::now() + LIST_STALL;
+                stalled = Instant::now() + limit;
                 let now = self.received(&part);
                 pieces.feed(&part, |piece| {
                     match piece {
@@ -222,12 +245,16 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
     async fn follow(&mut self, mut answer: Answer, listing: bool, seconds: u32) -> Result<(), Failure> {
         let _unpinged = answer.probed.then(|| self.shared.client.unpinged());
         let mut progress = Progress::new(listing);
+        let limits = self.shared.limits;
         let began = Instant::now();
-        let latest = began + Duration::from_secs(seconds.into()) + OVERTIME;
+        let latest = began + Duration::from_secs(seconds.into()) + limits.overtime;
         let mut last = began;
         loop {
-            let stalled =
-                if progress.listing { last + STREAMED_LIST_STALL } else { latest.min(last + WATCH_STALL) };
+            let stalled = if progress.listing {
+                last + limits.streamed_list_stall
+            } else {
+                latest.min(last + limits.watch_stall)
+            };
             match self.next(&mut answer, Some(stalled)).await? {
                 Next::Part(part) => {
                     last = Instant::now();
@@ -238,7 +265,10 @@ impl<'s, S: ChangeSink> Watch<'s, S> {
                 }
                 Next::Beat(time) if progress.is_settled() => self.heard(time),
                 Next::Beat(_) => {}
-                Next::Stalled if progress.listing => return Err(Failure::NoStreaming),
+                Next::Stalled if progress.listing => {
+                    self.stalled = true;
+                    return Err(Failure::Silent(limits.streamed_list_stall));
+                }
                 Next::Stalled => {
                     // It may have been dead for long, with a server that lives.
                     self.interrupted = true;
