@@ -24,12 +24,10 @@ impl Directory {
         let (node, owner) = (pod.node.clone(), pod.meta.owner.as_ref().map(|owner| Arc::clone(&owner.uid)));
         let running = pod.running;
         let body = Body::Pod(pod);
+        self.adopt(&uid, owner);
         if let Some(holder) = self.holders.get_mut(&uid) {
             (holder.body, holder.life) = (body, life);
         } else {
-            if let Some(owner) = owner {
-                self.owned.entry(owner).or_default().push(Arc::clone(&uid));
-            }
             let owner = Arc::new(Owner::new(Role::Pod));
             let holder = Holder { body, life, holds: Vec::new(), owner, controller: None };
             self.holders.insert(Arc::clone(&uid), holder);
@@ -40,6 +38,25 @@ impl Directory {
         let claims = self.pod_claims(&uid);
         let beginning = self.beginning(&uid, running, &claims, now);
         self.hold(&uid, &claims, |_| beginning, lost);
+    }
+
+    /// Notes a pod's owner, which may be another than it was: pods are let go of and adopted by their labels.
+    fn adopt(&mut self, pod: &Uid, owner: Option<Uid>) {
+        let holder = self.holders.get_mut(pod);
+        let before = holder.as_ref().and_then(|holder| holder.body.meta().owner.as_ref());
+        let before = before.map(|owner| Arc::clone(&owner.uid));
+        if before == owner {
+            return;
+        }
+        if let Some(holder) = holder {
+            holder.controller = None;
+        }
+        if let Some(before) = before {
+            take_out(&mut self.owned, &before, pod);
+        }
+        if let Some(owner) = owner {
+            self.owned.entry(owner).or_default().push(Arc::clone(pod));
+        }
     }
 
     /// What is known of a pod's life with what is told of it now, and whether it has a node for the first time; `None`

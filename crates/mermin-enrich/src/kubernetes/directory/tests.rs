@@ -251,6 +251,32 @@ fn an_owner_that_is_let_go_of_has_no_owner_any_more() {
     assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web-1");
 }
 
+#[test]
+fn a_pod_that_is_adopted_is_its_new_owners() {
+    let mut cluster = Cluster::new();
+    let set = |of: &str, name: &str| {
+        Object::Owner(Kind::ReplicaSet, Meta { owner: owner(OwnerKind::Deployment, of), ..meta(name) })
+    };
+    let of = |kind, name: &str| Pod {
+        meta: Meta { owner: owner(kind, name), ..meta("web-1-a") },
+        ..pod("web-1-a", &["10.1.0.1"])
+    };
+    cluster.applied(set("web", "web-1"));
+    cluster.applied(Object::Pod(of(OwnerKind::ReplicaSet, "web-1")));
+    cluster.later(10);
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web web-1");
+    cluster.applied(Object::Pod(of(OwnerKind::StatefulSet, "state")));
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 state");
+    // What is told late of its new owner reaches it, and what is told of the old one doesn't.
+    cluster.applied(Object::Pod(of(OwnerKind::ReplicaSet, "web-2")));
+    cluster.applied(set("web-next", "web-2"));
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1 web-next web-2");
+    assert_eq!(cluster.directory.owned.keys().map(AsRef::as_ref).collect::<Vec<_>>(), ["uid of web-2"]);
+    cluster.applied(Object::Pod(pod("web-1-a", &["10.1.0.1"])));
+    assert_eq!(cluster.names("10.1.0.1", 80, 6), "exact shop web-1-a n1");
+    assert!(cluster.directory.owned.is_empty());
+}
+
 fn slice(name: &str, service: &str, pods: &[&str]) -> Object {
     let uid = |pod: &&str| Some(format!("uid of {pod}").into());
     let backends = pods.iter().map(|pod| Backend { addresses: Vec::new(), pod: uid(pod) }).collect();
