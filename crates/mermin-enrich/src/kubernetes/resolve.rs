@@ -98,7 +98,7 @@ pub(crate) fn resolve(index: &Index, question: &Question, known: &Known, here: O
             None => Answer::UNKNOWN,
         },
         entries => {
-            let candidates = candidates(entries, place, question);
+            let candidates = candidates(entries, place, question, known);
             match candidates.as_slice() {
                 [] => Answer::UNKNOWN,
                 [entry] => one(index, entry, question, known, here),
@@ -110,24 +110,34 @@ pub(crate) fn resolve(index: &Index, question: &Question, known: &Known, here: O
 
 /// Those who may have had the port: a pod before a service, and where nobody surely had it, who may have had the whole
 /// address.
-fn candidates<'a>(entries: &'a [Entry], address: Place, question: &Question) -> Vec<&'a Entry> {
+fn candidates<'a>(
+    entries: &'a [Entry],
+    address: Place,
+    question: &Question,
+    known: &Known,
+) -> Vec<&'a Entry> {
     let (whole, ports) = entries.split_at(entries.partition_point(|entry| entry.place <= address));
     let port = question.port.map(|port| Place::port(question.address, question.protocol, port));
     let mut found = Vec::new();
     let has_port = |entry: &&Entry, role| Some(entry.place) == port && entry.owner.role == role;
     for role in [Role::Pod, Role::Service] {
-        add_possible(ports.iter().filter(|entry| has_port(entry, role)), question.span, &mut found);
+        add_possible(ports.iter().filter(|entry| has_port(entry, role)), question.span, known, &mut found);
         if found.iter().any(|entry| entry.tenure.is_certain(question.span)) {
             return found;
         }
     }
-    add_possible(whole.iter(), question.span, &mut found);
+    add_possible(whole.iter(), question.span, known, &mut found);
     found
 }
 
 /// Adds those of `rivals`, who can't have the place at the same time, that may have had it in some part of `span`: a
 /// part in which another one surely had it doesn't count, unless both did, for all that is known.
-fn add_possible<'a>(rivals: impl Iterator<Item = &'a Entry> + Clone, span: Span, found: &mut Vec<&'a Entry>) {
+fn add_possible<'a>(
+    rivals: impl Iterator<Item = &'a Entry> + Clone,
+    span: Span,
+    known: &Known,
+    found: &mut Vec<&'a Entry>,
+) {
     for entry in rivals.clone() {
         let Some(part) = entry.tenure.possible(span) else { continue };
         if entry.tenure.is_certain(part) {
@@ -135,7 +145,9 @@ fn add_possible<'a>(rivals: impl Iterator<Item = &'a Entry> + Clone, span: Span,
             continue;
         }
         let others = rivals.clone().filter(|other| other.id != entry.id).map(|other| &other.tenure);
-        let part = others.clone().try_fold(part, |part, other| entry.tenure.possible_beside(other, part));
+        let known = known.until(entry.owner.role);
+        let beside = |part, other| entry.tenure.possible_beside(other, part, known);
+        let part = others.clone().try_fold(part, beside);
         if part.is_some_and(|part| !others.clone().any(|other| other.is_certain(part))) {
             found.push(entry);
         }
@@ -149,7 +161,7 @@ fn one(index: &Index, entry: &Entry, question: &Question, known: &Known, here: O
     let owner = &entry.owner;
     let service = match owner.role {
         Role::Pod => owner.service(question.protocol, question.port, question.span).cloned(),
-        Role::Node => node_port(index, question),
+        Role::Node => node_port(index, question, known),
         Role::Service => None,
     };
     let end = KubernetesEnd {
@@ -180,11 +192,11 @@ fn location_of_service(index: &Index, entry: &Entry, question: &Question, here: 
 }
 
 /// The service that all nodes forward a port to.
-fn node_port(index: &Index, question: &Question) -> Option<Arc<KubernetesObject>> {
+fn node_port(index: &Index, question: &Question, known: &Known) -> Option<Arc<KubernetesObject>> {
     let place = Place::node_port(question.protocol, question.port?);
     index.read(place, |entries| {
         let mut found = Vec::new();
-        add_possible(entries.iter(), question.span, &mut found);
+        add_possible(entries.iter(), question.span, known, &mut found);
         match found.as_slice() {
             [entry] => Some(Arc::clone(&entry.owner.object)),
             _ => None,

@@ -48,13 +48,15 @@ impl Tenure {
 
     /// The part of `span` in which it is still possible beside `other`, an owner of the same place. A tenure has no
     /// gaps: one that had begun when the other surely had the place was over by then, and one that ended after that
-    /// began after it.
-    pub(crate) fn possible_beside(&self, other: &Self, span: Span) -> Option<Span> {
-        if other.certain_from > other.certain_until {
+    /// began after it. All ends up to `known` have been told; who is thought to have the place beyond that may have lost
+    /// it before the other one got it.
+    pub(crate) fn possible_beside(&self, other: &Self, span: Span, known: Time) -> Option<Span> {
+        let (own_end, other_end) = (self.certain_until.min(known), other.certain_until.min(known));
+        if other.certain_from > other_end {
             return Some(span);
         }
         let until = if self.certain_from < other.certain_from { other.certain_from } else { Time::MAX };
-        let from = if self.certain_until > other.certain_until { other.certain_until } else { 0 };
+        let from = if own_end > other_end { other_end } else { 0 };
         span.within(from, until)
     }
 
@@ -90,12 +92,16 @@ mod tests {
         };
         let all = Span { first: 0, last: 100 };
         let (first, second) = (tenure(0, 10, 20, 90), tenure(15, 40, 50, 60));
-        assert_eq!(first.possible_beside(&second, all), Some(Span { first: 0, last: 40 }));
-        assert_eq!(second.possible_beside(&first, all), Some(Span { first: 20, last: 100 }));
+        assert_eq!(first.possible_beside(&second, all, 100), Some(Span { first: 0, last: 40 }));
+        assert_eq!(second.possible_beside(&first, all, 100), Some(Span { first: 20, last: 100 }));
         // Of one that was never certain nothing follows.
         let unsure = tenure(15, 50, 40, 60);
-        assert_eq!(first.possible_beside(&unsure, all), Some(all));
-        assert_eq!(unsure.possible_beside(&first, all), Some(Span { first: 20, last: 100 }));
+        assert_eq!(first.possible_beside(&unsure, all, 100), Some(all));
+        assert_eq!(unsure.possible_beside(&first, all, 100), Some(Span { first: 20, last: 100 }));
+        // The first one's end isn't told yet, the second one's is.
+        let endless = tenure(0, 10, Time::MAX, Time::MAX);
+        assert_eq!(endless.possible_beside(&second, all, 45), Some(Span { first: 0, last: 40 }));
+        assert_eq!(endless.possible_beside(&second, all, 35), Some(all));
     }
 
     #[test]

@@ -345,6 +345,33 @@ fn two_possible_owners_are_said_to_be_two_and_what_they_share_is_said() {
     assert!(cluster.directory.past.is_empty() && cluster.directory.holders.len() == 1);
 }
 
+/// What is told first isn't what happened first: the third owner is about to end, and the second one's end isn't told yet.
+#[test]
+fn an_end_that_is_not_told_yet_is_not_later_than_others() {
+    let mut cluster = Cluster::new();
+    // Stamps of the time at which it is told: the watch keeps up.
+    let meta = |name: &str, now| Meta { created: Some(now), ..meta(name) };
+    let with = |meta: &Meta, addresses| Pod { meta: meta.clone(), ..pod("", addresses) };
+    let old = meta("old", cluster.now);
+    cluster.applied(Object::Pod(with(&old, &["10.1.0.1"])));
+    let second = meta("second", cluster.now);
+    cluster.applied(Object::Pod(with(&second, &[])));
+    cluster.later(100);
+    cluster.tell(Change::Deleted(Object::Pod(with(&old, &["10.1.0.1"]))));
+    cluster.later(2);
+    cluster.applied(Object::Pod(with(&second, &["10.1.0.1"])));
+    let mut third = meta("third", cluster.now);
+    cluster.applied(Object::Pod(with(&third, &[])));
+    cluster.later(9);
+    cluster.applied(Object::Pod(with(&third, &["10.1.0.1"])));
+    cluster.later(1);
+    third.deletion_asked = Some(cluster.now);
+    cluster.applied(Object::Pod(with(&third, &["10.1.0.1"])));
+    assert_eq!(cluster.names("10.1.0.1", 80, 11), "ambiguous shop n1");
+    cluster.tell(Change::Deleted(Object::Pod(with(&second, &["10.1.0.1"]))));
+    assert_eq!(cluster.names("10.1.0.1", 80, 11), "ambiguous shop n1");
+}
+
 #[test]
 fn what_a_list_leaves_out_has_gone_at_some_time_since_it_was_heard_of() {
     let mut cluster = Cluster::new();
