@@ -19,8 +19,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use std::cell::Cell;
 use std::error::Error;
+use std::io;
 use std::pin::Pin;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tower::{BoxError, ServiceBuilder};
 
 /// How often the server is pinged over HTTP/2, and probed over HTTP/1.1.
@@ -35,6 +39,8 @@ const HEAD: Duration = Duration::from_secs(30);
 /// What the answers of a watch may hold up in the server, in bytes: per watch and together.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// For credentials, which an exec plugin may have to fetch.
+const CREDENTIALS: Duration = Duration::from_secs(30);
 /// A refusal's text is read so far, in bytes.
 const REFUSAL_MAX: usize = 64 << 10;
 
@@ -63,12 +69,21 @@ pub(crate) struct Answer {
 impl Client {
     /// Must be called in the context of the runtime.
     pub(crate) fn new(cluster: &Cluster, clock: Clock) -> Result<Self, KubernetesError> {
+        Self::within(CREDENTIALS, cluster, clock)
+    }
+
+    /// The same; credentials are waited for for `limit`.
+    fn within(limit: Duration, cluster: &Cluster, clock: Clock) -> Result<Self, KubernetesError> {
         let config = &cluster.config;
         let fail = |error: &dyn Error| {
             let reason = error.to_string();
             KubernetesError::Credentials { server: cluster.server(), reason }
         };
-        let tls = config.rustls_client_config().map_err(|error| fail(&error))?;
+        let asked = config.clone();
+        let ask = move || Ok::<_, kube::Error>((asked.rustls_client_config()?, asked.auth_layer()?));
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {limit:?}"));
+        let answer = in_time(limit, ask).map_err(KubernetesError::Thread)?.ok_or_else(|| fail(&late()))?;
+        let (tls, auth) = answer.map_err(|error| fail(&error))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -87,7 +102,6 @@ impl Client {
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .build::<_, Body>(Connector::new(https, clock, ANSWER));
-        let auth = config.auth_layer().map_err(|error| fail(&error))?;
         let service = ServiceBuilder::new()
             .layer(config.base_uri_layer())
             .option_layer(auth)
@@ -145,6 +159,22 @@ impl Client {
     }
 }
 
+/// Does `work` on a thread of its own, which is left alone where it takes longer than `limit`: then there is no result.
+fn in_time<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let context = Handle::current();
+    let work = move || {
+        let _context = context.enter();
+        // Nobody waits any more if it fails.
+        let _ = tell.send(work());
+    };
+    thread::Builder::new().name("credentials".to_owned()).spawn(work)?;
+    Ok(told.recv_timeout(limit).ok())
+}
+
 /// A watch that relies on the probe.
 pub(crate) struct Unpinged<'c>(&'c Cell<usize>);
 
@@ -159,4 +189,30 @@ async fn refusal(status: StatusCode, headers: &HeaderMap, body: Body) -> WireSta
     let body = tokio::time::timeout(ANSWER, Limited::new(body, REFUSAL_MAX).collect()).await;
     let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
     WireStatus::of_response(status, headers, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::config::Kubeconfig;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn a_plugin_that_hangs_is_not_waited_for() {
+        let kubeconfig = r#"
+clusters: [{name: c, cluster: {server: "https://192.0.2.1"}}]
+users:
+- name: u
+  user:
+    exec: {apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ["5"], interactiveMode: Never}
+contexts: [{name: c, context: {cluster: c, user: u}}]
+current-context: c
+"#;
+        let config = kube::Config::try_from(Kubeconfig::from_yaml(kubeconfig).unwrap()).unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _context = runtime.enter();
+        let limit = Duration::from_millis(100);
+        let error = Client::within(limit, &Cluster { config }, Clock::new()).map(drop).unwrap_err();
+        assert!(error.to_string().ends_with("can't be used: nothing came for 100ms"), "{error}");
+    }
 }
