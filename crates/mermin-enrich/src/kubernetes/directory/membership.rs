@@ -7,7 +7,7 @@ use super::Directory;
 use super::holder::{Body, Holder, ServiceName, Uid};
 use crate::kubernetes::object::{EndpointSlice, Kind, Time};
 use crate::kubernetes::owner::Membership;
-use mermin_flow::KubernetesObject;
+use mermin_flow::{KubernetesAttribute, KubernetesObject};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -27,6 +27,14 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Whether it is of another service than `object`, which has the same name.
+    fn is_anothers(&self, object: Option<&(Arc<KubernetesObject>, bool)>) -> bool {
+        let uid = |(object, _): &(Arc<KubernetesObject>, bool)| {
+            object.get(KubernetesAttribute::ServiceUid).map(Arc::clone)
+        };
+        self.object.as_ref().is_some_and(|own| uid(own) != object.and_then(uid))
+    }
+
     /// For the index; not before the service is known.
     pub(super) fn membership(&self) -> Option<Membership> {
         let (service, has_address) = self.object.clone()?;
@@ -73,9 +81,12 @@ impl Directory {
         if backends.is_empty() {
             return;
         }
-        let watch = self.watches[Kind::EndpointSlice as usize];
-        // Of what the first list has, nobody knows since when: since the pod is there.
-        let from = if watch.heard.is_none() { 0 } else { self.happened(Kind::EndpointSlice, now, None) };
+        let kind = Kind::EndpointSlice;
+        let from = match &self.listing[kind as usize] {
+            // Since when a pod of the first list is a backend, and whose it was before, nobody tells.
+            Some((begun, _)) if self.watches[kind as usize].heard.is_none() => *begun,
+            _ => self.happened(kind, now, None),
+        };
         let object = self.service_object(service);
         for (pod, protocol, port) in backends {
             let members = self.members.entry(Arc::clone(pod)).or_default();
@@ -125,16 +136,24 @@ impl Directory {
         self.rewrite_all(backends);
     }
 
-    /// Tells pods of a service that is known now, or has changed.
-    pub(super) fn tell_members(&mut self, service: &ServiceName) {
+    /// Tells pods of a service that is known now, or has changed, at some time since `changed`.
+    pub(super) fn tell_members(&mut self, service: &ServiceName, changed: Time) {
         let object = self.service_object(service);
         let pods = self.served.get(service).into_iter().flatten().cloned().collect::<Vec<_>>();
         for pod in &pods {
-            for member in self.members.get_mut(pod).into_iter().flatten() {
-                if member.service == *service && member.slices > 0 {
-                    member.object = object.clone();
+            let Some(members) = self.members.get_mut(pod) else { continue };
+            let mut anew = Vec::new();
+            for member in members.iter_mut().filter(|member| member.service == *service && member.slices > 0)
+            {
+                if member.is_anothers(object.as_ref()) {
+                    let service = service.clone();
+                    anew.push(Member { service, from: changed, object: object.clone(), ..*member });
+                    (member.until, member.slices) = (self.now, 0);
+                } else {
+                    member.object.clone_from(&object);
                 }
             }
+            members.append(&mut anew);
             self.rewrite(pod);
         }
     }

@@ -46,7 +46,7 @@ impl Directory {
         self.hold(&uid, &claims, beginning, lost);
         let after = self.holders.get(&uid).map(|holder| Arc::clone(&holder.owner));
         if before != after || had_address != Some(has_address) {
-            self.tell_members(&name);
+            self.tell_members(&name, changed);
         }
     }
 
