@@ -5,14 +5,38 @@
 //! time goes on for [`STEP`] without coming near the watermark again, the watermark goes on with it, so flows neither
 //! end early nor stay for as long as the clock needs to catch up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Times this little behind the watermark are disorder, not another clock.
-const DISORDER: u64 = 1_000_000_000;
+pub(crate) const DISORDER: u64 = 1_000_000_000;
+
+/// Nothing holds packets back for so long: what is later has another clock.
+const LATENESS_MAX: u64 = 3_600_000_000_000;
 
 /// Time that must pass on a clock behind the watermark before it is believed.
 const STEP: u64 = 5_000_000_000;
 
+/// By how much packets were handed on later than others, at most; 0 while that is less than a second. Written by the
+/// reader before it hands on the packet, read by its meters.
+#[derive(Clone, Debug, Default)]
+pub struct Lateness(Arc<AtomicU64>);
+
+impl Lateness {
+    fn note(&self, late: u64) {
+        if late <= LATENESS_MAX {
+            self.0.fetch_max(late, Ordering::Relaxed);
+        }
+    }
+
+    /// Nanoseconds.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// See the module's text. All times in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Watermark {
     stamp: u64,
     /// Added to packet times since the clock was set back.
@@ -21,6 +45,7 @@ pub struct Watermark {
     behind: Option<(u64, u64)>,
     /// Greatest time on the packets' own clock before it was set back.
     before: u64,
+    lateness: Lateness,
 }
 
 impl Watermark {
@@ -42,6 +67,7 @@ impl Watermark {
             self.behind = None;
             return self.stamp;
         }
+        self.lateness.note(self.stamp - time);
         let (low, high) = self.behind.map_or((time, time), |(low, high)| (low.min(time), high.max(time)));
         if high - low < STEP {
             self.behind = Some((low, high));
@@ -69,6 +95,11 @@ impl Watermark {
         self.stamp.saturating_sub(self.offset).max(self.before)
     }
 
+    /// How late packets have been.
+    pub(crate) fn lateness(&self) -> Lateness {
+        self.lateness.clone()
+    }
+
     /// Where it stands.
     #[must_use]
     pub const fn now(&self) -> u64 {
@@ -84,6 +115,16 @@ mod tests {
     fn stamps(seconds: &[u64]) -> Vec<u64> {
         let mut watermark = Watermark::default();
         seconds.iter().map(|s| (watermark.stamp(T0 + s * SECOND) - T0) / SECOND).collect()
+    }
+
+    #[test]
+    fn the_latest_packet_is_remembered_but_for_another_clock() {
+        let mut watermark = Watermark::default();
+        let lateness = watermark.lateness();
+        for (at, late) in [(5_000, 0), (4_999, 0), (4_990, 10), (4_995, 10), (5_001, 10), (0, 10)] {
+            watermark.stamp(T0 + at * SECOND);
+            assert_eq!(lateness.get(), late * SECOND, "{at}");
+        }
     }
 
     #[test]

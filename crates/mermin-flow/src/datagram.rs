@@ -1,7 +1,7 @@
 //! Which datagram a later fragment belongs to. One map per source, in the packet reader, ahead of the shard hash:
 //! fragments of one datagram must meet, and only the first has the ports that decide the shard.
 
-use crate::clock::Watermark;
+use crate::clock::{Lateness, Watermark};
 use crate::key::HashSecret;
 use crate::observation::Observation;
 use mermin_wire::{Fragment, PortForm};
@@ -122,6 +122,12 @@ impl Orientation {
     /// The source says that everything up to `time` has been read; the watermark after that.
     pub fn advance(&mut self, time: u64) -> u64 {
         self.watermark.advance(time)
+    }
+
+    /// How late packets are, for those who meter them.
+    #[must_use]
+    pub fn lateness(&self) -> Lateness {
+        self.watermark.lateness()
     }
 
     /// Packets of later fragments whose first was not seen before them.

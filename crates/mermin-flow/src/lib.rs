@@ -40,7 +40,7 @@ mod units;
 mod wheel;
 
 pub use book::MeterBook;
-pub use clock::Watermark;
+pub use clock::{Lateness, Watermark};
 pub use community_id::CommunityId;
 pub use config::FlowConfig;
 pub use datagram::{Datagrams, Orientation};

@@ -171,6 +171,7 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::config::FlowConfig;
+    use crate::datagram::Orientation;
     use crate::key::HashSecret;
     use crate::record::FlowRecord;
     use crate::tally::Tally;
@@ -363,7 +364,27 @@ mod tests {
         table.finish(301);
         let told = |r: &FlowRecord| ((r.end_time - T0) / SECOND, (r.counts_from - T0) / SECOND);
         let told: Vec<_> = table.records.0.iter().map(told).collect();
-        assert_eq!(told, [(40, 0), (160, 40), (220, 160), (280, 220), (300, 240)]);
+        assert_eq!(told, [(40, 0), (160, 39), (220, 159), (280, 219), (300, 239)]);
+    }
+
+    /// A packet of a queue that stood still: its interval was over before it came.
+    #[test]
+    fn a_record_counts_from_its_late_packets_on() {
+        let mut table = Table::new(|config| config.idle_timeout = Interval::seconds(1_000));
+        let mut orientation = Orientation::new(HashSecret::new(1));
+        table.meter.allow_for(orientation.lateness());
+        let (flow, other) = (up(ACK), udp("10.0.0.9:9", "10.0.0.1:53"));
+        for (at, o) in [(0, flow), (70, other), (40, flow), (118, flow)] {
+            let mut o = Observation { start: T0 + at * SECOND, end: T0 + at * SECOND, ..o };
+            orientation.prepare(&mut o);
+            o.shard = 0;
+            table.meter.observe(&[o], &mut table.records);
+        }
+        table.finish(119);
+        let ours = table.records.0.iter().filter(|record| record.protocol == 6);
+        let told: Vec<_> = ours.map(|r| (r.forward.delta.packets, (r.counts_from - T0) / SECOND)).collect();
+        // The first record is told before anything is late, and the late packet belongs to the second.
+        assert_eq!(told, [(1, 0), (2, 118 - 60 - 30)]);
     }
 
     #[test]

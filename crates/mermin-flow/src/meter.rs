@@ -5,6 +5,7 @@
 //! life besides being counted is in `lifecycle.rs`.
 
 use crate::book::MeterBook;
+use crate::clock::Lateness;
 use crate::config::FlowConfig;
 use crate::entry::Counted;
 use crate::flow_table::FlowTable;
@@ -56,6 +57,11 @@ impl Meter {
             book: MeterBook::default(),
             postpone_updates: false,
         }
+    }
+
+    /// From where the packets come tells how late they are: records allow for it in the time from when on they count.
+    pub fn allow_for(&mut self, lateness: Lateness) {
+        self.settings.lateness = lateness;
     }
 
     /// Meters oriented observations in their order.

@@ -201,8 +201,9 @@ pub struct FlowRecord {
     pub start_time: u64,
     /// Last packet's time so far, ns since 1970.
     pub end_time: u64,
-    /// No packet that the deltas count came before this, but for packets that were handed on out of order; ns since 1970.
-    /// The flow's start, or some time after the packets of the record before.
+    /// No packet that the deltas count came before this, ns since 1970: the flow's start, or, where it was reported before,
+    /// as many active intervals before its last packet as there may be in it. Allows for packets that are handed on late;
+    /// but a first record not for disorder of less than a second.
     pub counts_from: u64,
     /// IANA protocol number.
     pub protocol: u8,

@@ -1,5 +1,6 @@
 //! From a flow in the table to a flow record: sides become source and destination, deltas and totals are closed.
 
+use crate::clock::DISORDER;
 use crate::community_id::CommunityId;
 use crate::entry::{Entry, Facts};
 use crate::identity::{Enrichment, Identity};
@@ -42,7 +43,7 @@ pub(crate) fn record(
     settings: &Settings,
 ) -> FlowRecord {
     let community_id = facts.community_id(&entry.key, settings.identification.seed);
-    let counts_from = counts_from(entry, facts, settings.active);
+    let counts_from = counts_from(entry, facts, settings);
     let (sequence, mut deltas) = (facts.sequence, entry.delta);
     let tally = if event == FlowEvent::Start {
         // Announces the flow and carries nothing: the packet that created it belongs to the next record.
@@ -68,7 +69,7 @@ pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowR
         sequence: facts.sequence,
         event: FlowEvent::Update,
         end_reason: None,
-        counts_from: counts_from(entry, facts, settings.active),
+        counts_from: counts_from(entry, facts, settings),
         deltas: entry.delta,
         totals,
         tally: entry.tally(facts),
@@ -77,15 +78,18 @@ pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowR
 }
 
 /// The earliest time of what no record has carried yet. A deadline comes before the packets behind it, so that is of one
-/// active interval, and of those whose reports were left out: no packet needs to be timed for it. Times of packets are at
-/// most their watermark, and intervals are the watermark's, so they are counted back from the last packet's time.
-fn counts_from(entry: &Entry, facts: &Facts, active: u64) -> u64 {
+/// active interval, and of those whose reports were left out: no packet needs to be timed for it. Intervals are the
+/// watermark's, which is at least a packet's time, so they are counted back from the last packet's, and packets that were
+/// late are allowed for.
+fn counts_from(entry: &Entry, facts: &Facts, settings: &Settings) -> u64 {
+    let late = settings.lateness.get();
+    let start = facts.start_time.saturating_sub(late);
     let is_first = facts.total == [Counts::default(); 2];
     if is_first || facts.postponed == u8::MAX {
-        return facts.start_time;
+        return start;
     }
-    let intervals = u64::from(facts.postponed) + 1;
-    entry.end_time.saturating_sub(active.saturating_mul(intervals)).max(facts.start_time)
+    let reach = settings.active.saturating_mul(u64::from(facts.postponed) + 1);
+    entry.end_time.saturating_sub(reach.saturating_add(late.max(DISORDER))).max(start)
 }
 
 /// What one record of a flow says and others of it don't. Arrays are by side.

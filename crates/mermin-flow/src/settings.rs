@@ -1,5 +1,6 @@
 //! The `flow` section as the packet path needs it: in nanoseconds, by idle class, per shard.
 
+use crate::clock::Lateness;
 use crate::config::FlowConfig;
 use crate::entry::{Entry, IdleClass};
 use crate::key::SHARDS;
@@ -15,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) capacity: usize,
     pub(crate) start_records: bool,
     pub(crate) identification: Identification,
+    /// Of the packets that are metered.
+    pub(crate) lateness: Lateness,
 }
 
 impl Settings {
@@ -34,6 +37,7 @@ impl Settings {
             capacity: config.table_capacity.get().div_ceil(SHARDS),
             start_records: config.start_records,
             identification: Identification::new(agent_id, config.community_id_seed),
+            lateness: Lateness::default(),
         }
     }
 

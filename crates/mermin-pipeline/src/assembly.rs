@@ -95,8 +95,7 @@ impl Threads {
         begin: Begin<S>,
         handover: impl Handover + Send + 'static,
     ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
-        let Begin { source, control, started, interval } = begin;
-        let orientation = Orientation::new(HashSecret::new(random()));
+        let Begin { source, orientation, control, started, interval } = begin;
         let reader = Reader::new(source, orientation, handover, control, (started, interval));
         self.spawn("packet reader", "reader".to_owned(), move || reader.run())
     }
@@ -105,6 +104,7 @@ impl Threads {
 /// What a reader begins with, whatever becomes of its observations.
 struct Begin<S> {
     source: S,
+    orientation: Orientation,
     control: Arc<ReaderControl>,
     started: Instant,
     interval: Duration,
@@ -164,6 +164,7 @@ pub fn start<S: Source + 'static>(
 
     let created = Arc::new(CreatedLog::new());
     let record_batch = (capacity / (4 * flow_workers)).clamp(1, RECORD_BATCH_MAX);
+    let orientation = Orientation::new(HashSecret::new(random()));
     let (mut workers, mut meters, mut released) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..flow_workers {
         let downstream = if enriches {
@@ -174,8 +175,10 @@ pub fn start<S: Source + 'static>(
             Downstream::FanOut { fan_out: Arc::clone(&fan_out), released: cell }
         };
         let cells = Arc::new(MeterCells::default());
+        let mut meter = Meter::new(flow, &stages.agent_id);
+        meter.allow_for(orientation.lateness());
         workers.push(FlowWorker {
-            meter: Meter::new(flow, &stages.agent_id),
+            meter,
             outlet: Outlet::new(number, downstream, record_batch, Arc::clone(&created)),
             cells: Arc::clone(&cells),
             may_postpone: when_full != WhenFull::Wait,
@@ -207,7 +210,7 @@ pub fn start<S: Source + 'static>(
     });
     info!("Flow processing pipeline initialized");
     let interval = config.stats_interval.0;
-    let begin = Begin { source: stages.source, control, started, interval };
+    let begin = Begin { source: stages.source, orientation, control, started, interval };
     let reader = if in_place && let Some(worker) = workers.pop() {
         spawner.spawn_reader(begin, InPlace::new(worker))?
     } else {

@@ -75,6 +75,23 @@ fn neither_workers_nor_capacities_change_the_records() {
     }
 }
 
+/// The second of three active intervals has a packet that is late.
+#[test]
+fn records_allow_for_packets_that_are_late() {
+    const SECOND: u64 = 1_000_000_000;
+    for config in [config(2, 1), in_reader()] {
+        let collected = Collected::default();
+        let mut source = Synthetic::<false>::new(180_000, 1);
+        source.late = Some((70_000, 30 * SECOND));
+        let running = start(&config, &FlowConfig::default(), stages(source, &collected)).unwrap();
+        assert_settled(&running.wait(|| false));
+        let records = collected.records.lock().unwrap();
+        let second = records.iter().find(|record| record.sequence == 1).unwrap();
+        let from = (second.end_time - second.counts_from) / SECOND;
+        assert_eq!((second.forward.delta.packets + second.reverse.delta.packets, from), (60_000, 89));
+    }
+}
+
 #[test]
 fn enrichment_can_be_bypassed() {
     let collected = Collected::default();

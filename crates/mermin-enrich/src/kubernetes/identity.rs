@@ -2,7 +2,6 @@
 
 use crate::direction::{Location as Side, direction};
 use crate::kubernetes::clock::Clock;
-use crate::kubernetes::evidence::SECOND;
 use crate::kubernetes::object::Time;
 use crate::kubernetes::resolve::{Answer, Known, Location, Question, resolve};
 use crate::kubernetes::shared::{Shared, ThisNode};
@@ -11,9 +10,6 @@ use mermin_flow::{End, Enricher, FlowRecord};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How much later than others a packet may be handed on.
-const DISORDER: Time = 2 * SECOND;
 
 /// Answers from the index that the `kubernetes` thread writes.
 pub(crate) struct IdentityByAddress {
@@ -69,8 +65,7 @@ impl IdentityByAddress {
 
 /// When the packets came that `record` counts: who had the address earlier is a matter of earlier records.
 fn span(record: &FlowRecord) -> Span {
-    let first = record.counts_from.saturating_sub(DISORDER).max(record.start_time);
-    Span { first: first.min(record.end_time), last: record.end_time }
+    Span { first: record.counts_from.min(record.end_time), last: record.end_time }
 }
 
 impl Enricher for IdentityByAddress {

@@ -472,7 +472,7 @@ impl Flow {
             counts_from: if total == delta {
                 first.start
             } else {
-                first.start.max(self.end_time.saturating_sub(active))
+                first.start.max(self.end_time.saturating_sub(active + 1_000_000_000))
             },
             protocol: self.conversation.protocol,
             source: end(source),

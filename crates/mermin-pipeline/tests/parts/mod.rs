@@ -26,11 +26,13 @@ pub(crate) struct Synthetic<const LIVE: bool> {
     /// Packets that arrive together, and wait in a ring for those before them to be read. With more than one, each
     /// thousandth is a fragment of a datagram whose start was never seen.
     pub(crate) burst: u64,
+    /// The number of a packet that is late, and by how many nanoseconds.
+    pub(crate) late: Option<(u64, u64)>,
 }
 
 impl<const LIVE: bool> Synthetic<LIVE> {
     pub(crate) fn new(packets: u64, flows: u64) -> Self {
-        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false, burst: 1 }
+        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false, burst: 1, late: None }
     }
 
     /// What has arrived and is not read yet.
@@ -55,6 +57,9 @@ impl<const LIVE: bool> Synthetic<LIVE> {
             start: T0 + self.sent * 1_000_000,
             ..Observation::EMPTY
         };
+        if let Some((_, by)) = self.late.filter(|(number, _)| *number == self.sent) {
+            o.start -= by;
+        }
         o.end = o.start;
         if self.burst > 1 && self.sent.is_multiple_of(1_000) {
             o.fragment = Fragment::Later;
