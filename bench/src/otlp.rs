@@ -37,6 +37,15 @@ pub(crate) struct Otlp {
     /// The signal: traces, logs or metrics.
     #[arg(long, default_value = "traces")]
     signal: String,
+    /// Records of a request, at most.
+    #[arg(long, default_value_t = 8_192)]
+    batch: u32,
+    /// Only this protocol: grpc or http.
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Only this compression: none, gzip or zstd.
+    #[arg(long)]
+    compression: Option<String>,
 }
 
 /// A run of one way.
@@ -64,15 +73,20 @@ impl Otlp {
         let kinds = [("of a host", stock(false)), ("with Kubernetes", stock(true))];
         println!("| records | way | records per CPU-second (min–max) | records/s | bytes per record |");
         println!("|---|---|---|---|---|");
+        let is_asked = |asked: &Option<String>, one| asked.as_deref().is_none_or(|asked| asked == one);
+        let ways: Vec<_> = WAYS
+            .into_iter()
+            .filter(|way| is_asked(&self.protocol, way.0) && is_asked(&self.compression, way.1))
+            .collect();
         for (kind, stock) in &kinds {
-            let mut costs: [Vec<Cost>; WAYS.len()] = [const { Vec::new() }; WAYS.len()];
+            let mut costs: Vec<_> = ways.iter().map(|_| Vec::new()).collect();
             for _ in 0..self.runs {
-                for (costs, way) in costs.iter_mut().zip(WAYS) {
-                    costs.push(self.one(address, way, stock)?);
+                for (costs, way) in costs.iter_mut().zip(&ways) {
+                    costs.push(self.one(address, *way, stock)?);
                 }
             }
-            for (costs, (protocol, compression)) in costs.iter_mut().zip(WAYS) {
-                costs.sort_by(|a, b| a.busy.total_cmp(&b.busy));
+            for (costs, (protocol, compression)) in costs.iter_mut().zip(&ways) {
+                costs.sort_by(|a: &Cost, b| a.busy.total_cmp(&b.busy));
                 let rate = |seconds: f64| self.records as f64 / seconds / 1e6;
                 let middle = &costs[costs.len() / 2];
                 println!(
@@ -96,8 +110,8 @@ impl Otlp {
     ) -> Result<Cost> {
         let config = format!(
             r#"{{"endpoint": "http://{address}", "protocol": "{protocol}", "compression": "{compression}",
-                "signals": ["{}"]}}"#,
-            self.signal
+                "signals": ["{}"], "batch": {{"records": {}}}}}"#,
+            self.signal, self.batch
         );
         let config: OtlpConfig = serde_json::from_str(&config)?;
         let points = Arc::new(ObservationPoints::default());

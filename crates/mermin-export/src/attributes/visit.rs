@@ -4,7 +4,7 @@
 use super::ATTRIBUTES;
 use crate::form::{Clock, FOREIGN_MAX, hex_id, push_ip, push_mac};
 use crate::protocols::keyword;
-use mermin_flow::{Counts, Direction, End, FlowRecord, KubernetesEnd, ObservationPoints};
+use mermin_flow::{Direction, End, FlowRecord, KubernetesEnd, ObservationPoints};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -265,13 +265,14 @@ const REVERSE: DirectionKeys = DirectionKeys {
 #[inline(always)]
 fn direction(direction: &Direction, keys: &DirectionKeys, visitor: &mut impl Visitor) {
     let Direction { delta, total, .. } = direction;
-    let mut pair = |keys: [Key; 2], of: fn(&Counts) -> u64| {
-        visitor.count(keys[0], of(delta));
-        visitor.count(keys[1], of(total));
-    };
-    pair(keys.packets, |counts| counts.packets);
-    pair(keys.bytes, |counts| counts.bytes);
-    pair(keys.frame_bytes, |counts| counts.frame_bytes);
+    for (keys, delta, total) in [
+        (keys.packets, delta.packets, total.packets),
+        (keys.bytes, delta.bytes, total.bytes),
+        (keys.frame_bytes, delta.frame_bytes, total.frame_bytes),
+    ] {
+        visitor.count(keys[0], delta);
+        visitor.count(keys[1], total);
+    }
     if let Some(class) = direction.traffic_class {
         visitor.count(keys.dscp, u64::from(class >> 2));
         visitor.count(keys.ecn, u64::from(class & 3));

@@ -59,11 +59,16 @@ impl Parcel for Batch {
     }
 }
 
+/// Buffers of settled batches that are kept.
+const SPARE: usize = 2;
+
 /// A batch that is being filled.
 #[derive(Debug, Default)]
 pub(crate) struct OpenBatch {
     bytes: Vec<u8>,
     items: Vec<Item>,
+    /// Buffers that batches had: the kernel hands out and clears megabytes only once.
+    spare: Vec<Vec<u8>>,
 }
 
 impl OpenBatch {
@@ -89,10 +94,21 @@ impl OpenBatch {
 
     /// Makes a batch of what is there and begins anew, with as much room.
     pub(crate) fn close(&mut self) -> Batch {
-        let fresh =
-            Self { bytes: Vec::with_capacity(self.bytes.len()), items: Vec::with_capacity(self.items.len()) };
-        let full = std::mem::replace(self, fresh);
-        Batch { bytes: Bytes::from(full.bytes), begin: 0, items: full.items }
+        let room = Vec::with_capacity(self.items.len());
+        let items = std::mem::replace(&mut self.items, room);
+        let room = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.bytes.len()));
+        let bytes = Bytes::from(std::mem::replace(&mut self.bytes, room));
+        Batch { bytes, begin: 0, items }
+    }
+
+    /// Takes back the buffer of a batch that nobody needs any more, unless another part of it is still under way.
+    pub(crate) fn recycle(&mut self, batch: Batch) {
+        if self.spare.len() < SPARE
+            && let Ok(mut bytes) = batch.bytes.try_into_mut()
+        {
+            bytes.clear();
+            self.spare.push(bytes.into());
+        }
     }
 }
 
@@ -124,5 +140,27 @@ mod tests {
         }
         assert_eq!(sum, whole.amount());
         assert_eq!(sum, Amount { records: 7, packets: 28, bytes: 2_800 });
+    }
+
+    #[test]
+    fn a_settled_batch_leaves_its_buffer_unless_a_part_of_it_is_under_way() {
+        let mut open = OpenBatch::default();
+        let full = |open: &mut OpenBatch| {
+            (0..4).for_each(|n| open.push(Amount::default(), |out| out.extend([n; 1_000])));
+            open.close()
+        };
+        let first = full(&mut open);
+        let buffer = first.encoded().as_ptr();
+        let (left, right) = first.halves();
+        open.recycle(first);
+        open.recycle(left);
+        assert!(open.spare.is_empty(), "a half is under way");
+        assert_eq!(right.encoded(), [[2; 1_000], [3; 1_000]].concat());
+        open.recycle(right);
+        assert_eq!((open.spare.len(), open.spare[0].as_ptr()), (1, buffer));
+        full(&mut open);
+        let second = full(&mut open);
+        assert_eq!(second.encoded().as_ptr(), buffer, "the second batch after it is written there");
+        assert_eq!(second.encoded(), (0..4).flat_map(|n| [n; 1_000]).collect::<Vec<u8>>());
     }
 }

@@ -21,6 +21,7 @@ mod resource;
 mod secret;
 mod sender;
 mod settings;
+mod sheet;
 #[cfg(test)]
 mod tests;
 mod transport;

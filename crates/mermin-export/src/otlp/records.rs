@@ -101,6 +101,7 @@ impl<E: Encode> Records<E> {
                     }
                     self.held = minus(self.held, batch.amount());
                     result = result.and(book(&batch, verdict, receipt));
+                    self.open.recycle(batch);
                 }
             }
         }

@@ -19,8 +19,23 @@ pub(crate) const fn length_field(number: u8) -> u8 {
 /// Bytes that a varint takes.
 #[inline]
 pub(crate) const fn varint_len(value: u64) -> usize {
-    // 7 bits a byte, and one byte for zero.
-    ((64 - (value | 1).leading_zeros()) as usize).div_ceil(7)
+    // Seven bits a byte, and one byte for zero. Nine sixty-fourths are near enough to a seventh, and cheaper.
+    (((value | 1).ilog2() * 9 + 73) / 64) as usize
+}
+
+/// Below this a varint takes at most eight bytes.
+pub(crate) const SHORT_VARINTS: u64 = 1 << 56;
+
+/// The bytes of a varint, the first one lowest, and zeros behind it. Of values below [`SHORT_VARINTS`].
+#[inline(always)]
+pub(crate) const fn short_varint(value: u64) -> u64 {
+    debug_assert!(value < SHORT_VARINTS);
+    // Eight groups of seven bits go to bytes of their own: two groups of 28, of 14, of 7.
+    let spread = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
+    let spread = spread & 0x0000_3fff_0000_3fff | (spread & 0x0fff_c000_0fff_c000) << 2;
+    let spread = spread & 0x007f_007f_007f_007f | (spread & 0x3f80_3f80_3f80_3f80) << 1;
+    // All but the last say that there is more.
+    spread | 0x8080_8080_8080_8080 & ((1 << (8 * (varint_len(value) - 1))) - 1)
 }
 
 /// Appends a varint.

@@ -3,41 +3,76 @@
 use crate::attributes::ATTRIBUTES;
 use crate::attributes::visit::{Key, Visitor};
 use crate::json::FLAG_NAMES;
-use crate::otlp::wire::{length_field, push_bytes, push_message, push_varint, varint_field, varint_len};
+use crate::otlp::sheet::{BLOCK, Sheet};
+use crate::otlp::wire::{length_field, push_bytes, push_message, short_varint, varint_field, varint_len};
 
 /// Fields of `KeyValue`, `AnyValue` and `ArrayValue`.
 const KEY: u8 = 1;
 const VALUE: u8 = 2;
 const STRING: u8 = 1;
+const BOOL: u8 = 2;
 const INT: u8 = 3;
 const ARRAY: u8 = 5;
 const VALUES: u8 = 1;
 
+/// Lengths below this take one byte.
+const SHORT: usize = 128;
+
+/// From here on a varint takes more than six bytes.
+const VARINT_OF_SIX: u64 = 1 << 42;
+
 /// What is the same in all records: keys, and lists of flags.
 #[derive(Debug)]
 pub(crate) struct AttributeKeys {
-    /// The field `key`, by line of the table.
-    keys: Box<[Box<[u8]>]>,
+    /// The field that attributes are.
+    field: u8,
+    /// By line of the table.
+    keys: Box<[Beginning]>,
     /// The whole `AnyValue`, by flags.
     flags: Box<[Box<[u8]>]>,
 }
 
+/// The beginning of an attribute, up to the length of its value: the field, a length that is filled in, the key, the
+/// field `value`.
+#[derive(Debug)]
+struct Beginning {
+    block: [u8; BLOCK],
+    len: usize,
+}
+
+/// Where the length is filled in.
+const LENGTH: usize = 1;
+
+impl Beginning {
+    fn new(field: u8, name: &str) -> Self {
+        let mut bytes = vec![field, 0];
+        push_bytes(&mut bytes, KEY, name.as_bytes());
+        bytes.push(length_field(VALUE));
+        let mut block = [0; BLOCK];
+        block[..bytes.len()].copy_from_slice(&bytes);
+        Self { block, len: bytes.len() }
+    }
+
+    /// The key and what is around it, without field and length.
+    fn content(&self) -> &[u8] {
+        &self.block[LENGTH + 1..self.len]
+    }
+}
+
 impl AttributeKeys {
-    pub(crate) fn new() -> Self {
-        let key = |name: &str| {
-            let mut out = Vec::new();
-            push_bytes(&mut out, KEY, name.as_bytes());
-            out.into_boxed_slice()
-        };
+    /// Of attributes that are field `number` of a message.
+    pub(crate) fn new(number: u8) -> Self {
+        let field = length_field(number);
         Self {
-            keys: ATTRIBUTES.iter().map(|attribute| key(attribute.name)).collect(),
+            field,
+            keys: ATTRIBUTES.iter().map(|attribute| Beginning::new(field, attribute.name)).collect(),
             flags: (0..=u8::MAX).map(flags).collect(),
         }
     }
 
-    /// Writes attributes to `out` as field `number` of the message that is being written there.
-    pub(crate) fn writer<'a>(&'a self, number: u8, out: &'a mut Vec<u8>) -> Attributes<'a> {
-        Attributes { keys: self, field: length_field(number), out }
+    /// Writes attributes.
+    pub(crate) fn writer<'a>(&'a self, sheet: &'a mut Sheet) -> Attributes<'a> {
+        Attributes { keys: self, sheet }
     }
 }
 
@@ -55,79 +90,100 @@ fn flags(flags: u8) -> Box<[u8]> {
 #[derive(Debug)]
 pub(crate) struct Attributes<'a> {
     keys: &'a AttributeKeys,
-    field: u8,
-    out: &'a mut Vec<u8>,
+    sheet: &'a mut Sheet,
 }
 
-/// Lengths below this take one byte.
-const SHORT: usize = 128;
-
 impl Attributes<'_> {
-    /// The beginning: field, length, key, and `value` with its length.
-    #[inline(always)]
-    fn open(&mut self, key: &[u8], value_len: usize) {
-        let len = key.len() + 1 + varint_len(value_len as u64) + value_len;
-        if len < SHORT {
-            self.out.extend_from_slice(&[self.field, len as u8]);
-            self.out.extend_from_slice(key);
-            self.out.extend_from_slice(&[length_field(VALUE), value_len as u8]);
-        } else {
-            self.out.push(self.field);
-            push_varint(self.out, len as u64);
-            self.out.extend_from_slice(key);
-            self.out.push(length_field(VALUE));
-            push_varint(self.out, value_len as u64);
-        }
+    /// What stands before a value of so many bytes, be it long. Then there is room for the value.
+    #[inline(never)]
+    fn open(&mut self, beginning: &Beginning, value_len: usize) {
+        let key = beginning.content();
+        self.sheet.reserve(BLOCK + key.len() + value_len);
+        self.sheet.block(&[self.keys.field], 1);
+        self.sheet.varint((key.len() + varint_len(value_len as u64) + value_len) as u64);
+        self.sheet.bytes(key);
+        self.sheet.varint(value_len as u64);
     }
 
-    #[inline(always)]
-    fn string(&mut self, key: &[u8], value: &[u8]) {
-        self.open(key, 1 + varint_len(value.len() as u64) + value.len());
-        push_bytes(self.out, STRING, value);
+    /// The same where the key is not in the table, but of two parts.
+    fn open_other(&mut self, name: [&str; 2], value_len: usize) {
+        let name_len = name[0].len() + name[1].len();
+        let len = field_len(name_len) + field_len(value_len);
+        self.sheet.reserve(2 * BLOCK + name_len + value_len);
+        self.sheet.block(&[self.keys.field], 1);
+        self.sheet.varint(len as u64);
+        self.sheet.block(&[length_field(KEY)], 1);
+        self.sheet.varint(name_len as u64);
+        name.iter().for_each(|part| self.sheet.bytes(part.as_bytes()));
+        self.sheet.block(&[length_field(VALUE)], 1);
+        self.sheet.varint(value_len as u64);
     }
 
-    /// An attribute that is not in the table.
-    pub(crate) fn other(&mut self, name: &str, value: &str) {
-        let mut key = Vec::with_capacity(name.len() + 3);
-        push_bytes(&mut key, KEY, name.as_bytes());
-        self.string(&key, value.as_bytes());
+    /// The `AnyValue` of a text.
+    #[inline(always)]
+    fn string(&mut self, value: &[u8]) {
+        self.sheet.block(&[length_field(STRING)], 1);
+        self.sheet.varint(value.len() as u64);
+        self.sheet.bytes(value);
     }
 
     /// A truth value that is not in the table.
     pub(crate) fn truth(&mut self, name: &str) {
-        const BOOL: u8 = 2;
-        let mut key = Vec::with_capacity(name.len() + 3);
-        push_bytes(&mut key, KEY, name.as_bytes());
-        self.open(&key, 2);
-        self.out.extend_from_slice(&[varint_field(BOOL), 1]);
+        self.open_other([name, ""], 2);
+        self.sheet.block(&[varint_field(BOOL), 1], 2);
     }
 }
 
+/// Bytes of a field of so many bytes.
+#[inline(always)]
+const fn field_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
 impl Visitor for Attributes<'_> {
-    #[inline(always)]
+    #[inline(never)]
     fn text(&mut self, key: Key, value: &[u8]) {
-        let keys = self.keys;
-        self.string(&keys.keys[key.index()], value);
+        let beginning = &self.keys.keys[key.index()];
+        let value_len = field_len(value.len());
+        let len = beginning.len - LENGTH + value_len;
+        if len < SHORT {
+            self.sheet.reserve(BLOCK + SHORT);
+            let tail = [value_len as u8, length_field(STRING), value.len() as u8, 0, 0, 0, 0, 0];
+            self.sheet.opening(&beginning.block, beginning.len, (LENGTH, len as u8), tail, 3);
+            self.sheet.bytes(value);
+        } else {
+            self.open(beginning, value_len);
+            self.string(value);
+        }
     }
 
     /// OpenTelemetry's numbers have a sign: more than 2^63 − 1, which no counter reaches, would be that.
-    #[inline(always)]
+    #[inline(never)]
     fn count(&mut self, key: Key, value: u64) {
-        let (keys, value) = (self.keys, value.min(i64::MAX as u64));
-        self.open(&keys.keys[key.index()], 1 + varint_len(value));
-        self.out.push(varint_field(INT));
-        push_varint(self.out, value);
+        let beginning = &self.keys.keys[key.index()];
+        let value = value.min(i64::MAX as u64);
+        let value_len = 1 + varint_len(value);
+        if value < VARINT_OF_SIX {
+            self.sheet.reserve(BLOCK);
+            let len = beginning.len - LENGTH + value_len;
+            let tail = short_varint(value) << 16 | u64::from(varint_field(INT)) << 8 | value_len as u64;
+            let length = (LENGTH, len as u8);
+            self.sheet.opening(&beginning.block, beginning.len, length, tail.to_le_bytes(), 1 + value_len);
+        } else {
+            self.open(beginning, value_len);
+            self.sheet.block(&[varint_field(INT)], 1);
+            self.sheet.varint(value);
+        }
     }
 
-    #[inline(always)]
     fn flags(&mut self, key: Key, flags: u8) {
-        let keys = self.keys;
-        let list = &keys.flags[usize::from(flags)];
-        self.open(&keys.keys[key.index()], list.len());
-        self.out.extend_from_slice(list);
+        let list = &self.keys.flags[usize::from(flags)];
+        self.open(&self.keys.keys[key.index()], list.len());
+        self.sheet.bytes(list);
     }
 
     fn member(&mut self, end: &'static str, name: &str, value: &str) {
-        self.other(&[end, name].concat(), value);
+        self.open_other([end, name], field_len(value.len()));
+        self.string(value.as_bytes());
     }
 }

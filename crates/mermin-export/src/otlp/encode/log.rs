@@ -4,7 +4,8 @@ use super::span::{span_id, trace_id};
 use super::{AttributeKeys, Encode, ITEM};
 use crate::attributes::visit::Walk;
 use crate::form::push_end;
-use crate::otlp::wire::{push_bytes, push_fixed64, push_message, varint_field};
+use crate::otlp::sheet::{BLOCK, Sheet};
+use crate::otlp::wire::{length_field, push_bytes, varint_field, varint_len};
 use crate::protocols::keyword;
 use mermin_flow::{FlowRecord, ObservationPoints};
 use std::sync::Arc;
@@ -33,11 +34,18 @@ pub(crate) struct Logs {
     keys: AttributeKeys,
     now: u64,
     text: Vec<u8>,
+    sheet: Sheet,
 }
 
 impl Logs {
     pub(crate) fn new(points: Arc<ObservationPoints>) -> Self {
-        Self { walk: Walk::new(points), keys: AttributeKeys::new(), now: 0, text: Vec::new() }
+        Self {
+            walk: Walk::new(points),
+            keys: AttributeKeys::new(ATTRIBUTES),
+            now: 0,
+            text: Vec::new(),
+            sheet: Sheet::default(),
+        }
     }
 
     /// For people: `end tcp 192.0.2.1:40000 -> 192.0.2.2:443`.
@@ -61,16 +69,26 @@ impl Encode for Logs {
 
     fn push(&mut self, record: &FlowRecord, out: &mut Vec<u8>) {
         self.sentence(record);
-        push_message(out, ITEM, |out| {
-            push_fixed64(out, TIME, record.end_time);
-            out.extend_from_slice(&[varint_field(SEVERITY_NUMBER), INFO]);
-            push_bytes(out, SEVERITY_TEXT, b"INFO");
-            push_message(out, BODY, |out| push_bytes(out, STRING, &self.text));
-            self.walk.over(record, &mut self.keys.writer(ATTRIBUTES, out));
-            push_bytes(out, TRACE_ID, &trace_id(record.id));
-            push_bytes(out, SPAN_ID, &span_id(record.id, record.sequence));
-            push_fixed64(out, OBSERVED, self.now);
-            push_bytes(out, EVENT_NAME, b"flow");
-        });
+        let (sheet, text) = (&mut self.sheet, &self.text);
+        sheet.clear();
+        sheet.reserve(2 * BLOCK + text.len());
+        sheet.fixed64(TIME, record.end_time);
+        sheet.block(&[varint_field(SEVERITY_NUMBER), INFO, length_field(SEVERITY_TEXT), 4], 4);
+        sheet.block(b"INFO", 4);
+        sheet.block(&[length_field(BODY)], 1);
+        sheet.varint((1 + varint_len(text.len() as u64) + text.len()) as u64);
+        sheet.block(&[length_field(STRING)], 1);
+        sheet.varint(text.len() as u64);
+        sheet.bytes(text);
+        self.walk.over(record, &mut self.keys.writer(sheet));
+        sheet.reserve(2 * BLOCK);
+        sheet.block(&[length_field(TRACE_ID), 16], 2);
+        sheet.block(&trace_id(record.id), 16);
+        sheet.block(&[length_field(SPAN_ID), 8], 2);
+        sheet.block(&span_id(record.id, record.sequence), 8);
+        sheet.fixed64(OBSERVED, self.now);
+        sheet.block(&[length_field(EVENT_NAME), 4], 2);
+        sheet.block(b"flow", 4);
+        push_bytes(out, ITEM, sheet.written());
     }
 }

@@ -6,7 +6,8 @@
 
 use super::{AttributeKeys, Encode, ITEM};
 use crate::attributes::visit::Walk;
-use crate::otlp::wire::{length_field, push_bytes, push_fixed64, push_message, varint_field};
+use crate::otlp::sheet::{BLOCK, Sheet};
+use crate::otlp::wire::{length_field, push_bytes, varint_field};
 use crate::protocols::keyword;
 use mermin_flow::{FlowDirection, FlowId, FlowRecord, ObservationPoints};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(crate) struct Spans {
     keys: AttributeKeys,
     /// `flow tcp`, by protocol number.
     names: Box<[Box<str>]>,
+    sheet: Sheet,
 }
 
 impl Spans {
@@ -41,7 +43,12 @@ impl Spans {
             Some(keyword) => format!("flow {keyword}").into_boxed_str(),
             None => "flow".into(),
         };
-        Self { walk: Walk::new(points), keys: AttributeKeys::new(), names: (0..=u8::MAX).map(name).collect() }
+        Self {
+            walk: Walk::new(points),
+            keys: AttributeKeys::new(ATTRIBUTES),
+            names: (0..=u8::MAX).map(name).collect(),
+            sheet: Sheet::default(),
+        }
     }
 }
 
@@ -75,21 +82,24 @@ impl Encode for Spans {
     fn begin(&mut self, _now: u64) {}
 
     fn push(&mut self, record: &FlowRecord, out: &mut Vec<u8>) {
-        push_message(out, ITEM, |out| {
-            let mut ids = [0; 28];
-            ids[..2].copy_from_slice(&[length_field(TRACE_ID), 16]);
-            ids[2..18].copy_from_slice(&trace_id(record.id));
-            ids[18..20].copy_from_slice(&[length_field(SPAN_ID), 8]);
-            ids[20..].copy_from_slice(&span_id(record.id, record.sequence));
-            out.extend_from_slice(&ids);
-            if record.sequence > 0 {
-                push_bytes(out, PARENT, &span_id(record.id, 0));
-            }
-            push_bytes(out, NAME, self.names[usize::from(record.protocol)].as_bytes());
-            out.extend_from_slice(&[varint_field(KIND), kind(record)]);
-            push_fixed64(out, START, record.start_time);
-            push_fixed64(out, END, record.end_time);
-            self.walk.over(record, &mut self.keys.writer(ATTRIBUTES, out));
-        });
+        let sheet = &mut self.sheet;
+        sheet.clear();
+        sheet.reserve(4 * BLOCK);
+        sheet.block(&[length_field(TRACE_ID), 16], 2);
+        sheet.block(&trace_id(record.id), 16);
+        sheet.block(&[length_field(SPAN_ID), 8], 2);
+        sheet.block(&span_id(record.id, record.sequence), 8);
+        if record.sequence > 0 {
+            sheet.block(&[length_field(PARENT), 8], 2);
+            sheet.block(&span_id(record.id, 0), 8);
+        }
+        let name = self.names[usize::from(record.protocol)].as_bytes();
+        sheet.block(&[length_field(NAME), name.len() as u8], 2);
+        sheet.bytes(name);
+        sheet.block(&[varint_field(KIND), kind(record)], 2);
+        sheet.fixed64(START, record.start_time);
+        sheet.fixed64(END, record.end_time);
+        self.walk.over(record, &mut self.keys.writer(sheet));
+        push_bytes(out, ITEM, sheet.written());
     }
 }

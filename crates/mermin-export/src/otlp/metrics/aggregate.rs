@@ -6,6 +6,7 @@ use crate::attributes::visit::Walk;
 use crate::error::ExportError;
 use crate::otlp::config::{OtlpMetrics, OtlpTemporality};
 use crate::otlp::encode::AttributeKeys;
+use crate::otlp::sheet::Sheet;
 use mermin_flow::{Amount, FlowEvent, FlowRecord, ObservationPoints};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(crate) struct Aggregate {
     places: HashMap<Arc<[u8]>, usize>,
     series: Vec<Series>,
     overflow: Option<usize>,
-    scratch: Vec<u8>,
+    sheet: Sheet,
 }
 
 struct Series {
@@ -42,14 +43,14 @@ impl Aggregate {
     ) -> Result<Self, ExportError> {
         Ok(Self {
             walk: Walk::new(points),
-            keys: AttributeKeys::new(),
+            keys: AttributeKeys::new(ATTRIBUTES),
             choice: Choice::of(&config.attributes)?,
             limit: config.cardinality_limit.get(),
             temporality,
             places: HashMap::new(),
             series: Vec::new(),
             overflow: None,
-            scratch: Vec::new(),
+            sheet: Sheet::default(),
         })
     }
 
@@ -59,10 +60,10 @@ impl Aggregate {
     }
 
     pub(crate) fn add(&mut self, record: &FlowRecord) {
-        self.scratch.clear();
-        let writer = self.keys.writer(ATTRIBUTES, &mut self.scratch);
+        self.sheet.clear();
+        let writer = self.keys.writer(&mut self.sheet);
         self.walk.over(record, &mut self.choice.filter(writer));
-        let place = match self.places.get(self.scratch.as_slice()) {
+        let place = match self.places.get(self.sheet.written()) {
             Some(place) => *place,
             None => self.new_place(),
         };
@@ -82,12 +83,12 @@ impl Aggregate {
         series.sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
 
-    /// A series for the attributes in `scratch`; that of the overflow, when only one more has room.
+    /// A series for the attributes in `sheet`; that of the overflow, when only one more has room.
     fn new_place(&mut self) -> usize {
         let overflows =
             self.series.len() + 1 >= self.limit && self.overflow.is_none() || self.series.len() >= self.limit;
         if !overflows {
-            let attributes: Arc<[u8]> = self.scratch.as_slice().into();
+            let attributes: Arc<[u8]> = self.sheet.written().into();
             let place = self.push(Arc::clone(&attributes));
             self.places.insert(attributes, place);
             return place;
@@ -95,9 +96,9 @@ impl Aggregate {
         if let Some(place) = self.overflow {
             return place;
         }
-        self.scratch.clear();
-        self.keys.writer(ATTRIBUTES, &mut self.scratch).truth(OVERFLOW);
-        let place = self.push(self.scratch.as_slice().into());
+        self.sheet.clear();
+        self.keys.writer(&mut self.sheet).truth(OVERFLOW);
+        let place = self.push(self.sheet.written().into());
         self.overflow = Some(place);
         place
     }

@@ -3,6 +3,7 @@
 use super::answer::{self, Answer, Status, plain};
 use super::chunks::Chunks;
 use super::files::Watched;
+use super::gathered::Gathered;
 use super::message::Message;
 use crate::error::ExportError;
 use crate::otlp::config::OtlpProtocol;
@@ -320,7 +321,7 @@ fn client(settings: &Settings, tls: ClientConfig, delivery: &Arc<Delivery>) -> H
     } else {
         connector.enable_all_versions().wrap_connector(tcp)
     };
-    let connector = Counted { connector, delivery: Arc::clone(delivery) };
+    let connector = Counted { connector, is_grpc, delivery: Arc::clone(delivery) };
     Client::builder(TokioExecutor::new())
         .http2_only(is_grpc)
         .http2_max_send_buf_size(SEND_BUFFER)
@@ -349,11 +350,12 @@ impl Drop for InFlight<'_> {
 #[derive(Clone)]
 struct Counted {
     connector: HttpsConnector<HttpConnector>,
+    is_grpc: bool,
     delivery: Arc<Delivery>,
 }
 
 impl tower_service::Service<http::Uri> for Counted {
-    type Response = <HttpsConnector<HttpConnector> as tower_service::Service<http::Uri>>::Response;
+    type Response = Gathered<<HttpsConnector<HttpConnector> as tower_service::Service<http::Uri>>::Response>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -362,11 +364,12 @@ impl tower_service::Service<http::Uri> for Counted {
     }
 
     fn call(&mut self, uri: http::Uri) -> Self::Future {
-        let (connecting, delivery) = (self.connector.call(uri), Arc::clone(&self.delivery));
+        let (connecting, is_grpc, delivery) =
+            (self.connector.call(uri), self.is_grpc, Arc::clone(&self.delivery));
         Box::pin(async move {
             let connection = connecting.await?;
             delivery.connections.fetch_add(1, Ordering::Relaxed);
-            Ok(connection)
+            Ok(Gathered::new(connection, is_grpc))
         })
     }
 }

@@ -9,6 +9,7 @@ mod chunks;
 mod client;
 mod credentials;
 mod files;
+mod gathered;
 mod message;
 #[cfg(test)]
 pub(super) mod test_status;
