@@ -34,17 +34,14 @@ pub(crate) struct Otlp {
     /// Runs of each way.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// The signal: traces, logs or metrics.
-    #[arg(long, default_value = "traces")]
+    /// The signal.
+    #[arg(long, default_value = "traces", value_parser = ["traces", "logs", "metrics"])]
     signal: String,
-    /// Records of a request, at most.
-    #[arg(long, default_value_t = 8_192)]
-    batch: u32,
-    /// Only this protocol: grpc or http.
-    #[arg(long)]
+    /// Only this protocol.
+    #[arg(long, value_parser = ["grpc", "http"])]
     protocol: Option<String>,
-    /// Only this compression: none, gzip or zstd.
-    #[arg(long)]
+    /// Only this compression.
+    #[arg(long, value_parser = ["none", "gzip", "zstd"])]
     compression: Option<String>,
 }
 
@@ -110,8 +107,8 @@ impl Otlp {
     ) -> Result<Cost> {
         let config = format!(
             r#"{{"endpoint": "http://{address}", "protocol": "{protocol}", "compression": "{compression}",
-                "signals": ["{}"], "batch": {{"records": {}}}}}"#,
-            self.signal, self.batch
+                "signals": ["{}"]}}"#,
+            self.signal
         );
         let config: OtlpConfig = serde_json::from_str(&config)?;
         let points = Arc::new(ObservationPoints::default());

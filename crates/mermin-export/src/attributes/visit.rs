@@ -26,7 +26,7 @@ impl Key {
 }
 
 /// The line of a name; where there is none, the program doesn't compile.
-const fn key(name: &str) -> Key {
+pub(crate) const fn key(name: &str) -> Key {
     let mut index = 0;
     while index < ATTRIBUTES.len() {
         if same(ATTRIBUTES[index].name.as_bytes(), name.as_bytes()) {

@@ -136,7 +136,9 @@ mod tests {
         }
 
         #[test]
-        fn pieces_of_every_length_stand_one_behind_the_other(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..60)) {
+        fn pieces_of_every_length_stand_one_behind_the_other(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..60),
+        ) {
             let mut sheet = Sheet::default();
             for piece in &pieces {
                 sheet.reserve(piece.len() + 3);

@@ -187,3 +187,51 @@ impl Visitor for Attributes<'_> {
         self.string(value.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::visit::key;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use prost::Message;
+
+    /// What the official types write as field 9.
+    fn official(key: &str, value: Value) -> Vec<u8> {
+        let value = Some(AnyValue { value: Some(value) });
+        let attribute = KeyValue { key: key.into(), value, ..KeyValue::default() };
+        let mut out = Vec::new();
+        push_bytes(&mut out, 9, &attribute.encode_to_vec());
+        out
+    }
+
+    fn written(write: impl FnOnce(&mut Attributes<'_>)) -> Vec<u8> {
+        let (keys, mut sheet) = (AttributeKeys::new(9), Sheet::default());
+        write(&mut keys.writer(&mut sheet));
+        sheet.written().to_vec()
+    }
+
+    /// On both sides of every length that takes another byte, with the shortest key and the longest.
+    #[test]
+    fn attributes_of_every_length_are_those_of_the_official_types() {
+        let names = ATTRIBUTES.iter().map(|attribute| attribute.name);
+        let shortest = names.clone().min_by_key(|name| name.len()).unwrap();
+        for name in [shortest, names.max_by_key(|name| name.len()).unwrap()] {
+            let key = key(name);
+            for len in (0..300).chain(16_300..16_400) {
+                let text = "x".repeat(len);
+                let expected = official(name, Value::StringValue(text.clone()));
+                assert!(written(|out| out.text(key, text.as_bytes())) == expected, "{name}: {len} bytes");
+                let other = official("source.k8s.pod.label.app", Value::StringValue(text.clone()));
+                let member = written(|out| out.member("source.", "k8s.pod.label.app", &text));
+                assert!(member == other, "a label: {len} bytes");
+            }
+            for bit in 0..63 {
+                for value in [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1] {
+                    let expected = official(name, Value::IntValue(value as i64));
+                    assert_eq!(written(|out| out.count(key, value)), expected, "{name}: {value}");
+                }
+            }
+        }
+    }
+}

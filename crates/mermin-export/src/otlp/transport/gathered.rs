@@ -42,7 +42,8 @@ impl<S: Connection + Write + Unpin> Gathered<S> {
             }
             self.begin += written;
         }
-        (self.begin, _) = (0, self.buffer.clear());
+        self.buffer.clear();
+        self.begin = 0;
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.is_behind = false;
         Poll::Ready(Ok(()))
