@@ -81,7 +81,7 @@ impl Client {
         };
         let asked = config.clone();
         let ask = move || Ok::<_, kube::Error>((asked.rustls_client_config()?, asked.auth_layer()?));
-        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {limit:?}"));
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
         let answer = in_time(limit, ask).map_err(KubernetesError::Thread)?.ok_or_else(|| fail(&late()))?;
         let (tls, auth) = answer.map_err(|error| fail(&error))?;
         let mut tcp = HttpConnector::new();
@@ -213,6 +213,6 @@ current-context: c
         let _context = runtime.enter();
         let limit = Duration::from_millis(100);
         let error = Client::within(limit, &Cluster { config }, Clock::new()).map(drop).unwrap_err();
-        assert!(error.to_string().ends_with("can't be used: nothing came for 100ms"), "{error}");
+        assert!(error.to_string().ends_with("can't be used: no answer within 100ms"), "{error}");
     }
 }
