@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-const TARGETS: [&str; 4] = ["parser", "capture", "config", "meter"];
+const TARGETS: [&str; 5] = ["parser", "capture", "config", "meter", "spool"];
 /// Edges, and the operands of comparisons; what cargo-fuzz asks for too, without a sanitizer, which would need nightly.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -34,6 +34,8 @@ struct Count {
     broken: Vec<String>,
     /// What follows is of failed tests, where every line matters.
     in_failures: bool,
+    /// Those lines, for the end, where a reader looks first.
+    failures: Vec<String>,
 }
 
 impl Test {
@@ -90,9 +92,15 @@ impl Count {
             "successes:" => self.in_failures = false,
             _ => {}
         }
+        if self.in_failures && line != "failures:" && !line.is_empty() {
+            self.failures.push(line.to_owned());
+        }
         if let Some((test, what)) = line.strip_prefix("SKIP ").and_then(|rest| rest.split_once(": ")) {
             self.skipped.insert(test.to_owned(), what.to_owned());
         } else if let Some((passed, failed)) = result_line(line) {
+            if self.in_failures {
+                self.failures.pop();
+            }
             self.passed += passed;
             self.failed += failed;
             self.in_failures = false;
@@ -116,6 +124,10 @@ impl Count {
         }
         for what in &self.broken {
             println!("broken {what}");
+        }
+        if !self.failures.is_empty() {
+            println!("Of the failed tests, once more:");
+            self.failures.iter().for_each(|line| println!("{line}"));
         }
         self.failed += self.broken.len();
         let skipped = self.skipped.len();
@@ -152,6 +164,27 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.02s";
         assert_eq!(result_line(line), Some((12, 3)));
         assert_eq!(result_line("test tests::result ... ok"), None);
+    }
+
+    #[test]
+    fn what_failed_tests_wrote_is_kept_for_the_end() {
+        let mut count = Count::default();
+        for line in [
+            "successes:",
+            "---- good stdout ----",
+            "all is well",
+            "failures:",
+            "",
+            "---- bad stdout ----",
+            "thread 'bad' panicked",
+            "failures:",
+            "    bad",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "after it",
+        ] {
+            count.take(line);
+        }
+        assert_eq!(count.failures, ["---- bad stdout ----", "thread 'bad' panicked", "    bad"]);
     }
 
     #[test]

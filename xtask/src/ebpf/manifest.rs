@@ -57,37 +57,39 @@ fn section<'t>(toml: &'t str, name: &str) -> Option<&'t str> {
 
 /// Names, versions and checksums of all registry packages that `root` needs, by the lock file.
 fn packages(lock: &str, root: &str) -> Vec<String> {
-    let mut known: BTreeMap<&str, (Vec<&str>, String)> = BTreeMap::new();
+    struct Package<'l> {
+        version: &'l str,
+        needs: Vec<&'l str>,
+        /// Its line of the manifest; none for a package of the workspace.
+        line: Option<String>,
+    }
+    // By name, every version that the workspace has of it.
+    let mut known: BTreeMap<&str, Vec<Package<'_>>> = BTreeMap::new();
     for block in lock.split("[[package]]").skip(1) {
         let value = |key: &str| {
             block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
         };
-        let Some(name) = value("name") else { continue };
-        let needs = block
-            .lines()
-            .filter_map(|line| line.strip_prefix(" \"")?.strip_suffix("\",")?.split(' ').next())
-            .collect();
-        let text = match (value("version"), value("checksum")) {
-            (Some(version), Some(checksum)) => format!("{name} {version} {checksum}"),
-            _ => String::new(),
-        };
-        known.insert(name, (needs, text));
+        let (Some(name), Some(version)) = (value("name"), value("version")) else { continue };
+        let needs = block.lines().filter_map(|line| line.strip_prefix(" \"")?.strip_suffix("\",")).collect();
+        let line = value("checksum").map(|sum| format!("{name} {version} {sum}"));
+        known.entry(name).or_default().push(Package { version, needs, line });
     }
     let mut found = BTreeSet::new();
+    let mut lines = BTreeSet::new();
     let mut waiting = vec![root];
-    while let Some(name) = waiting.pop() {
-        if let Some((name, (needs, _))) = known.get_key_value(name)
-            && found.insert(*name)
-        {
-            waiting.extend(needs);
+    while let Some(need) = waiting.pop() {
+        // A version stands behind the name only where the lock file has several.
+        let mut words = need.split(' ');
+        let (name, wanted) = (words.next().unwrap_or_default(), words.next());
+        for package in known.get(name).into_iter().flatten() {
+            if wanted.is_none_or(|wanted| wanted == package.version) && found.insert((name, package.version))
+            {
+                waiting.extend(&package.needs);
+                lines.extend(package.line.clone());
+            }
         }
     }
-    found
-        .iter()
-        .filter_map(|name| known.get(name))
-        .map(|(_, text)| text.clone())
-        .filter(|t| !t.is_empty())
-        .collect()
+    lines.into_iter().collect()
 }
 
 fn files(root: &Path, folder: &str) -> Result<Vec<String>> {
@@ -106,4 +108,32 @@ fn files(root: &Path, folder: &str) -> Result<Vec<String>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::packages;
+
+    #[test]
+    fn of_two_versions_only_the_one_that_is_needed_counts() {
+        let package = |name: &str, version: &str, needs: &[&str]| {
+            let needs: String = needs.iter().map(|need| format!(" \"{need}\",\n")).collect();
+            format!(
+                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nchecksum = \"{name}{version}\"\n\
+                 dependencies = [\n{needs}]\n\n"
+            )
+        };
+        let lock: String = [
+            package("root", "1.0.0", &["link 1.0.0", "sole"]),
+            package("link", "1.0.0", &[]),
+            package("link", "2.0.0", &[]),
+            package("sole", "3.0.0", &["root"]),
+            package("other", "1.0.0", &["link 2.0.0"]),
+        ]
+        .concat();
+        assert_eq!(
+            packages(&lock, "root"),
+            ["link 1.0.0 link1.0.0", "root 1.0.0 root1.0.0", "sole 3.0.0 sole3.0.0"]
+        );
+    }
 }
