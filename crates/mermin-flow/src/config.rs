@@ -32,6 +32,16 @@ pub struct FlowConfig {
     pub start_records: bool,
 }
 
+impl FlowConfig {
+    /// The shortest time without packets that ends a flow of whatever kind, ns.
+    #[must_use]
+    pub fn shortest_idle_timeout(&self) -> u64 {
+        let Self { idle_timeout, udp_timeout, icmp_timeout, tcp_fin_timeout, tcp_rst_timeout, .. } = self;
+        let timeouts = [idle_timeout, udp_timeout, icmp_timeout, tcp_fin_timeout, tcp_rst_timeout];
+        timeouts.map(|timeout| timeout.nanos()).into_iter().min().unwrap_or_default()
+    }
+}
+
 impl Default for FlowConfig {
     fn default() -> Self {
         Self {

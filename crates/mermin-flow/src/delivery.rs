@@ -54,6 +54,7 @@ pub struct Delivery {
     pub in_flight: AtomicU64,
     latency: [AtomicU64; BOUNDS.len() + 1],
     latency_nanos: AtomicU64,
+    latest_nanos: AtomicU64,
     condition: Mutex<Condition>,
 }
 
@@ -71,6 +72,7 @@ impl Delivery {
         self.latency[bucket].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         self.latency_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.latest_nanos.store(nanos, Ordering::Relaxed);
     }
 
     /// Answers by how long they took: upper bound in seconds (infinity last) and how many, each bucket by itself; and
@@ -80,6 +82,18 @@ impl Delivery {
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let buckets = bounds.zip(&self.latency).map(|(bound, count)| (bound, count.load(Ordering::Relaxed)));
         (buckets.collect(), self.latency_nanos.load(Ordering::Relaxed) as f64 / 1e9)
+    }
+
+    /// Answers so far.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.latency.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How long the latest answer took; no time before the first.
+    #[must_use]
+    pub fn latest(&self) -> Duration {
+        Duration::from_nanos(self.latest_nanos.load(Ordering::Relaxed))
     }
 
     /// Sets the state, with the error that brought it about.
@@ -113,6 +127,7 @@ mod tests {
         let counts: Vec<_> = buckets.iter().map(|(_, count)| *count).collect();
         assert_eq!(counts, [1, 1, 1, 1, 0, 0, 0, 0, 0, 1]);
         assert!((sum - 100.036).abs() < 1e-9, "{sum}");
+        assert_eq!(delivery.answers(), 5);
     }
 
     #[test]

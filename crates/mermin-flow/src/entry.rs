@@ -5,7 +5,8 @@ use crate::community_id::CommunityId;
 use crate::initiator;
 use crate::key::FlowKey;
 use crate::observation::Observation;
-use crate::record::{Counts, Initiator, TcpState};
+use crate::record::{Counts, FlowEvent, Initiator, TcpState};
+use crate::spread::Spread;
 use crate::tally::Tally;
 use crate::tcp::{self, ACK, FIN, RST, SYN};
 use mermin_wire::NO_VLAN;
@@ -99,8 +100,8 @@ pub(crate) struct Facts {
     /// Type and code of the first packet, where the key's form is one of ICMP.
     pub(crate) icmp: [u8; 2],
     pub(crate) shard: u8,
-    /// Active intervals since the last record whose report was left out. [`u8::MAX`]: so many, or more.
-    pub(crate) postponed: u8,
+    /// Of what no record has carried yet.
+    pub(crate) spread: Spread,
 }
 
 const _: () = assert!(size_of::<Option<Entry>>() == 128 && size_of::<Facts>() == 128);
@@ -134,7 +135,7 @@ impl Entry {
             traffic_class: [0; 2],
             delta: [Counts::default(); 2],
             end_time: first.end,
-            active_deadline: first.watermark.saturating_add(active_timeout),
+            active_deadline: first.began().saturating_add(active_timeout),
         }
     }
 
@@ -218,7 +219,8 @@ impl Entry {
 
     #[inline(always)]
     fn add(&mut self, side: usize, o: &Observation) {
-        self.last = o.watermark;
+        // One that was merged may have come before and reach beyond this one.
+        self.last = self.last.max(o.watermark);
         self.end_time = self.end_time.max(o.end);
         self.ttl_min[side] = self.ttl_min[side].min(o.ttl);
         self.ttl_max[side] = self.ttl_max[side].max(o.ttl);
@@ -304,7 +306,7 @@ impl Facts {
         inner_vlan: NO_VLAN,
         icmp: [0; 2],
         shard: 0,
-        postponed: 0,
+        spread: Spread::NONE,
     };
 
     /// Whether they belong to the flow that was the shard's `ordinal`th.
@@ -344,14 +346,17 @@ impl Facts {
         self.bytes_over_buffers = self.bytes_over_buffers.wrapping_add(bytes);
     }
 
-    /// Moves what was reported from the entry's deltas into the totals.
-    pub(crate) fn reported(&mut self, entry: &mut Entry) {
+    /// A record was taken: moves what it carried from the entry's deltas into the totals.
+    pub(crate) fn told(&mut self, entry: &mut Entry, event: FlowEvent) {
+        self.sequence += 1;
+        if event == FlowEvent::Start {
+            return;
+        }
         for (total, delta) in self.total.iter_mut().zip(&mut entry.delta) {
             *total += std::mem::take(delta);
         }
         self.packets_over_buffers = 0;
         self.bytes_over_buffers = 0;
-        self.postponed = 0;
-        self.sequence += 1;
+        self.spread = Spread::NONE;
     }
 }

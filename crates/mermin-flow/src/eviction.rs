@@ -48,7 +48,7 @@ impl Eviction {
         Self { shard, order: None }
     }
 
-    /// A flow that was last seen at `last`, no earlier than any flow before, is at `place` from now on.
+    /// A flow that was last seen at `last`, mostly no earlier than any flow before, is at `place` from now on.
     pub(crate) fn created(
         &mut self,
         place: Place,
@@ -64,8 +64,13 @@ impl Eviction {
             order.created.retain(lives);
             order.moved.retain(|Reverse(item)| lives(item));
         }
-        debug_assert!(order.created.back().is_none_or(|before| *before < (last, ordinal, place)));
-        order.created.push_back((last, ordinal, place));
+        let item = (last, ordinal, place);
+        if order.created.back().is_none_or(|before| *before < item) {
+            order.created.push_back(item);
+        } else {
+            // One before it was made of packets that were merged, and was last seen later than this.
+            order.moved.push(Reverse(item));
+        }
     }
 
     /// The flow that was seen least recently, of a full shard; of those seen at the same moment the oldest. `places` are

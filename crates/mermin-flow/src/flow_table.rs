@@ -6,7 +6,7 @@
 use crate::entry::{Entry, Facts};
 use crate::index::{Index, Place};
 use crate::key::FlowKey;
-use crate::slab::Slab;
+use crate::slab::{Flow, Slab};
 
 #[derive(Debug)]
 pub(crate) struct FlowTable {
@@ -87,6 +87,33 @@ impl FlowTable {
         if let Some(hash) = self.slab.remove(place) {
             self.index.remove(hash, place);
         }
+    }
+
+    /// Takes the flow at `place` out.
+    pub(crate) fn take(&mut self, place: Place) -> Option<Flow> {
+        let (entry, facts) = self.slab.take(place)?;
+        self.index.remove(facts.hash, place);
+        Some((entry, facts))
+    }
+
+    /// Drops the flow at `place` and nothing else: the table is to be left for another one.
+    pub(crate) fn vacate(&mut self, place: Place) {
+        self.slab.vacate(place);
+    }
+
+    /// Moves flows from behind into vacant places, until none is vacant, and gives the memory behind the last one back. `moves`
+    /// is told from where to where.
+    pub(crate) fn compact(&mut self, moves: impl FnMut(Place, Place)) {
+        self.slab.compact(moves);
+        self.index = Index::new();
+        for (place, _, facts) in self.slab.iter() {
+            self.index.insert(facts.hash, place);
+        }
+    }
+
+    /// All flows. Goes by the slab alone: it is whole wherever a panic has left the index.
+    pub(crate) fn into_flows(self) -> impl Iterator<Item = Flow> {
+        self.slab.into_flows()
     }
 
     /// Places that have ever held a flow.

@@ -20,6 +20,20 @@ pub struct Enrichment {
     pub direction: Option<FlowDirection>,
     /// The identities are of this age: what they come from has not been heard from since. `None` while it answers.
     pub degraded: Option<Duration>,
+    /// Nobody was asked, because processor time was short: the ends have no names.
+    pub omitted: bool,
+}
+
+impl Enrichment {
+    /// The value of `enrichment`.
+    #[must_use]
+    pub const fn note(&self) -> Option<&'static str> {
+        match self {
+            Self { omitted: true, .. } => Some("omitted"),
+            Self { degraded: Some(_), .. } => Some("degraded"),
+            _ => None,
+        }
+    }
 }
 
 /// Which way a flow runs, from source to destination, as seen from this node.

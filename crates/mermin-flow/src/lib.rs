@@ -1,9 +1,11 @@
 //! The domain: observations, flow keys, the flow table, records.
 //!
-//! Pure: no I/O, no threads, no clock. Time is an argument, in nanoseconds since 1970.
+//! Pure: no I/O, no threads, no clock. Time is an argument, in nanoseconds since 1970 on a clock that knows no steps.
 #![deny(unsafe_code)]
 
 mod book;
+mod bounds;
+mod change;
 mod clock;
 mod community_id;
 mod config;
@@ -11,6 +13,7 @@ mod datagram;
 mod delivery;
 mod entry;
 mod eviction;
+mod fault;
 mod flow_table;
 mod icmp;
 mod identity;
@@ -19,24 +22,31 @@ mod initiator;
 mod key;
 mod large_pages;
 mod lifecycle;
+mod merge;
 mod meter;
 mod metric;
+mod moving;
+mod network;
 mod observation;
 mod point;
 mod prefetch;
 mod record;
+mod recovery;
 mod report;
 mod settings;
 mod shard;
 mod sightings;
 mod slab;
+mod spread;
 mod stage;
 mod tally;
 mod tcp;
 #[cfg(test)]
 mod testing;
 mod top_flows;
+mod touch;
 mod units;
+mod wall;
 mod wheel;
 
 pub use book::MeterBook;
@@ -52,12 +62,16 @@ pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
 pub use mermin_wire::{Fragment, NO_VLAN, PortForm};
 pub use meter::{Meter, RecordSink};
 pub use metric::{Family, Label, Metric, MetricKind, Sample, Value};
+pub use moving::MovingShard;
+pub use network::{Network, NetworkError};
 pub use observation::Observation;
 pub use point::{Hook, ObservationPoint, ObservationPoints};
 pub use prefetch::prefetch_to_write;
 pub use record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Initiator, TcpState};
+pub use recovery::{CountingSink, GivenUp, Incident, panic_message};
 pub use sightings::{Loss, Sightings};
-pub use stage::{Amount, Enricher, Exporter, Failure, Polled, Receipt, Sink, Source};
+pub use stage::{Amount, Enricher, Exporter, Failure, Polled, QUARANTINE, Receipt, Sink, Source};
 pub use tally::Tally;
 pub use top_flows::{FlowOrder, TopFlows};
 pub use units::{ByteSize, Interval, UnitError};
+pub use wall::WallClock;

@@ -7,6 +7,7 @@
 
 use crate::community_id::CommunityId;
 use crate::entry::{Counted, Entry, Facts};
+use crate::fault;
 use crate::index::Place;
 use crate::key::FlowKey;
 use crate::meter::{Meter, RecordSink};
@@ -24,7 +25,7 @@ impl Meter {
         o: &Observation,
         sink: &mut impl RecordSink,
     ) {
-        if !self.settle(place, o.watermark, sink) {
+        if !self.settle(place, o.began(), sink) {
             return self.create(key, o, sink);
         }
         let Some(entry) = self.table.entry(place) else { return };
@@ -56,21 +57,25 @@ impl Meter {
     }
 
     /// Handles a flow's deadlines up to `now` in order of time; whether the flow lives on.
-    fn settle(&mut self, place: Place, now: u64, sink: &mut impl RecordSink) -> bool {
+    pub(crate) fn settle(&mut self, place: Place, now: u64, sink: &mut impl RecordSink) -> bool {
+        self.touch.flow(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return false };
+        fault::point();
         let idle = self.settings.idle_deadline(entry);
         if entry.active_deadline <= idle.min(now) {
             // Every packet so far came before this deadline; later intervals up to `now` have none, and give no record.
             let has_packets = entry.delta.iter().any(|side| side.packets > 0);
             let active = self.settings.active;
             let passed = (idle.min(now) - entry.active_deadline) / active;
-            entry.active_deadline =
-                entry.active_deadline.saturating_add(active.saturating_mul(passed.saturating_add(1)));
+            let next = entry.active_deadline.saturating_add(active.saturating_mul(passed.saturating_add(1)));
             if has_packets && self.postpone_updates {
-                let intervals = passed.saturating_add(1).min(u8::MAX.into()) as u8;
-                facts.postponed = facts.postponed.saturating_add(intervals);
+                facts.spread.left_out(passed.saturating_add(1));
             } else if has_packets {
                 self.report(place, FlowEvent::Update, Some(FlowEndReason::ActiveTimeout), sink);
+            }
+            // Behind the report: after a panic in it, it is still due.
+            if let Some(entry) = self.table.entry_mut(place) {
+                entry.active_deadline = next;
             }
         }
         if idle > now {
@@ -86,20 +91,25 @@ impl Meter {
     #[inline(never)]
     pub(crate) fn create(&mut self, key: FlowKey, o: &Observation, sink: &mut impl RecordSink) {
         let number = usize::from(o.shard);
-        self.make_room(number, o.watermark, sink);
+        self.make_room(number, o.began(), sink);
+        // What may panic comes first, so that nothing is half done.
+        sink.created(|| CommunityId::of(&key, self.settings.identification.seed));
         let shard = &mut self.shards[number];
         let ordinal = shard.ordinal;
-        shard.ordinal += 1;
         shard.held += 1;
+        fault::point();
         self.book.created += 1;
-        sink.created(|| CommunityId::of(&key, self.settings.identification.seed));
         let (mut entry, mut facts) = (Entry::new(key, o, self.settings.active), Facts::new(o, ordinal));
+        facts.spread.spans(o.span(), self.settings.active);
         let counted = entry.count(o, &mut facts);
         debug_assert_ne!(counted, Counted::Secondary, "the first packet's observation point is the flow's");
+        fault::point();
         self.book.metered += o.tally();
         let deadline = self.settings.deadline(&entry);
         let place = self.table.insert(entry, facts);
+        fault::point();
         shard.wheel.schedule(&mut self.links, place, deadline);
+        shard.ordinal = ordinal + 1;
         shard.eviction.created(place, o.watermark, ordinal, self.settings.capacity, &self.table);
         if self.settings.start_records {
             self.report(place, FlowEvent::Start, None, sink);
@@ -126,33 +136,52 @@ impl Meter {
                     self.look_at(place, now, sink);
                 }
             }
-            if self.shards[number].held == capacity && self.settle(oldest, now, sink) {
+            // There are more than fit after a change of the capacity.
+            if self.shards[number].held >= capacity && self.settle(oldest, now, sink) {
                 self.end(oldest, FlowEndReason::LackOfResources, sink);
+                self.book.evicted += 1;
             }
         }
     }
 
-    fn end(&mut self, place: Place, reason: FlowEndReason, sink: &mut impl RecordSink) {
+    pub(crate) fn end(&mut self, place: Place, reason: FlowEndReason, sink: &mut impl RecordSink) {
         self.report(place, FlowEvent::End, Some(reason), sink);
+        fault::point();
         let Some((_, facts)) = self.table.get(place) else { return };
         let shard = &mut self.shards[usize::from(facts.shard)];
         shard.held -= 1;
         shard.wheel.cancel(&mut self.links, place);
+        fault::point();
         self.table.remove(place);
+        self.touch.ended = None;
         self.book.released += 1;
     }
 
-    fn report(
+    pub(crate) fn report(
         &mut self,
         place: Place,
         event: FlowEvent,
         reason: Option<FlowEndReason>,
         sink: &mut impl RecordSink,
     ) {
+        self.touch.flow(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
         let record = report::record(entry, facts, event, reason, &self.settings);
-        self.book.reported += record.tally;
+        self.touch.telling = Some((place, event));
+        fault::point();
         sink.record(record);
+        fault::point();
+        self.told(place, event);
+    }
+
+    /// The record of the flow at `place` was taken.
+    pub(crate) fn told(&mut self, place: Place, event: FlowEvent) {
+        let Some((entry, facts)) = self.table.get_mut(place) else { return };
+        if event != FlowEvent::Start {
+            self.book.reported += entry.tally(facts);
+        }
+        facts.told(entry, event);
+        self.touch.told(place, event);
     }
 
     /// Reports what is due at `watermark`, then ends every flow.
@@ -176,18 +205,9 @@ mod tests {
     use crate::record::FlowRecord;
     use crate::tally::Tally;
     use crate::tcp::{ACK, FIN, RST, SYN};
-    use crate::testing::{SECOND, T0, tcp, udp};
+    use crate::testing::{Records, SECOND, T0, tcp, udp};
     use crate::units::Interval;
     use std::num::NonZeroUsize;
-
-    #[derive(Default)]
-    struct Records(Vec<FlowRecord>);
-
-    impl RecordSink for Records {
-        fn record(&mut self, record: FlowRecord) {
-            self.0.push(record);
-        }
-    }
 
     /// Flows that are all of shard 0.
     struct Table {
@@ -245,6 +265,25 @@ mod tests {
 
     use FlowEndReason::{ActiveTimeout, EndOfFlowDetected, ForcedEnd, IdleTimeout, LackOfResources};
     use FlowEvent::{End, Start, Update};
+
+    /// What was merged while it waited was seen last when its last packet came, ahead of packets that came before that.
+    #[test]
+    fn the_least_recently_seen_flow_goes_though_a_later_one_was_metered_before_it() {
+        let mut table =
+            Table::new(|config| config.table_capacity = NonZeroUsize::new(2 * crate::SHARDS).unwrap());
+        let flow = |port: u16, from: u64, to: u64| {
+            let mut o = udp(&format!("10.0.0.2:{port}"), "10.0.0.1:53");
+            (o.start, o.end, o.watermark) = (T0 + from * SECOND, T0 + to * SECOND, T0 + to * SECOND);
+            o.packets = if from == to { 1 } else { 2 };
+            o
+        };
+        for (port, from, to) in [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 3, 9), (5, 5, 5), (6, 10, 10)] {
+            table.observe(flow(port, from, to));
+        }
+        let gone: Vec<_> =
+            table.records.0.iter().map(|record| record.source.port.unwrap_or_default()).collect();
+        assert_eq!(gone, [1, 2, 3, 5], "the one of 3 to 9 s stays");
+    }
 
     #[test]
     fn counts_of_both_directions_and_a_forced_end() {
@@ -367,6 +406,31 @@ mod tests {
         assert_eq!(told, [(40, 0), (160, 39), (220, 159), (280, 219), (300, 239)]);
     }
 
+    /// A wall clock that is set in the middle of a flow: the record tells it, and the flow goes on as if it was not.
+    #[test]
+    fn a_wall_clock_that_is_set_ends_no_flow_and_keeps_none() {
+        const HOUR: i64 = 3_600 * SECOND as i64;
+        for by in [HOUR, -HOUR] {
+            let clock = crate::WallClock::default();
+            let mut table = Table::new(|_| ());
+            table.meter.tell_times_of(clock.clone());
+            table.packet(0, up(ACK));
+            clock.stepped(T0 + 10 * SECOND, by);
+            table.packet(20, down(ACK));
+            table.packet(30, udp("10.0.0.1:1", "10.0.0.2:53"));
+            table.meter.advance(T0 + 49 * SECOND, &mut table.records);
+            assert!(table.records.0.is_empty(), "{by}");
+            table.meter.advance(T0 + 61 * SECOND, &mut table.records);
+            let shown = |r: &FlowRecord| (r.start_shown(), r.end_shown(), r.clock_step());
+            let shown: Vec<_> = table.records.0.iter().map(shown).collect();
+            let after = |seconds: u64| (T0 + seconds * SECOND).wrapping_add_signed(by);
+            assert_eq!(shown, [(T0, after(20), by), (after(30), after(30), 0)]);
+            let times = |r: &FlowRecord| (r.start_time - T0, r.end_time - T0);
+            assert_eq!(times(&table.records.0[0]), (0, 20 * SECOND), "its own time has no steps");
+            assert_eq!(table.told(), [(End, Some(IdleTimeout), 1, 1), (End, Some(IdleTimeout), 1, 0)]);
+        }
+    }
+
     /// A packet of a queue that stood still: its interval was over before it came.
     #[test]
     fn a_record_counts_from_its_late_packets_on() {
@@ -484,7 +548,7 @@ mod tests {
         let gone = ports(&mut table);
         assert_eq!(gone.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), [Some(LackOfResources); 2]);
         assert_eq!(gone.iter().map(|(_, port)| *port).collect::<Vec<_>>(), [Some(2), Some(3)]);
-        assert_eq!(table.meter.active(), 3);
+        assert_eq!((table.meter.active(), table.meter.book().evicted), (3, 2));
     }
 
     #[test]
@@ -508,6 +572,7 @@ mod tests {
             // The TCP flow was seen less recently, but it lives.
             packet(&mut table, at(215, udp("10.0.0.1:2", "10.0.0.2:53")));
             assert_eq!(table.told(), [(End, Some(IdleTimeout), 1, 0)]);
+            assert_eq!(table.meter.book().evicted, 0, "it did not have to go for another");
             packet(&mut table, at(220, udp("10.0.0.1:3", "10.0.0.2:53")));
             assert_eq!(table.told(), [(End, Some(LackOfResources), 1, 0)]);
         }

@@ -16,6 +16,8 @@ use crate::record::FlowRecord;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::tally::Tally;
+use crate::touch::Touch;
+use crate::wall::{Steps, WallClock};
 use crate::wheel::Links;
 
 const GROUP: usize = 64;
@@ -42,6 +44,8 @@ pub struct Meter {
     pub(crate) settings: Settings,
     pub(crate) book: MeterBook,
     pub(crate) postpone_updates: bool,
+    /// What is being done, for whoever comes after a panic.
+    pub(crate) touch: Touch,
 }
 
 impl Meter {
@@ -56,6 +60,7 @@ impl Meter {
             settings: Settings::new(config, agent_id),
             book: MeterBook::default(),
             postpone_updates: false,
+            touch: Touch::default(),
         }
     }
 
@@ -64,9 +69,15 @@ impl Meter {
         self.settings.lateness = lateness;
     }
 
+    /// Records tell times as this clock showed them.
+    pub fn tell_times_of(&mut self, clock: WallClock) {
+        self.settings.steps = Steps::of(clock);
+    }
+
     /// Meters oriented observations in their order.
     pub fn observe(&mut self, batch: &[Observation], sink: &mut impl RecordSink) {
-        for group in batch.chunks(GROUP) {
+        self.settings.steps.refresh();
+        for (number, group) in batch.chunks(GROUP).enumerate() {
             for o in group {
                 self.table.prefetch_index(o.hash);
             }
@@ -74,7 +85,8 @@ impl Meter {
             for (likely, o) in likely.iter_mut().zip(group) {
                 *likely = self.table.prefetch_entry(o.hash);
             }
-            for (likely, o) in likely.iter().zip(group) {
+            for (within, (likely, o)) in likely.iter().zip(group).enumerate() {
+                self.touch.observation = number * GROUP + within;
                 self.observe_one(o, *likely, sink);
             }
         }
@@ -83,6 +95,9 @@ impl Meter {
     /// Meters one observation of a flow that probably lies at `likely`.
     #[inline(always)]
     fn observe_one(&mut self, o: &Observation, likely: Option<Place>, sink: &mut impl RecordSink) {
+        if o.start != o.end {
+            return self.observe_several(o, sink);
+        }
         if o.watermark >= self.due[usize::from(o.shard) % SHARDS] {
             self.advance_shard(usize::from(o.shard) % SHARDS, o.watermark, sink);
         }
@@ -96,6 +111,16 @@ impl Meter {
         } else {
             self.observe_with_care(o, sink);
         }
+    }
+
+    /// Meters packets of several times, from when the first came.
+    #[cold]
+    #[inline(never)]
+    fn observe_several(&mut self, o: &Observation, sink: &mut impl RecordSink) {
+        if o.began() >= self.due[usize::from(o.shard) % SHARDS] {
+            self.advance_shard(usize::from(o.shard) % SHARDS, o.began(), sink);
+        }
+        self.observe_with_care(o, sink);
     }
 
     /// Meters an observation of whatever flow, with whatever it says.
@@ -113,9 +138,10 @@ impl Meter {
     /// Adds an observation to its flow.
     pub(crate) fn add(&mut self, place: Place, key: FlowKey, o: &Observation, sink: &mut impl RecordSink) {
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
-        if o.watermark >= self.settings.deadline(entry) || entry.is_reopened_by(o) {
+        if o.began() >= self.settings.deadline(entry) || entry.is_reopened_by(o) {
             return self.add_after_deadline(place, key, o, sink);
         }
+        facts.spread.spans(o.span(), self.settings.active);
         match entry.count(o, facts) {
             Counted::Yes => self.book.metered += o.tally(),
             Counted::Sooner => {
@@ -129,6 +155,7 @@ impl Meter {
 
     /// Time has come to `watermark`: ends and reports what is due.
     pub fn advance(&mut self, watermark: u64, sink: &mut impl RecordSink) {
+        self.settings.steps.refresh();
         for shard in 0..SHARDS {
             self.advance_shard(shard, watermark, sink);
         }
@@ -163,16 +190,7 @@ mod tests {
     use super::*;
     use crate::key::HashSecret;
     use crate::record::{FlowEndReason, FlowEvent, FlowRecord};
-    use crate::testing::{SECOND, T0, udp};
-
-    #[derive(Default)]
-    struct Records(Vec<FlowRecord>);
-
-    impl RecordSink for Records {
-        fn record(&mut self, record: FlowRecord) {
-            self.0.push(record);
-        }
-    }
+    use crate::testing::{Records, SECOND, T0, udp};
 
     fn packet(port: u16, seconds: u64) -> Observation {
         let mut o = udp(&format!("10.0.0.2:{port}"), "10.0.0.1:53");

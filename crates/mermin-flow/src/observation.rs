@@ -7,7 +7,9 @@
 //! The layout is two cache lines without indirection because batches of observations are handed between threads;
 //! words of addresses and ports are in network byte order, so comparing and hashing them needs no conversion.
 
+use crate::key::FlowKey;
 use crate::tally::Tally;
+use crate::tcp;
 use mermin_wire::{Fragment, NO_VLAN, PortForm};
 
 /// Packets ≥ 1 of one flow key, seen at one observation point.
@@ -31,7 +33,7 @@ pub struct Observation {
     /// Packets on the wire.
     pub packets: u32,
 
-    /// The source's watermark when this observation was read; set by the packet reader.
+    /// The source's watermark when its last packet was read; set by the packet reader.
     pub watermark: u64,
     /// Time of the first packet.
     pub start: u64,
@@ -115,6 +117,20 @@ impl Observation {
         self.packets != self.buffers || self.frame_bytes != self.buffer_bytes
     }
 
+    /// The watermark at its first packet: as far before that of its last as their times are apart.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn began(&self) -> u64 {
+        self.watermark.saturating_sub(self.span())
+    }
+
+    /// How far the times of its first and last packet are apart.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn span(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
     /// Its packets and bytes in the ledger's units.
     #[inline]
     #[must_use]
@@ -125,5 +141,62 @@ impl Observation {
             buffers: u64::from(self.buffers),
             buffer_bytes: self.buffer_bytes,
         }
+    }
+}
+
+/// Flags that a connection begins or ends with.
+const TURNS: u8 = tcp::SYN | tcp::FIN | tcp::RST;
+
+/// Packets that are behind the watermark by so much more or less than others, ns, are not merged with them: when an
+/// observation began is told by its times, and is wrong by as much.
+const LAGS_APART: u64 = 10_000_000;
+
+/// Merging: what is later of the same kind joins what waits.
+impl Observation {
+    /// Whether both are packets of one flow, in whichever direction. Both are oriented.
+    #[must_use]
+    pub fn is_of_flow_of(&self, other: &Self) -> bool {
+        FlowKey::of(self).same(&FlowKey::of(other))
+    }
+
+    /// Whether a connection may begin or end with it: nothing of its flow may pass it, in either direction.
+    #[must_use]
+    pub const fn is_turn(&self) -> bool {
+        self.tcp_flags & TURNS != 0
+    }
+
+    /// Whether both are of one direction at one observation point, if they are of one flow.
+    #[must_use]
+    pub const fn is_beside(&self, other: &Self) -> bool {
+        self.reversed == other.reversed && self.point == other.point
+    }
+
+    /// Takes a later one of the same flow in, if the meter then does what it would do with both, provided that nothing
+    /// in which [`Observation::is_turn`] came between them: the same flow, counts and facts, only a report may be later.
+    /// So both are of one direction, point and TTL, and less than `gap` apart: ns, at most the shortest idle timeout.
+    pub fn absorb(&mut self, later: &Self, gap: u64) -> bool {
+        let lag = |o: &Self| o.watermark.wrapping_sub(o.end).cast_signed();
+        let (Some(packets), Some(buffers)) =
+            (self.packets.checked_add(later.packets), self.buffers.checked_add(later.buffers))
+        else {
+            return false;
+        };
+        let fits = self.is_beside(later)
+            && !self.is_turn()
+            && !later.is_turn()
+            && self.ttl == later.ttl
+            && self.has_tcp_flags == later.has_tcp_flags
+            && later.watermark - self.watermark < gap
+            && lag(self).abs_diff(lag(later)) <= LAGS_APART;
+        if fits {
+            (self.packets, self.buffers) = (packets, buffers);
+            self.bytes += later.bytes;
+            self.frame_bytes += later.frame_bytes;
+            self.buffer_bytes += later.buffer_bytes;
+            self.tcp_flags |= later.tcp_flags;
+            self.end = self.end.max(later.end);
+            self.watermark = later.watermark;
+        }
+        fits
     }
 }

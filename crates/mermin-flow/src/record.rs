@@ -2,6 +2,9 @@
 
 use crate::identity::{Enrichment, Identity};
 use crate::tally::Tally;
+use crate::wall::shown;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// 128 bits, the same over all records of one flow.
@@ -9,7 +12,8 @@ use std::net::IpAddr;
 pub struct FlowId(pub u128);
 
 /// Why the record was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum FlowEvent {
     /// The flow was created; no counts yet.
     Start,
@@ -197,14 +201,17 @@ pub struct FlowRecord {
     pub event: FlowEvent,
     /// Absent on `start`.
     pub end_reason: Option<FlowEndReason>,
-    /// First packet's time, ns since 1970; never changes.
+    /// First packet's time on the clock of the observations, ns since 1970; never changes.
     pub start_time: u64,
-    /// Last packet's time so far, ns since 1970.
+    /// Last packet's time so far, on the same clock.
     pub end_time: u64,
     /// No packet that the deltas count came before this, ns since 1970: the flow's start, or, where it was reported before,
     /// as many active intervals before its last packet as there may be in it. Allows for packets that are handed on late;
     /// but a first record not for disorder of less than a second.
     pub counts_from: u64,
+    /// What the wall clock was ahead of that clock at the first and at the last packet, ns: other than 0 after the wall
+    /// clock was set.
+    pub clock_ahead: [i64; 2],
     /// IANA protocol number.
     pub protocol: u8,
     /// The initiator.
@@ -233,6 +240,29 @@ pub struct FlowRecord {
     pub shard: u8,
     /// What the record takes out of the metering book: packets and frame bytes of both deltas, with their buffers.
     pub tally: Tally,
+}
+
+impl FlowRecord {
+    /// What the wall clock showed at the first packet, ns since 1970.
+    #[inline]
+    #[must_use]
+    pub const fn start_shown(&self) -> u64 {
+        shown(self.start_time, self.clock_ahead[0])
+    }
+
+    /// What the wall clock showed at the last packet so far. Before the start, where the clock was set back meanwhile.
+    #[inline]
+    #[must_use]
+    pub const fn end_shown(&self) -> u64 {
+        shown(self.end_time, self.clock_ahead[1])
+    }
+
+    /// By how much the wall clock was set forward between first and last packet, ns; negative: back.
+    #[inline]
+    #[must_use]
+    pub const fn clock_step(&self) -> i64 {
+        self.clock_ahead[1].saturating_sub(self.clock_ahead[0])
+    }
 }
 
 #[cfg(test)]

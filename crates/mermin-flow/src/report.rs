@@ -34,36 +34,39 @@ impl Identification {
     }
 }
 
-/// Takes a record out of the entry: its deltas become part of the totals.
+/// The record that the flow gives now. The flow stays as it is until the record was taken ([`Facts::told`]).
 pub(crate) fn record(
-    entry: &mut Entry,
+    entry: &Entry,
     facts: &mut Facts,
     event: FlowEvent,
     end_reason: Option<FlowEndReason>,
     settings: &Settings,
 ) -> FlowRecord {
     let community_id = facts.community_id(&entry.key, settings.identification.seed);
-    let counts_from = counts_from(entry, facts, settings);
-    let (sequence, mut deltas) = (facts.sequence, entry.delta);
-    let tally = if event == FlowEvent::Start {
-        // Announces the flow and carries nothing: the packet that created it belongs to the next record.
-        facts.sequence += 1;
-        deltas = [Counts::default(); 2];
-        Tally::ZERO
-    } else {
-        let tally = entry.tally(facts);
-        facts.reported(entry);
-        tally
+    // A start announces the flow and carries nothing: the packet that created it belongs to the next record.
+    let carries = event != FlowEvent::Start;
+    let part = Part {
+        community_id,
+        sequence: facts.sequence,
+        event,
+        end_reason,
+        counts_from: counts_from(entry, facts, settings),
+        deltas: if carries { entry.delta } else { [Counts::default(); 2] },
+        totals: if carries { totals(entry, facts) } else { facts.total },
+        tally: if carries { entry.tally(facts) } else { Tally::ZERO },
     };
-    let part =
-        Part { community_id, sequence, event, end_reason, counts_from, deltas, totals: facts.total, tally };
-    describe(entry, facts, part, &settings.identification)
+    describe(entry, facts, part, settings)
 }
 
-/// The update that the flow would give now; takes nothing out of it. It has no end reason.
-pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowRecord {
+/// What records have carried, and what the next one will.
+fn totals(entry: &Entry, facts: &Facts) -> [Counts; 2] {
     let mut totals = facts.total;
     totals.iter_mut().zip(entry.delta).for_each(|(total, delta)| *total += delta);
+    totals
+}
+
+/// The update that the flow would give now. It has no end reason.
+pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowRecord {
     let part = Part {
         community_id: CommunityId::of(&entry.key, settings.identification.seed),
         sequence: facts.sequence,
@@ -71,24 +74,22 @@ pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowR
         end_reason: None,
         counts_from: counts_from(entry, facts, settings),
         deltas: entry.delta,
-        totals,
+        totals: totals(entry, facts),
         tally: entry.tally(facts),
     };
-    describe(entry, facts, part, &settings.identification)
+    describe(entry, facts, part, settings)
 }
 
 /// The earliest time of what no record has carried yet. A deadline comes before the packets behind it, so that is of one
-/// active interval, and of those whose reports were left out: no packet needs to be timed for it. Intervals are the
+/// active interval, and of those that [`crate::spread`] tells of: no packet needs to be timed for it. Intervals are the
 /// watermark's, which is at least a packet's time, so they are counted back from the last packet's, and packets that were
 /// late are allowed for.
 fn counts_from(entry: &Entry, facts: &Facts, settings: &Settings) -> u64 {
     let late = settings.lateness.get();
     let start = facts.start_time.saturating_sub(late);
     let is_first = facts.total == [Counts::default(); 2];
-    if is_first || facts.postponed == u8::MAX {
-        return start;
-    }
-    let reach = settings.active.saturating_mul(u64::from(facts.postponed) + 1);
+    let Some(more) = facts.spread.intervals().filter(|_| !is_first) else { return start };
+    let reach = settings.active.saturating_mul(more + 1);
     entry.end_time.saturating_sub(reach.saturating_add(late.max(DISORDER))).max(start)
 }
 
@@ -104,7 +105,7 @@ struct Part {
     tally: Tally,
 }
 
-fn describe(entry: &Entry, facts: &Facts, part: Part, identification: &Identification) -> FlowRecord {
+fn describe(entry: &Entry, facts: &Facts, part: Part, settings: &Settings) -> FlowRecord {
     let direction = |side: usize| Direction {
         delta: part.deltas[side],
         total: part.totals[side],
@@ -116,7 +117,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part, identification: &Identific
     let [first, second] = ends(entry, facts);
     let (source_end, destination_end) = if source == 0 { (first, second) } else { (second, first) };
     FlowRecord {
-        id: identification.flow_id(entry, facts),
+        id: settings.identification.flow_id(entry, facts),
         sequence: part.sequence,
         community_id: part.community_id,
         event: part.event,
@@ -124,6 +125,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part, identification: &Identific
         start_time: facts.start_time,
         end_time: entry.end_time,
         counts_from: part.counts_from,
+        clock_ahead: [facts.start_time, entry.end_time].map(|time| settings.steps.ahead(time)),
         protocol: entry.key.protocol(),
         source: source_end,
         destination: destination_end,

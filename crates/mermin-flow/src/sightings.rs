@@ -13,11 +13,14 @@ pub enum Loss {
     SocketDrop,
     /// The packet channel had no room and `enable_backpressure` is off.
     PacketChannelFull,
+    /// Metering it panicked, and panicked again.
+    WorkerQuarantine,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::RingFull, Self::SocketDrop, Self::PacketChannelFull];
+    pub const ALL: [Self; 4] =
+        [Self::RingFull, Self::SocketDrop, Self::PacketChannelFull, Self::WorkerQuarantine];
 
     /// The key in the ledger's `lost`.
     #[must_use]
@@ -26,6 +29,7 @@ impl Loss {
             Self::RingFull => "ring_full",
             Self::SocketDrop => "socket_drop",
             Self::PacketChannelFull => "packet_channel_full",
+            Self::WorkerQuarantine => "worker_quarantine",
         }
     }
 }
@@ -75,7 +79,10 @@ mod tests {
 
     #[test]
     fn losses_have_the_ledgers_names() {
-        assert_eq!(Loss::ALL.map(Loss::name), ["ring_full", "socket_drop", "packet_channel_full"]);
+        assert_eq!(
+            Loss::ALL.map(Loss::name),
+            ["ring_full", "socket_drop", "packet_channel_full", "worker_quarantine"]
+        );
     }
 
     #[test]

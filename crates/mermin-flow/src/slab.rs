@@ -11,6 +11,9 @@ use crate::prefetch::prefetch;
 /// Flows that address space is reserved for at first, 32 MiB. Memory is taken as they are written.
 const RESERVED: usize = 1 << 17;
 
+/// A flow on its way from one table to another.
+pub(crate) type Flow = (Entry, Facts);
+
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
     entries: Vec<Option<Entry>>,
@@ -84,6 +87,46 @@ impl Slab {
         self.entries.get_mut(place as usize)?.take()?;
         self.free.push(place);
         self.facts.get(place as usize).map(|facts| facts.hash)
+    }
+
+    /// Makes the place vacant; the flow that was there.
+    pub(crate) fn take(&mut self, place: Place) -> Option<Flow> {
+        let entry = self.entries.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        let facts = self.facts.get(place as usize)?.clone();
+        Some((entry, facts))
+    }
+
+    /// Moves flows from the last places into vacant ones before them, until all that are left hold one, and gives back the
+    /// memory behind. `moves` is told from where to where.
+    pub(crate) fn compact(&mut self, mut moves: impl FnMut(Place, Place)) {
+        let held = self.held();
+        let mut vacant = std::mem::take(&mut self.free);
+        vacant.retain(|place| (*place as usize) < held);
+        for from in held..self.entries.len() {
+            let Some(entry) = self.entries[from].take() else { continue };
+            let to = vacant.pop().expect("there are as many vacant places before as flows behind");
+            self.entries[to as usize] = Some(entry);
+            self.facts[to as usize] = self.facts[from].clone();
+            moves(from as Place, to);
+        }
+        self.entries.truncate(held);
+        self.facts.truncate(held);
+        self.entries.shrink_to_fit();
+        self.facts.shrink_to_fit();
+    }
+
+    /// Makes the place vacant, wherever it stands in the list of vacant ones.
+    pub(crate) fn vacate(&mut self, place: Place) {
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            *entry = None;
+        }
+    }
+
+    /// All flows.
+    pub(crate) fn into_flows(self) -> impl Iterator<Item = Flow> {
+        let flows = self.entries.into_iter().zip(self.facts);
+        flows.filter_map(|(entry, facts)| Some((entry?, facts)))
     }
 
     /// Places that have ever held a flow.

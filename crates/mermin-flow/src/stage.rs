@@ -5,6 +5,7 @@ use crate::delivery::Delivery;
 use crate::observation::Observation;
 use crate::record::FlowRecord;
 use crate::sightings::Sightings;
+use crate::wall::WallClock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::AddAssign;
@@ -53,6 +54,12 @@ pub trait Source: Send {
         None
     }
 
+    /// The wall clock's steps since the source was opened; it times observations by a clock that has none. Of a replay
+    /// there are none.
+    fn wall_clock(&self) -> WallClock {
+        WallClock::default()
+    }
+
     /// Stops the flow of packets: takes programs off their hooks, closes the socket's intake. What was taken before
     /// can still be polled, up to `Ended`.
     fn close(&mut self);
@@ -78,6 +85,9 @@ pub trait Enricher: Send + Sync {
         Duration::ZERO
     }
 }
+
+/// The key in [`Receipt::dropped`] of records that an exporter panics at.
+pub const QUARANTINE: &str = "quarantine";
 
 /// Takes flow records to where users want them. Runs on a thread of its own; may block.
 ///
@@ -109,15 +119,50 @@ pub trait Exporter: Send {
         self.flush(receipt).map(|()| None)
     }
 
+    /// A call has panicked. Puts what it left half done in order, so that the exporter can be called again, and says how
+    /// many records it holds, without a receipt: from that its caller knows which one it panicked at, as it takes them in
+    /// order. `None`: it can't be called again.
+    fn after_panic(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// A record that it panics at, also when it is given nothing else, is given up: what it holds of earlier ones, it
+    /// settles before where it settles in order.
+    ///
+    /// # Errors
+    /// As [`Exporter::export`], of those earlier records.
+    fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        *receipt.dropped.entry(QUARANTINE).or_default() += Amount::of(record);
+        Ok(())
+    }
+
     /// A flag that another thread sets when time is up: a call that waits for a receiver gives up soon after, and
     /// what it held is in the receipt as dropped (`shutdown_timeout`). `None`: this exporter doesn't wait.
     fn interrupter(&self) -> Option<Arc<AtomicBool>> {
         None
     }
 
+    /// Whether it takes records whatever its receiver does, in bounded memory, because it sums them up: then nothing is
+    /// kept from it while deliveries fail.
+    fn sums_up(&self) -> bool {
+        false
+    }
+
     /// The keys that [`Receipt::dropped`] may get from this exporter.
     fn drop_reasons(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Of these, those that say nothing about the records: the same ones may be taken later. Where they wait on disk they
+    /// are given to it again.
+    fn passing_reasons(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// How many of the records that it got are in the receipt, counted from the first one without a gap. `None`: as many as
+    /// the receipt says, for it settles them in order.
+    fn settled_in_order(&self) -> Option<u64> {
+        None
     }
 
     /// How its deliveries go, if it has a receiver.

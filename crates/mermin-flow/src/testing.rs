@@ -1,12 +1,31 @@
-//! Observations by hand, for this crate's tests.
+//! Observations by hand, and where records go, for this crate's tests.
 
+use crate::meter::RecordSink;
 use crate::observation::Observation;
+use crate::record::FlowRecord;
+use crate::recovery::CountingSink;
 use mermin_wire::PortForm;
 use std::net::{IpAddr, SocketAddr};
 
 /// One nanosecond-stamped second of 2023, so that no test depends on small numbers.
 pub(crate) const T0: u64 = 1_700_000_000_000_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
+
+/// Keeps all records.
+#[derive(Default)]
+pub(crate) struct Records(pub(crate) Vec<FlowRecord>);
+
+impl RecordSink for Records {
+    fn record(&mut self, record: FlowRecord) {
+        self.0.push(record);
+    }
+}
+
+impl CountingSink for Records {
+    fn taken(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
 
 fn words(address: IpAddr) -> [u64; 2] {
     match address {

@@ -100,19 +100,9 @@ mod tests {
     use super::*;
     use crate::config::FlowConfig;
     use crate::key::HashSecret;
-    use crate::meter::RecordSink;
     use crate::observation::Observation;
     use crate::record::{FlowEndReason, FlowEvent};
-    use crate::testing::{SECOND, T0, udp};
-
-    #[derive(Default)]
-    struct Records(Vec<FlowRecord>);
-
-    impl RecordSink for Records {
-        fn record(&mut self, record: FlowRecord) {
-            self.0.push(record);
-        }
-    }
+    use crate::testing::{Records, SECOND, T0, udp};
 
     /// A packet of `bytes` bytes of flow `port`, at so many seconds.
     fn packet(port: u16, bytes: u64, seconds: u64) -> Observation {

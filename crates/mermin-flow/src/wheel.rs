@@ -38,6 +38,11 @@ impl Wheel {
         Self { heads: [NONE; SLOTS as usize], tick: 0, held: 0 }
     }
 
+    /// Without places, as far as this one has come.
+    pub(crate) const fn without_places(&self) -> Self {
+        Self { heads: [NONE; SLOTS as usize], tick: self.tick, held: 0 }
+    }
+
     /// The first moment at which [`Wheel::due`] has something to do.
     #[inline(always)]
     pub(crate) const fn next(&self) -> u64 {
@@ -111,6 +116,12 @@ impl Wheel {
 }
 
 impl Links {
+    /// Gives back what is there for places from `places` on, which lie in no list.
+    pub(crate) fn shrink_to(&mut self, places: usize) {
+        self.0.truncate(places);
+        self.0.shrink_to_fit();
+    }
+
     /// The place behind `place` in its list.
     pub(crate) fn behind(&self, place: Place) -> Option<Place> {
         self.0.get(place as usize).map(|link| link.next).filter(|next| *next != NONE)

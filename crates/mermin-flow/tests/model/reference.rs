@@ -4,16 +4,12 @@
 //! time. It shares with the product the types, the shard of a key, the watermark and the Community ID, which have
 //! tests of their own, and nothing else.
 
+use crate::steps::{ACK, FIN, RST, SYN};
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, FlowConfig, FlowEndReason, FlowEvent, FlowId, FlowKey,
     FlowRecord, Fragment, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState, Watermark,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-pub(crate) const FIN: u8 = 1;
-pub(crate) const SYN: u8 = 2;
-pub(crate) const RST: u8 = 4;
-pub(crate) const ACK: u8 = 16;
 
 const FRAGMENT_LIFETIME: u64 = 30_000_000_000;
 
@@ -47,6 +43,8 @@ struct Flow {
     last: u64,
     end_time: u64,
     active_deadline: u64,
+    /// Active intervals, besides one, that what no record has told may lie in.
+    more: u64,
     sequence: u32,
     connection: Connection,
 }
@@ -278,8 +276,9 @@ impl Reference {
         o: &Observation,
         now: u64,
     ) -> usize {
-        let held = self.flows.iter().filter(|flow| flow.shard == shard).count();
-        if held == self.config.table_capacity.get().div_ceil(64) {
+        while self.flows.iter().filter(|flow| flow.shard == shard).count()
+            >= self.config.table_capacity.get().div_ceil(64)
+        {
             let in_shard = self.flows.iter().enumerate().filter(|(_, flow)| flow.shard == shard);
             let (oldest, _) = in_shard.min_by_key(|(_, flow)| (flow.last, flow.ordinal)).unwrap();
             self.end(oldest, FlowEndReason::LackOfResources);
@@ -304,6 +303,7 @@ impl Reference {
             last: now,
             end_time: o.end,
             active_deadline: now + self.config.active_timeout.nanos(),
+            more: 0,
             sequence: 0,
             connection: Connection::default(),
         });
@@ -368,6 +368,19 @@ impl Reference {
         }
     }
 
+    /// Other settings from now on. What is due by now goes by those before; an active interval keeps its begin.
+    pub(crate) fn change(&mut self, config: &FlowConfig) {
+        self.pass(self.watermark.now(), |_| true);
+        let (before, active) = (self.config.active_timeout.nanos(), config.active_timeout.nanos());
+        for flow in &mut self.flows {
+            flow.active_deadline = flow.active_deadline - before + active;
+            if active < before && flow.delta.iter().any(|side| side.packets > 0) {
+                flow.more = ((flow.more + 1) * before).div_ceil(active) - 1;
+            }
+        }
+        self.config = FlowConfig { community_id_seed: self.config.community_id_seed, ..config.clone() };
+    }
+
     fn report(&mut self, at: usize, event: FlowEvent, reason: FlowEndReason) {
         let flow = &mut self.flows[at];
         let delta = std::mem::take(&mut flow.delta);
@@ -377,7 +390,7 @@ impl Reference {
         let tally = std::mem::take(&mut flow.tally);
         let active = self.config.active_timeout.nanos();
         self.records.push(flow.record((event, Some(reason)), active, delta, flow.total, tally));
-        flow.sequence += 1;
+        (flow.sequence, flow.more) = (flow.sequence + 1, 0);
     }
 
     fn end(&mut self, at: usize, reason: FlowEndReason) {
@@ -469,11 +482,12 @@ impl Flow {
             end_reason,
             start_time: first.start,
             end_time: self.end_time,
-            counts_from: if total == delta {
+            counts_from: if total == delta || self.more >= 15 {
                 first.start
             } else {
-                first.start.max(self.end_time.saturating_sub(active + 1_000_000_000))
+                first.start.max(self.end_time.saturating_sub(active * (self.more + 1) + 1_000_000_000))
             },
+            clock_ahead: [0; 2],
             protocol: self.conversation.protocol,
             source: end(source),
             destination: end(destination),
