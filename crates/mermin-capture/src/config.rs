@@ -4,6 +4,10 @@ use mermin_flow::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// More than this of `ring_bytes` is not taken. The kernel's own limit on 64-bit machines is larger; this one still fits
+/// its 32-bit number of bytes.
+pub const RING_BYTES_MAX: u64 = 1 << 30;
+
 /// Where packets come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -18,8 +22,8 @@ pub struct CaptureConfig {
     pub attach: AttachKind,
     /// What happens at the end to programs that were attached.
     pub on_exit: OnExit,
-    /// Memory between kernel and reader, rounded to what the kernel takes. `af_packet` splits it over the interfaces,
-    /// with no less than 256KiB for each; one that comes later has what would be its share of that moment, on top.
+    /// Memory between kernel and reader, rounded to what the kernel takes, of which 1GiB is the most. `af_packet` splits
+    /// it over the interfaces, with no less than 256KiB for each; one that comes later has what would be its share of that moment, on top.
     pub ring_bytes: ByteSize,
 }
 

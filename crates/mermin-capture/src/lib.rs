@@ -1,6 +1,7 @@
 //! Sources of observations: eBPF, AF_PACKET, capture files.
 
 pub mod af_packet;
+mod clock;
 mod config;
 pub mod ebpf;
 pub mod file;
@@ -10,4 +11,6 @@ pub mod links;
 #[cfg(test)]
 mod testing;
 
-pub use config::{AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, OnExit, SourceKind};
+pub use config::{
+    AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, OnExit, RING_BYTES_MAX, SourceKind,
+};

@@ -16,6 +16,7 @@ mod closing;
 mod error;
 mod socket;
 mod source;
+mod stamps;
 mod taps;
 #[cfg(test)]
 mod tests;

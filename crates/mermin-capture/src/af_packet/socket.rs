@@ -2,6 +2,7 @@
 
 use super::block::{Cursor, STATUS, Taken};
 use super::error::AfPacketError;
+use crate::config::RING_BYTES_MAX;
 use libc::{c_int, c_void, socklen_t};
 use std::io;
 use std::mem;
@@ -15,9 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const SNAP: u32 = 512;
 /// After this a block with frames is handed over, full or not; the kernel's timer may take twice as long.
 pub(super) const RETIRE_MILLIS: u32 = 10;
-/// The least and the most that one socket's ring has.
+/// The least that one socket's ring has.
 const RING_MIN: u64 = 256 << 10;
-const RING_MAX: u64 = 1 << 30;
 /// While little comes, each retirement takes a block: this many let the reader be late by 0.6 s.
 const BLOCKS: u64 = 64;
 const BLOCK_MIN: u64 = 4 << 10;
@@ -108,7 +108,7 @@ impl PacketSocket {
     }
 
     fn map(fd: RawFd, ring_bytes: u64) -> io::Result<Ring> {
-        let ring_bytes = ring_bytes.clamp(RING_MIN, RING_MAX);
+        let ring_bytes = ring_bytes.clamp(RING_MIN, RING_BYTES_MAX);
         let block_size = (ring_bytes / BLOCKS).next_power_of_two().clamp(BLOCK_MIN, BLOCK_MAX);
         let blocks = ring_bytes / block_size;
         let request = libc::tpacket_req3 {

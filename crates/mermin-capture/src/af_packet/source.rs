@@ -4,21 +4,23 @@ use super::block::Taken;
 use super::closing::{Closing, side_by_side};
 use super::error::AfPacketError;
 use super::socket::{PacketSocket, RETIRE_MILLIS, Statistics};
+use super::stamps::Stamps;
 use super::taps::{AfPacketTaps, News, Tap};
+use crate::clock::Clocks;
 use crate::frame::{Frame, Frames};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
-use mermin_flow::{Loss, ObservationPoints, Polled, Sightings, Sink, Source, Tally};
+use mermin_flow::{Loss, ObservationPoints, Polled, Sightings, Sink, Source, Tally, WallClock};
 use mermin_wire::Buffer;
 use std::io;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A frame older than this at the start of a drain is in a block that was handed over: two rounds of the kernel's
 /// timer, and what a timer on a busy machine is late by.
-const LAG: Duration = Duration::from_millis(2 * RETIRE_MILLIS as u64 + 30);
+const LAG_NANOS: u64 = (2 * RETIRE_MILLIS as u64 + 30) * 1_000_000;
 
 /// An interface that was chosen and is not captured on.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct AfPacketSource {
     /// The tap whose turn it is.
     turn: usize,
     frames: Frames,
+    stamps: Stamps,
     /// Of sockets that are closed: counted, and read.
     gone: (Statistics, u64),
     /// When the drain under way began.
@@ -75,8 +78,10 @@ impl AfPacketSource {
         let kernel = |what| move |source: io::Error| AfPacketError::Kernel { what, source };
         // Until the reader runs, nobody takes what is told of the interfaces of the start.
         let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
-        let taps = AfPacketTaps::new(tell, options.ring_bytes, interfaces.len());
-        let watermark = now().saturating_sub(LAG.as_nanos() as u64);
+        let clocks = Clocks::new();
+        let taps = AfPacketTaps::new(tell, options.ring_bytes, interfaces.len(), clocks.steady());
+        let mut stamps = Stamps::new(clocks, LAG_NANOS);
+        let watermark = stamps.look().saturating_sub(LAG_NANOS);
         let followed =
             follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
         let skipped = |(interface, error): (Arc<str>, Option<AfPacketError>)| Skipped { interface, error };
@@ -88,6 +93,7 @@ impl AfPacketSource {
             skipped: followed.skipped.into_iter().map(skipped).collect(),
             turn: 0,
             frames: Frames::default(),
+            stamps,
             gone: (Statistics::default(), 0),
             drain: None,
             watermark,
@@ -179,11 +185,6 @@ impl Drop for AfPacketSource {
     }
 }
 
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl Source for AfPacketSource {
     const LIVE: bool = true;
 
@@ -192,14 +193,15 @@ impl Source for AfPacketSource {
             self.begun = true;
             self.links.begin();
         }
-        let began = *self.drain.get_or_insert_with(now);
+        let now = self.stamps.look();
+        let began = *self.drain.get_or_insert(now);
         // After that moment: a socket whose frames are older than it is among those that were told of.
         self.hear();
         let mut left = budget;
         for _ in 0..self.taps.len() {
             self.turn %= self.taps.len();
             let Some(tap) = self.taps.get_mut(self.turn) else { break };
-            let frames = &mut self.frames;
+            let (frames, stamps) = (&mut self.frames, &mut self.stamps);
             let (link, [ingress, egress]) = (tap.link, tap.numbers);
             let read = tap.socket.read(left, |taken: Taken<'_>| {
                 let buffer = Buffer {
@@ -210,8 +212,8 @@ impl Source for AfPacketSource {
                 };
                 frames.saw(&buffer);
                 let point = if taken.outgoing { egress } else { ingress };
-                let frame =
-                    Frame { link, bytes: taken.bytes, buffer, outer_tag: taken.tag, time: taken.time, point };
+                let time = stamps.time(taken.time);
+                let frame = Frame { link, bytes: taken.bytes, buffer, outer_tag: taken.tag, time, point };
                 frames.deliver(&frame, sink);
             });
             tap.read += read as u64;
@@ -223,7 +225,9 @@ impl Source for AfPacketSource {
         }
         self.drain = None;
         self.let_go();
-        self.watermark = self.watermark.max(began.saturating_sub(LAG.as_nanos() as u64));
+        if let Some(reached) = self.stamps.drained(began) {
+            self.watermark = self.watermark.max(reached);
+        }
         if self.closed {
             let (all, read) = self.statistics();
             if read == all.frames - all.drops {
@@ -262,6 +266,10 @@ impl Source for AfPacketSource {
         self.watermark
     }
 
+    fn wall_clock(&self) -> WallClock {
+        self.stamps.clocks.wall()
+    }
+
     fn rejected(&self) -> u64 {
         self.frames.rejected()
     }
@@ -293,6 +301,7 @@ impl Source for AfPacketSource {
             sightings.inexact.extend(["lost.socket_drop.bytes", "lost.socket_drop.buffer_bytes"]);
         }
         sightings.anomalies.extend(self.links.counts().anomalies());
+        sightings.anomalies.extend(self.stamps.clocks.anomalies());
         Some(sightings)
     }
 }

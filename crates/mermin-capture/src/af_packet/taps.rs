@@ -2,6 +2,7 @@
 
 use super::error::AfPacketError;
 use super::socket::{Intake, PacketSocket};
+use crate::clock::Steady;
 use crate::interfaces::Interface;
 use crate::links::{Links, Numbers, Taps, Technology};
 use mermin_wire::Link;
@@ -37,11 +38,12 @@ pub(super) struct AfPacketTaps {
     /// Interfaces that share the memory.
     sharers: u64,
     links: Option<Arc<Links>>,
+    clock: Steady,
 }
 
 impl AfPacketTaps {
-    pub(super) fn new(news: SyncSender<News>, ring_bytes: u64, interfaces: usize) -> Self {
-        Self { news, ring_bytes, sharers: interfaces.max(1) as u64, links: None }
+    pub(super) fn new(news: SyncSender<News>, ring_bytes: u64, interfaces: usize, clock: Steady) -> Self {
+        Self { news, ring_bytes, sharers: interfaces.max(1) as u64, links: None, clock }
     }
 
     fn is_stopping(&self) -> bool {
@@ -124,7 +126,7 @@ impl Taps for AfPacketTaps {
     }
 
     fn now(&self) -> u64 {
-        super::source::now()
+        self.clock.now()
     }
 
     fn begin(&mut self, links: &Arc<Links>) {

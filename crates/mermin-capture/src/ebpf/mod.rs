@@ -12,7 +12,6 @@
 
 mod book;
 mod bpf;
-mod clock;
 mod clsact;
 mod error;
 mod grace;

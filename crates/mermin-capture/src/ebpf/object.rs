@@ -2,6 +2,7 @@
 
 use super::error::EbpfError;
 use super::privilege;
+use crate::config::RING_BYTES_MAX;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, util};
 use mermin_abi::ABI_VERSION;
@@ -21,9 +22,6 @@ pub(super) struct Object {
     /// Size of the ring.
     pub(super) ring_bytes: u64,
 }
-
-/// The kernel's own limit on 64-bit machines is larger; this one still fits its 32-bit number of bytes.
-const RING_BYTES_MAX: u64 = 1 << 30;
 
 /// A device without a link header has programs of its own.
 pub(super) const fn program(link: Link, hook: Hook) -> &'static str {

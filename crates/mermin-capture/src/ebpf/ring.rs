@@ -53,6 +53,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
+    /// Bytes of its data.
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Maps a ring of `size` bytes.
     pub(super) fn new(fd: BorrowedFd<'_>, size: u64) -> Result<Self, EbpfError> {
         let error = |source: io::Error| EbpfError::Kernel { what: "a memory map of the ring", source };

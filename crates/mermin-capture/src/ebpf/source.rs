@@ -1,7 +1,6 @@
 //! Ring events to observations.
 
 use super::book::{Book, Books};
-use super::clock::Clock;
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::mapped::Mapped;
@@ -10,11 +9,13 @@ use super::points::Points;
 use super::ring::{Ring, Stopped};
 use super::taps::{EbpfTaps, News, Tell};
 use crate::AttachKind;
+use crate::clock::{Clocks, Steady};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
 use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, PacketEvent};
 use mermin_flow::{
     Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Sightings, Sink, Source, Tally,
+    WallClock,
 };
 use std::io;
 use std::sync::Arc;
@@ -74,7 +75,9 @@ pub struct EbpfSource {
     books: Books,
     /// Keeps maps and programs.
     _object: Object,
-    clock: Clock,
+    clocks: Clocks,
+    /// For the programs' times.
+    clock: Steady,
     points: Points,
     news: Option<Receiver<News>>,
     links: Arc<Links>,
@@ -181,19 +184,20 @@ impl EbpfSource {
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
         let grace = Grace::new().map_err(kernel("a map to wait on"))?;
         let books = Books::start(mapped, grace).map_err(kernel("a thread"))?;
-        let clock = Clock::new();
-        let watermark = clock.utc(Clock::now()).saturating_sub(SLACK_NANOS);
+        let mut clocks = Clocks::new();
+        let watermark = clocks.look().now.saturating_sub(SLACK_NANOS);
         // Until the reader runs, nobody takes what is told of the interfaces of the start.
         let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
         let tell = Tell { news: tell, produced: ring.produced() };
-        let taps = EbpfTaps::new(&mut object, options.attach, tell, clock)?;
+        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady())?;
         let followed =
             follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
         let source = Self {
             ring,
             books,
             _object: object,
-            clock,
+            clock: clocks.steady().of_the_kernel(),
+            clocks,
             points: Points::default(),
             news: Some(news),
             links: followed.links,
@@ -210,6 +214,12 @@ impl EbpfSource {
             return Err(EbpfError::NoInterface { count: interfaces.len(), source: first });
         }
         Ok(Opened { source, skipped })
+    }
+
+    /// Bytes of the ring between kernel and reader. It is mapped twice in a row, so that no event is cut at its end.
+    #[must_use]
+    pub const fn ring_bytes(&self) -> u64 {
+        self.ring.size()
     }
 
     /// The interfaces that it is on.
@@ -273,7 +283,7 @@ impl Source for EbpfSource {
             self.begun = true;
             self.links.begin();
         }
-        let began = self.clock.utc(Clock::now());
+        let began = self.clocks.look().now;
         let (stopped, newest) = self.read(sink, budget);
         if newest > 0 {
             self.busy_since = Some(Instant::now());
@@ -297,6 +307,10 @@ impl Source for EbpfSource {
 
     fn watermark(&self) -> u64 {
         self.watermark
+    }
+
+    fn wall_clock(&self) -> WallClock {
+        self.clocks.wall()
     }
 
     fn rejected(&self) -> u64 {
@@ -325,6 +339,7 @@ impl Source for EbpfSource {
         debug_assert!(self.end.is_none() || self.totals.handed_live == [Tally::ZERO; 2]);
         let mut sightings = self.totals.sightings();
         sightings.anomalies.extend(self.links.counts().anomalies());
+        sightings.anomalies.extend(self.clocks.anomalies());
         Some(sightings)
     }
 }
@@ -348,8 +363,8 @@ fn sleep(duration: Duration) {
 }
 
 #[inline]
-fn observation(event: &PacketEvent, clock: Clock, point: u16) -> Observation {
-    let time = clock.utc(event.time);
+fn observation(event: &PacketEvent, clock: Steady, point: u16) -> Observation {
+    let time = clock.time(event.time);
     let mut macs = [0; 12];
     for (bytes, word) in macs.chunks_exact_mut(4).zip(event.macs) {
         bytes.copy_from_slice(&word.to_ne_bytes());

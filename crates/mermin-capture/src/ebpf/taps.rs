@@ -3,13 +3,13 @@
 //! First at ingress and last at egress: Mermin sees packets as they are on the wire, before others drop or change them
 //! on the way in and after they did on the way out.
 
-use super::clock::Clock;
 use super::clsact::{Clsact, Filters};
 use super::error::EbpfError;
 use super::object::{self, Object};
 use super::ring::Produced;
 use super::tcx::{self, Tcx};
 use crate::AttachKind;
+use crate::clock::Steady;
 use crate::interfaces::Interface;
 use crate::links::{AGAIN, Links, Numbers, Taps, Technology};
 use aya::util::KernelVersion;
@@ -78,7 +78,7 @@ pub(super) struct EbpfTaps {
     /// It was said that tcx refuses.
     said: bool,
     tell: Tell,
-    clock: Clock,
+    clock: Steady,
     /// Known from the moment at which there is a thread.
     links: Option<Arc<Links>>,
 }
@@ -88,7 +88,7 @@ impl EbpfTaps {
         object: &mut Object,
         kind: AttachKind,
         tell: Tell,
-        clock: Clock,
+        clock: Steady,
     ) -> Result<Self, EbpfError> {
         let filters =
             Filters::new().map_err(|source| EbpfError::Kernel { what: "a netlink socket", source })?;
@@ -234,7 +234,7 @@ impl Taps for EbpfTaps {
     }
 
     fn now(&self) -> u64 {
-        self.clock.utc(Clock::now())
+        self.clock.now()
     }
 
     fn begin(&mut self, links: &Arc<Links>) {

@@ -119,6 +119,11 @@ impl<T: Taps> Follower<T> {
         let mut looked = Instant::now();
         let mut resync = true;
         while !self.put.links.is_stopping() {
+            if let Some(selection) = self.put.links.newly_wanted() {
+                self.selection = selection;
+                // Of what was not wanted before nothing is known but from a list.
+                resync = true;
+            }
             if let Err(error) = self.look(resync) {
                 tracing::warn!(%error, "the kernel does not tell of links; asking again");
                 resync = true;

@@ -189,6 +189,45 @@ fn af_packet_follows_a_link_by_its_names() {
     }
 }
 
+/// Others are wanted from now on: off those that no longer are, on those that are, and packets of both have been seen.
+fn others_are_wanted<S: Source>(open: impl FnOnce(Follow) -> Under<S> + Send) {
+    let pair = Pair::new();
+    Pair::inside(&pair.here, || {
+        let mut under = open(follow(&["a*"]));
+        make(&pair.there, "aa", 700);
+        under.is_on(&["aa"]);
+        send(3);
+        under.has_seen(3);
+        under.links.select(Selection::new(&["b*".to_owned()], &[]).unwrap());
+        under.is_on(&[]);
+        send(5);
+        run("ip link set aa down");
+        run("ip link set aa name bb");
+        run("ip link set bb up");
+        neighbour("bb");
+        under.is_on(&["bb"]);
+        send(4);
+        under.has_seen(7);
+        // There, and up, and not wanted until now: no message tells of it.
+        under.links.select(Selection::new(&["none".to_owned()], &[]).unwrap());
+        under.is_on(&[]);
+        under.links.select(Selection::new(&["*".to_owned()], &["lo".to_owned(), "v?".to_owned()]).unwrap());
+        under.is_on(&["bb"]);
+        send(2);
+        under.has_seen(9);
+        under.links.finish();
+        assert_eq!((under.links.counts().attached, under.links.counts().detached), (3, 3));
+    });
+}
+
+#[test]
+fn interfaces_are_selected_anew() {
+    if can_run("interfaces_are_selected_anew") {
+        others_are_wanted(|follow| ebpf(AttachKind::Auto, follow));
+        others_are_wanted(af_packet);
+    }
+}
+
 /// What the first link's packets left unread is of the first link, though another one has its index and name by now.
 fn an_index_is_used_again<S: Source>(open: impl FnOnce(Follow) -> Under<S> + Send) {
     let pair = Pair::new();

@@ -1,5 +1,6 @@
 //! What others may know of the interfaces that a source is on.
 
+use crate::interfaces::Selection;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use std::collections::BTreeMap;
 use std::io;
@@ -92,6 +93,8 @@ pub struct Links {
     begun: AtomicBool,
     stop: AtomicBool,
     wake: OwnedFd,
+    /// What is wanted from now on, if the thread has not taken it yet.
+    wanted: Mutex<Option<Selection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -102,6 +105,7 @@ impl Links {
             begun: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wanted: Mutex::default(),
             thread: Mutex::default(),
         })
     }
@@ -116,6 +120,18 @@ impl Links {
     #[must_use]
     pub fn counts(&self) -> LinkCounts {
         self.view().counts
+    }
+
+    /// From now on these are wanted: the thread takes the source off those that are not, and puts it on those that are.
+    /// Nothing changes where links are not followed.
+    pub fn select(&self, selection: Selection) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(selection);
+        self.wake_up();
+    }
+
+    /// What is wanted from now on, where that has changed.
+    pub(super) fn newly_wanted(&self) -> Option<Selection> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Takes the source off all interfaces and returns when that is done: some tenths of a millisecond for each that
