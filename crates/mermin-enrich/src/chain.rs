@@ -1,18 +1,20 @@
 //! Several enrichers, one after the other; later ones may overrule earlier ones.
 
-use crate::config::EnrichConfig;
+use crate::config::{EnrichConfig, Names};
 use crate::direction::DirectionByHost;
 use crate::host::HostAddresses;
 use crate::kubernetes::{Cluster, Kubernetes, KubernetesError, KubernetesStatus};
 use crate::names::NamesByNetwork;
-use mermin_flow::{Enricher, FlowConfig, FlowRecord};
+use arc_swap::ArcSwapOption;
+use mermin_flow::{Enricher, FlowConfig, FlowRecord, WallClock};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The enrichers that are switched on and have something to say.
 #[derive(Default)]
 pub struct Chain {
-    names: Option<NamesByNetwork>,
+    /// May change.
+    names: ArcSwapOption<NamesByNetwork>,
     kubernetes: Option<Kubernetes>,
     /// Where Kubernetes doesn't say which way a flow runs.
     direction: Option<DirectionByHost>,
@@ -21,8 +23,8 @@ pub struct Chain {
 impl Chain {
     /// From the configuration; `None` when there is nothing to add, so that the stage can be left out.
     ///
-    /// `cluster` is what [`Cluster::find`] found. `live`: packets of this host, not of a capture from somewhere; `flow`
-    /// is how long flows may last before they are reported.
+    /// `cluster` is what [`Cluster::find`] found. `live`: packets of this host, timed by this clock, not of a capture from
+    /// somewhere; `flow` is how long flows may last before they are reported.
     ///
     /// # Errors
     /// When the cluster's credentials can't be used, or there is no thread to be had.
@@ -30,25 +32,37 @@ impl Chain {
         config: &EnrichConfig,
         cluster: Option<&Cluster>,
         flow: &FlowConfig,
-        live: bool,
+        live: Option<&WallClock>,
     ) -> Result<Option<Self>, KubernetesError> {
         let mut chain = Self::default();
         if !config.enabled {
             return Ok(None);
         }
-        if !config.names.0.is_empty() {
-            chain.names = Some(NamesByNetwork::new(&config.names));
-        }
+        chain.rename(&config.names);
         // A capture may come from another host: its addresses are nobody's here.
-        let host = if live { follow() } else { None };
+        let host = live.and_then(|_| follow());
         if let Some(cluster) = cluster {
-            let host = host.unwrap_or_default();
-            chain.kubernetes = Some(Kubernetes::start(cluster, &config.kubernetes, flow, host)?);
+            let here = (host.unwrap_or_default(), live);
+            chain.kubernetes = Some(Kubernetes::start(cluster, &config.kubernetes, flow, here)?);
         } else {
             chain.direction = host.map(DirectionByHost);
         }
-        let is_empty = chain.names.is_none() && chain.kubernetes.is_none() && chain.direction.is_none();
+        let is_empty =
+            chain.names.load().is_none() && chain.kubernetes.is_none() && chain.direction.is_none();
         Ok((!is_empty).then_some(chain))
+    }
+
+    /// From now on networks have these names.
+    pub fn rename(&self, names: &Names) {
+        let named = (!names.0.is_empty()).then(|| Arc::new(NamesByNetwork::new(names)));
+        self.names.store(named);
+    }
+
+    /// From now on flows have these timeouts, besides those that they had so far.
+    pub fn expect(&self, flow: &FlowConfig) {
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.expect(flow);
+        }
     }
 
     /// How the watches of Kubernetes are, where there are any.
@@ -65,7 +79,7 @@ fn follow() -> Option<Arc<HostAddresses>> {
 
 impl Enricher for Chain {
     fn enrich(&self, record: &mut FlowRecord) {
-        if let Some(names) = &self.names {
+        if let Some(names) = &*self.names.load() {
             names.enrich(record);
         }
         if let Some(kubernetes) = &self.kubernetes {
@@ -90,7 +104,8 @@ mod tests {
     use super::*;
 
     fn build(config: &EnrichConfig, live: bool) -> Option<Chain> {
-        Chain::build(config, None, &FlowConfig::default(), live).unwrap()
+        let clock = live.then(WallClock::default);
+        Chain::build(config, None, &FlowConfig::default(), clock.as_ref()).unwrap()
     }
 
     #[test]
@@ -100,9 +115,25 @@ mod tests {
         assert!(build(&config, true).is_some_and(|chain| chain.direction.is_some()));
         config.names = serde_json::from_str(r#"{"10.0.0.0/8":"office"}"#).unwrap();
         let chain = build(&config, false).unwrap();
-        assert!(chain.names.is_some() && chain.direction.is_none());
+        assert!(chain.names.load().is_some() && chain.direction.is_none());
         assert_eq!((chain.known_until(), chain.patience()), (u64::MAX, Duration::ZERO));
         config.enabled = false;
         assert!(build(&config, true).is_none());
+    }
+
+    #[test]
+    fn networks_get_other_names() {
+        let names = serde_json::from_str(r#"{"10.0.0.0/8":"office"}"#).unwrap();
+        let chain = build(&EnrichConfig { names, ..EnrichConfig::default() }, false).unwrap();
+        let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+        let name = |of: &str| {
+            let names = chain.names.load();
+            names.as_ref().and_then(|names| names.name(address(of)).map(|name| name.to_string()))
+        };
+        assert_eq!((name("10.1.1.1").as_deref(), name("192.0.2.1")), (Some("office"), None));
+        chain.rename(&serde_json::from_str(r#"{"192.0.2.0/24":"lab"}"#).unwrap());
+        assert_eq!((name("10.1.1.1"), name("192.0.2.1").as_deref()), (None, Some("lab")));
+        chain.rename(&Names::default());
+        assert_eq!(name("192.0.2.1"), None);
     }
 }

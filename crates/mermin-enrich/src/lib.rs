@@ -13,7 +13,7 @@ mod kubernetes;
 mod names;
 
 pub use chain::Chain;
-pub use config::{EnrichConfig, Names, Network, NetworkError};
+pub use config::{EnrichConfig, Names};
 pub use kubernetes::{
     Cluster, Environment, Kind, KindReading, KindStatus, Kubernetes, KubernetesConfig, KubernetesError,
     KubernetesStatus, Scope, Switch, WatchState, WatchesState, rbac_manifest,

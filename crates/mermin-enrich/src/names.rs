@@ -136,8 +136,8 @@ impl<A: Bits> Ranges<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Network;
     use mermin_flow::Identity;
+    use mermin_flow::Network;
     use proptest::prelude::*;
 
     fn table(names: &[(&str, &str)]) -> NamesByNetwork {

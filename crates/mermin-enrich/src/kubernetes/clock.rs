@@ -1,7 +1,8 @@
-//! The present in nanoseconds since 1970, on a clock that no step of the wall clock moves: packets are timed by one that
-//! was compared with the wall clock once, too.
+//! The present in nanoseconds since 1970, on the clock that packets are timed by: one that was compared with the wall
+//! clock once and that no step of it moves.
 
 use crate::kubernetes::object::Time;
+use mermin_flow::WallClock;
 use rustix::time::{ClockId, clock_gettime};
 
 /// A clock that never goes back. Suspended time counts.
@@ -12,12 +13,18 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// Of its own, where no packets of this host are timed.
     pub(crate) fn new() -> Self {
-        Self { boot: read(ClockId::Realtime).saturating_sub(read(ClockId::Boottime)) }
+        Self { boot: read(ClockId::Realtime).wrapping_sub(read(ClockId::Boottime)) }
+    }
+
+    /// That of the observations, where packets of this host are captured.
+    pub(crate) fn of(live: Option<&WallClock>) -> Self {
+        live.and_then(WallClock::boot).map_or_else(Self::new, |boot| Self { boot })
     }
 
     pub(crate) fn now(self) -> Time {
-        self.boot + read(ClockId::Boottime)
+        self.boot.wrapping_add(read(ClockId::Boottime))
     }
 }
 
@@ -31,6 +38,14 @@ fn read(clock: ClockId) -> u64 {
 mod tests {
     use super::*;
     use std::time::{SystemTime, UNIX_EPOCH};
+
+    #[test]
+    fn it_is_the_clock_that_packets_are_timed_by() {
+        let hour = 3_600_000_000_000;
+        let observations = WallClock::ahead_of_boot(Clock::new().boot.wrapping_sub(hour));
+        let (ours, theirs) = (Clock::of(Some(&observations)).now() + hour, Clock::of(None).now());
+        assert!(ours.abs_diff(theirs) < 1_000_000_000, "{ours} and {theirs}");
+    }
 
     #[test]
     fn it_tells_the_wall_clocks_time() {

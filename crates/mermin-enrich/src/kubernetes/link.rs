@@ -10,7 +10,7 @@ use crate::kubernetes::object::Kind;
 use crate::kubernetes::shared::Shared;
 use crate::kubernetes::status::KubernetesStatus;
 use crate::kubernetes::watches::Watches;
-use mermin_flow::{Enricher, FlowConfig, FlowRecord};
+use mermin_flow::{Enricher, FlowConfig, FlowRecord, WallClock};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +21,13 @@ const SPARE: Duration = Duration::from_secs(60);
 pub struct Kubernetes {
     watches: Watches,
     identity: IdentityByAddress,
+    shared: Arc<Shared>,
+    wait: Duration,
 }
 
 impl Kubernetes {
-    /// Starts the watches. Records of flows with the timeouts of `flow` will ask.
+    /// Starts the watches. Records of flows with the timeouts of `flow` will ask, of times on the
+    /// clock `live` where packets of this host are captured.
     ///
     /// # Errors
     /// When the credentials can't be used, or there is no thread to be had.
@@ -32,16 +35,22 @@ impl Kubernetes {
         cluster: &Cluster,
         config: &KubernetesConfig,
         flow: &FlowConfig,
-        host: Arc<HostAddresses>,
+        (host, live): (Arc<HostAddresses>, Option<&WallClock>),
     ) -> Result<Self, KubernetesError> {
-        let clock = Clock::new();
+        let clock = Clock::of(live);
         let watched = Kind::ALL.into_iter().filter(|kind| !config.leave_out.contains(kind)).collect();
         let shared =
             Arc::new(Shared::new((watched, config.scope), config.node.as_deref(), host, clock.now()));
-        let directory = Directory::new(Arc::clone(&shared), memory(config, flow));
+        let directory = Directory::new(Arc::clone(&shared), memory(config.wait.0, flow));
         let watches = Watches::start(cluster, config, clock, directory)?;
-        let identity = IdentityByAddress::new(shared, clock, config.wait.0);
-        Ok(Self { watches, identity })
+        let identity = IdentityByAddress::new(Arc::clone(&shared), clock, config.wait.0);
+        Ok(Self { watches, identity, shared, wait: config.wait.0 })
+    }
+
+    /// Records of flows with these timeouts will ask, too: what has ended is remembered for as long as they need from now
+    /// on.
+    pub(crate) fn expect(&self, flow: &FlowConfig) {
+        self.shared.remember(memory(self.wait, flow));
     }
 
     /// How the watches are.
@@ -52,11 +61,11 @@ impl Kubernetes {
 }
 
 /// The longest time from a packet to the question who had its address.
-fn memory(config: &KubernetesConfig, flow: &FlowConfig) -> Duration {
+fn memory(wait: Duration, flow: &FlowConfig) -> Duration {
     let idle =
         [flow.idle_timeout, flow.udp_timeout, flow.icmp_timeout, flow.tcp_fin_timeout, flow.tcp_rst_timeout];
     let idle = idle.into_iter().map(|timeout| timeout.0).max().unwrap_or_default();
-    flow.active_timeout.0 + idle + config.wait.0 + SPARE
+    flow.active_timeout.0 + idle + wait + SPARE
 }
 
 impl Enricher for Kubernetes {

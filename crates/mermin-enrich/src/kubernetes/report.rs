@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_loss_is_told_once() {
         let report = Report::new(Clock::new());
-        let status = KubernetesStatus::new("https://192.0.2.1", |_| true, 1);
+        let status = KubernetesStatus::new("https://192.0.2.1", |_| true, (Clock::new(), 1));
         let broken = Failure::Broken("refused".into());
         report.failed(&status, Kind::Pod, &broken, 1);
         assert_eq!(report.lost.get(), None, "one failure is no news");

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How long after the first kind records may wait for the others' first lists: one may be forbidden for good.
 const FIRST_LISTS: Time = 10 * SECOND;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     this_node: ArcSwap<ThisNode>,
     host: Arc<HostAddresses>,
     begun: Time,
+    /// How long ended holds are kept.
+    memory: AtomicU64,
 }
 
 /// The node that this is.
@@ -75,7 +78,18 @@ impl Shared {
             this_node: ArcSwap::from_pointee(this_node),
             host,
             begun: now,
+            memory: AtomicU64::new(0),
         }
+    }
+
+    /// Ended holds are kept for so long at least, from now on.
+    pub(crate) fn remember(&self, at_least: Duration) {
+        self.memory.fetch_max(at_least.as_nanos() as Time, Ordering::Relaxed);
+    }
+
+    /// How long ended holds are kept.
+    pub(crate) fn memory(&self) -> Time {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// All was known of `kind` at `now`.

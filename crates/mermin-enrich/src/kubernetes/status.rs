@@ -1,9 +1,11 @@
 //! How the watches are, for readiness, metrics and `mermin status`. Written by the `kubernetes` thread, read by others.
 
+use crate::kubernetes::clock::Clock;
 use crate::kubernetes::object::{Kind, Time};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What a kind's watch does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +54,7 @@ pub enum WatchesState {
 /// How the watches are.
 #[derive(Debug)]
 pub struct KubernetesStatus {
+    clock: Clock,
     server: Box<str>,
     kinds: [KindStatus; Kind::ALL.len()],
 }
@@ -101,7 +104,7 @@ pub struct KindReading {
 }
 
 impl KubernetesStatus {
-    pub(crate) fn new(server: &str, watched: impl Fn(Kind) -> bool, now: Time) -> Self {
+    pub(crate) fn new(server: &str, watched: impl Fn(Kind) -> bool, (clock, now): (Clock, Time)) -> Self {
         let kind = |kind| {
             let state = if watched(kind) { WatchState::Listing } else { WatchState::Off };
             KindStatus {
@@ -117,7 +120,13 @@ impl KubernetesStatus {
                 failure: ArcSwapOption::empty(),
             }
         };
-        Self { server: server.into(), kinds: Kind::ALL.map(kind) }
+        Self { server: server.into(), clock, kinds: Kind::ALL.map(kind) }
+    }
+
+    /// The present on the clock of the readings.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.clock.now())
     }
 
     /// The API server's address.
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn ready_means_that_every_kind_is_watched() {
-        let status = KubernetesStatus::new("https://192.0.2.1", |kind| kind != Kind::Job, 7);
+        let status = KubernetesStatus::new("https://192.0.2.1", |kind| kind != Kind::Job, (Clock::new(), 7));
         assert_eq!((status.state(), status.degraded_since()), (WatchesState::Starting, Some(7)));
         let on = || Kind::ALL.into_iter().filter(|kind| *kind != Kind::Job).map(|kind| status.kind(kind));
         for kind in on().skip(1) {

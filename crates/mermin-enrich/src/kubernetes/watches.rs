@@ -61,7 +61,7 @@ impl Watches {
             Client::new(cluster, clock)?
         };
         let watched = |kind| !config.leave_out.contains(&kind);
-        let status = Arc::new(KubernetesStatus::new(&cluster.server(), watched, clock.now()));
+        let status = Arc::new(KubernetesStatus::new(&cluster.server(), watched, (clock, clock.now())));
         let shared = Shared {
             client,
             clock,

@@ -132,8 +132,9 @@ impl Directory {
 
     /// Drops what has ended long ago, and the oldest where there is too much.
     pub(super) fn forget(&mut self, now: Time) {
+        let memory = self.shared.memory();
         while let Some(past) = self.past.front() {
-            let is_old = past.ended.saturating_add(self.memory) < now;
+            let is_old = past.ended.saturating_add(memory) < now;
             if !is_old && self.past.len() <= PAST_MAX {
                 break;
             }

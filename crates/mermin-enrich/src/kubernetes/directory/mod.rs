@@ -33,8 +33,6 @@ pub(crate) const PAST_MAX: usize = 16_384;
 /// All that is known, and the ways to find it.
 pub(crate) struct Directory {
     shared: Arc<Shared>,
-    /// How long ended holds are kept.
-    memory: Time,
     /// Pods, nodes and services.
     holders: HashMap<Uid, Holder>,
     /// Ended holds, about in the order of their ends.
@@ -66,11 +64,11 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// An empty one, which keeps ended holds for `memory`.
+    /// An empty one, which keeps ended holds for `memory` at least.
     pub(crate) fn new(shared: Arc<Shared>, memory: Duration) -> Self {
+        shared.remember(memory);
         Self {
             shared,
-            memory: memory.as_nanos() as Time,
             holders: HashMap::new(),
             past: VecDeque::new(),
             next_id: 0,

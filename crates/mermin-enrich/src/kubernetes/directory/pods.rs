@@ -174,9 +174,9 @@ impl Directory {
         }
         description.add_labels(Some(&pod.meta));
         description.add_labels(self.namespaces.get(&pod.meta.namespace));
-        let mut members = self.members.get_mut(uid);
+        let (mut members, memory) = (self.members.get_mut(uid), self.shared.memory());
         if let Some(members) = &mut members {
-            members.retain(|member| member.until.saturating_add(self.memory) >= self.now);
+            members.retain(|member| member.until.saturating_add(memory) >= self.now);
         }
         let members = members.into_iter().flat_map(|members| members.iter());
         Some(Owner {

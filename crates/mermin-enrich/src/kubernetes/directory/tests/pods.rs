@@ -179,6 +179,27 @@ fn two_possible_owners_are_said_to_be_two_and_what_they_share_is_said() {
     assert!(cluster.directory.past.is_empty() && cluster.directory.holders.len() == 1);
 }
 
+/// Flows with longer timeouts ask of times that lie further back.
+#[test]
+fn what_has_ended_is_remembered_for_as_long_as_flows_may_ask() {
+    let mut cluster = Cluster::new();
+    let (old, new) = (pod("old", &["10.1.0.1"]), pod("new", &["10.1.0.1"]));
+    cluster.applied(Object::Pod(old.clone()));
+    cluster.later(100);
+    cluster.tell(Change::Deleted(Object::Pod(old)));
+    cluster.later(60);
+    cluster.applied(Object::Pod(new));
+    cluster.shared.remember(Duration::from_secs(1_000));
+    cluster.later(300);
+    assert_eq!(cluster.names("10.1.0.1", 80, 400), "exact shop old n1");
+    // Flows with the timeouts before are still asked about.
+    cluster.shared.remember(Duration::from_secs(1));
+    cluster.later(300);
+    assert_eq!(cluster.names("10.1.0.1", 80, 700), "exact shop old n1");
+    cluster.later(600);
+    assert!(cluster.directory.past.is_empty());
+}
+
 /// What is told first isn't what happened first: the third owner is about to end, and the second one's end isn't told yet.
 #[test]
 fn an_end_that_is_not_told_yet_is_not_later_than_others() {
