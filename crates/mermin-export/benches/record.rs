@@ -33,6 +33,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         start_time: 1_767_225_599_987_654_321 + n * 71_234_567,
         end_time: 1_767_225_609_987_654_321 + n * 71_234_567,
         counts_from: 0,
+        clock_ahead: [0; 2],
         protocol: 6,
         source: end(ends[0], 40_000 + n as u16),
         destination: end(ends[1], 443),

@@ -1,5 +1,6 @@
 //! From what users name to outputs that run.
 
+use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::destination::FileDestination;
 use crate::error::ExportError;
 use crate::format::Format;
@@ -11,6 +12,7 @@ use crate::otlp::{Environment, OtlpConfig, OtlpPlan};
 use crate::spec::{OutputKind, OutputSpec, Target};
 use crate::text::{Style, TextLines};
 use mermin_flow::{Exporter, ObservationPoints};
+use mermin_spool::Spool;
 use rustix::fs::{Access, access};
 use std::collections::HashSet;
 use std::io;
@@ -56,9 +58,29 @@ pub struct Materials {
     pub otlp: OtlpConfig,
     /// OpenTelemetry's own variables.
     pub environment: Environment,
+    /// `export.disk_buffer`.
+    pub disk_buffer: DiskBufferConfig,
+}
+
+/// An output that is open.
+pub struct Open {
+    /// Takes the records.
+    pub exporter: Box<dyn Exporter>,
+    /// Where they wait, if not in memory only.
+    pub buffer: Option<Spool>,
 }
 
 impl Materials {
+    /// Where the records of an output wait.
+    #[must_use]
+    pub fn buffer(&self, spec: &OutputSpec) -> BufferKind {
+        match spec.target {
+            Target::File { buffer, .. } => buffer,
+            Target::Collector { .. } => self.otlp.buffer,
+            Target::Stdout | Target::Nowhere => BufferKind::Memory,
+        }
+    }
+
     /// What an output to a collector would send, and where; `None` for other kinds.
     ///
     /// # Errors
@@ -73,16 +95,33 @@ impl Materials {
     }
 }
 
-/// Opens all outputs, or none. One to a collector is several: one for each signal.
+/// Opens all outputs, or none. One to a collector is several: one for each signal. `warn` is told what should be known
+/// though nothing is wrong.
 ///
 /// # Errors
 /// [`ExportError`]: two that are the same or share a file, or one that can't be opened. Files are opened in order, so
 /// those before the failing one are there afterwards.
-pub fn build_all(specs: &[OutputSpec], materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+pub fn build_all(
+    specs: &[OutputSpec],
+    materials: &Materials,
+    mut warn: impl FnMut(String),
+) -> Result<Vec<Open>, ExportError> {
     differ(specs)?;
     let mut outputs = Vec::new();
     for spec in specs {
-        outputs.extend(build(spec, materials)?);
+        let waits_on_disk = materials.buffer(spec) == BufferKind::Disk;
+        // A file's before the file: whoever finds the buffer in use must not have emptied the file of the agent that uses it.
+        let is_file = matches!(spec.target, Target::File { .. });
+        let mut of_file =
+            (waits_on_disk && is_file).then(|| materials.disk_buffer.open(&spec.name())).transpose()?;
+        for exporter in build(spec, materials)? {
+            let buffered = waits_on_disk && !is_file && !exporter.sums_up();
+            let buffer = buffered.then(|| materials.disk_buffer.open(exporter.name())).transpose()?;
+            let buffer = buffer.or_else(|| of_file.take());
+            let (buffer, warning) = buffer.unzip();
+            warning.flatten().into_iter().for_each(&mut warn);
+            outputs.push(Open { exporter, buffer });
+        }
     }
     Ok(outputs)
 }
@@ -91,10 +130,17 @@ pub fn build_all(specs: &[OutputSpec], materials: &Materials) -> Result<Vec<Box<
 ///
 /// # Errors
 /// Those of [`build_all`].
-pub fn check_all(specs: &[OutputSpec], materials: &Materials) -> Result<(), ExportError> {
+pub fn check_all(
+    specs: &[OutputSpec],
+    materials: &Materials,
+    mut warn: impl FnMut(String),
+) -> Result<(), ExportError> {
     differ(specs)?;
     for spec in specs {
         let _ = materials.otlp_plan(spec)?;
+        if materials.buffer(spec) == BufferKind::Disk {
+            materials.disk_buffer.check(&spec.name())?.into_iter().for_each(&mut warn);
+        }
         if let Target::File { path, .. } = &spec.target {
             can_be_written(path).map_err(|source| ExportError::Open { path: path.clone(), source })?;
         }
@@ -170,7 +216,7 @@ fn lines(name: String, format: impl Format + 'static, destination: FileDestinati
 
 fn open(target: &Target) -> Result<FileDestination, ExportError> {
     match target {
-        Target::File { path, append } => FileDestination::open(path, *append)
+        Target::File { path, append, .. } => FileDestination::open(path, *append)
             .map_err(|source| ExportError::Open { path: path.clone(), source }),
         Target::Stdout | Target::Collector { .. } | Target::Nowhere => {
             FileDestination::stdout().map_err(|source| ExportError::Stdout { source })
@@ -184,7 +230,7 @@ mod tests {
 
     fn error(specs: &[&str]) -> ExportError {
         let specs: Vec<_> = specs.iter().map(|spec| OutputSpec::parse(spec).unwrap()).collect();
-        build_all(&specs, &Materials::default()).err().unwrap()
+        build_all(&specs, &Materials::default(), |_| {}).err().unwrap()
     }
 
     #[test]
@@ -195,6 +241,25 @@ mod tests {
         let error = error(&["none", "json:/nowhere/x"]);
         assert_eq!(error.to_string(), "can't write records to /nowhere/x");
         assert_eq!(error.help().unwrap(), "make the folder first: mkdir -p /nowhere");
+    }
+
+    #[test]
+    fn whoever_finds_a_buffer_in_use_leaves_the_file_of_the_other_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flows.jsonl");
+        let mut spec = OutputSpec::parse(&format!("json:{}", path.display())).unwrap();
+        let Target::File { buffer, .. } = &mut spec.target else { panic!("a file") };
+        *buffer = BufferKind::Disk;
+        let disk_buffer =
+            DiskBufferConfig { folder: folder.path().join("buffer"), ..DiskBufferConfig::default() };
+        let materials = Materials { disk_buffer, ..Materials::default() };
+        let specs = [spec];
+        let first = build_all(&specs, &materials, |_| {}).unwrap();
+        assert!(first[0].buffer.is_some());
+        std::fs::write(&path, "records").unwrap();
+        let second = build_all(&specs, &materials, |_| {}).err().unwrap();
+        assert!(matches!(second, ExportError::BufferInUse { .. }), "{second}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "records");
     }
 
     #[test]
@@ -210,11 +275,11 @@ mod tests {
             &[&file("no/folder")],
         ] {
             let specs: Vec<_> = specs.iter().map(|spec| OutputSpec::parse(spec).unwrap()).collect();
-            let checked = check_all(&specs, &Materials::default()).map_err(|error| error.to_string());
+            let checked = check_all(&specs, &Materials::default(), |_| {}).map_err(|error| error.to_string());
             let there = std::fs::read(folder.path().join("there")).unwrap();
             assert!(there == b"kept" && !folder.path().join("new").exists(), "{specs:?}");
-            let opened =
-                build_all(&specs, &Materials::default()).map(drop).map_err(|error| error.to_string());
+            let opened = build_all(&specs, &Materials::default(), |_| {});
+            let opened = opened.map(drop).map_err(|error| error.to_string());
             assert_eq!(checked, opened, "{specs:?}");
             std::fs::write(folder.path().join("there"), "kept").unwrap();
             let _ = std::fs::remove_file(folder.path().join("new"));
@@ -224,9 +289,9 @@ mod tests {
     #[test]
     fn several_outputs_are_named_as_given() {
         let specs = ["text", "json", "log", "otlp", "none"].map(|spec| OutputSpec::parse(spec).unwrap());
-        let outputs = build_all(&specs, &Materials::default()).unwrap();
+        let outputs = build_all(&specs, &Materials::default(), |_| {}).unwrap();
         assert_eq!(
-            outputs.iter().map(|output| output.name()).collect::<Vec<_>>(),
+            outputs.iter().map(|output| output.exporter.name()).collect::<Vec<_>>(),
             ["text", "json", "log", "otlp:traces", "none"]
         );
     }

@@ -1,5 +1,6 @@
 //! The `export` section of the configuration.
 
+use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::otlp::OtlpConfig;
 use crate::spec::{OutputKind, OutputSpec, Target};
 use schemars::JsonSchema;
@@ -12,8 +13,12 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, default)]
 pub struct ExportConfig {
     /// Records that wait for one output, each output having a queue of its own. A replay with backpressure waits when
-    /// one is full; live, what has no room is dropped and counted (`queue_full`).
+    /// one is full. Live, what waits in it is then put in order (`pipeline.priority`; what begins or ends a flow goes ahead
+    /// of periodic reports), periodic reports of one flow become one record (`merged`), and what still has no room is
+    /// dropped, the least important first, and counted (`queue_full`).
     pub queue_capacity: NonZeroUsize,
+    /// Where records of outputs with `buffer: disk` wait.
+    pub disk_buffer: DiskBufferConfig,
     /// Records to standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout: Option<StdoutConfig>,
@@ -31,6 +36,7 @@ impl Default for ExportConfig {
     fn default() -> Self {
         Self {
             queue_capacity: NonZeroUsize::new(8_192).expect("the default is not zero"),
+            disk_buffer: DiskBufferConfig::default(),
             stdout: None,
             files: Vec::new(),
             log: None,
@@ -71,6 +77,9 @@ pub struct FileConfig {
     /// `-o KIND:PATH` does.
     #[serde(default = "yes")]
     pub append: bool,
+    /// `disk`: records wait in `export.disk_buffer`, while the file can't be written and over a restart.
+    #[serde(default)]
+    pub buffer: BufferKind,
 }
 
 /// Records as structured log events.
@@ -114,6 +123,12 @@ impl LineFormat {
     }
 }
 
+impl FileConfig {
+    fn target(&self) -> Target {
+        Target::File { path: self.path.clone(), append: self.append, buffer: self.buffer }
+    }
+}
+
 impl ExportConfig {
     /// The outputs that are switched on. An output that is there but switched off is not replaced by the default.
     #[must_use]
@@ -125,11 +140,7 @@ impl ExportConfig {
         }
         let stdout =
             self.stdout.iter().filter(|stdout| stdout.enabled).map(|stdout| (stdout.format, Target::Stdout));
-        let files = self
-            .files
-            .iter()
-            .filter(|file| file.enabled)
-            .map(|file| (file.format, Target::File { path: file.path.clone(), append: file.append }));
+        let files = self.files.iter().filter(|file| file.enabled).map(|file| (file.format, file.target()));
         let lines = stdout.chain(files).map(|(format, target)| OutputSpec { kind: format.kind(), target });
         let log = self.log.iter().filter(|log| log.enabled);
         let log = log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere });

@@ -42,6 +42,20 @@ pub enum ExportError {
         /// Why.
         source: io::Error,
     },
+    /// An output's disk buffer can't be made, read or written.
+    #[error("the disk buffer in {} can't be used", folder.display())]
+    BufferFolder {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another agent has it.
+    #[error("the disk buffer in {} is in use by another mermin", folder.display())]
+    BufferInUse {
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// A setting of a network output is wrong, or a file that it names.
     #[error("{what}")]
     Setting {
@@ -84,6 +98,18 @@ impl ExportError {
                     .map(|folder| format!("make the folder first: mkdir -p {}", folder.display())),
                 _ => None,
             },
+            Self::BufferFolder { folder, source } => Some(match source.kind() {
+                io::ErrorKind::StorageFull => {
+                    "make room on that disk, or name a folder on another".to_owned()
+                }
+                _ => format!(
+                    "make a folder that mermin may write to: mkdir -p {}; or name another",
+                    folder.parent().unwrap_or(folder).display()
+                ),
+            }),
+            Self::BufferInUse { .. } => {
+                Some("stop that one, or give each a folder of its own: export.disk_buffer.folder".to_owned())
+            }
             Self::Setting { help, .. } => Some(help.clone()),
             Self::Runtime { .. } => Some("raise the limit of open files (ulimit -n)".to_owned()),
             Self::Stdout { .. } => None,
@@ -95,6 +121,7 @@ impl ExportError {
     pub fn place(&self) -> Option<&str> {
         match self {
             Self::Setting { place, .. } if !place.is_empty() => Some(place),
+            Self::BufferFolder { .. } | Self::BufferInUse { .. } => Some("export.disk_buffer.folder"),
             _ => None,
         }
     }

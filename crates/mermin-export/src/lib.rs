@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attributes;
+mod buffer;
 mod build;
 mod config;
 mod destination;
@@ -24,7 +25,8 @@ mod sample;
 mod spec;
 mod text;
 
-pub use build::{Color, Materials, build_all, check_all, resolved};
+pub use buffer::{BufferKind, DiskBufferConfig, FsyncKind};
+pub use build::{Color, Materials, Open, build_all, check_all, resolved};
 pub use config::{ExportConfig, FileConfig, LineFormat, LogConfig, StdoutConfig};
 pub use error::ExportError;
 pub use format::Format;

@@ -27,4 +27,8 @@ impl Exporter for Uncollected {
     fn flush(&mut self, _receipt: &mut Receipt) -> Result<(), Failure> {
         Ok(())
     }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        Some(0)
+    }
 }

@@ -40,6 +40,7 @@ pub(crate) fn bare() -> FlowRecord {
         start_time: START,
         end_time: START,
         counts_from: START,
+        clock_ahead: [0; 2],
         protocol: 253,
         source: end("192.0.2.1", None),
         destination: end("198.51.100.254", None),
@@ -162,12 +163,23 @@ pub(crate) fn kubernetes() -> FlowRecord {
     record.enrichment = Enrichment {
         direction: Some(FlowDirection::Outbound),
         degraded: Some(std::time::Duration::from_millis(90_900)),
+        omitted: false,
     };
     record
 }
 
-pub(crate) fn all() -> [FlowRecord; 5] {
-    [bare(), tcp(), icmpv6(), udp(), kubernetes()]
+/// A name lookup while processor time was short.
+pub(crate) fn omitted() -> FlowRecord {
+    FlowRecord { enrichment: Enrichment { omitted: true, ..Enrichment::default() }, ..udp() }
+}
+
+/// A flow during which the wall clock was set back: it ends before it starts.
+pub(crate) fn set_back() -> FlowRecord {
+    FlowRecord { clock_ahead: [1_500_000_000, -3_600_000_000_007], ..udp() }
+}
+
+pub(crate) fn all() -> [FlowRecord; 7] {
+    [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted()]
 }
 
 /// Compares with a committed file; `UPDATE=1` writes it.

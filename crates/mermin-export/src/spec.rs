@@ -1,5 +1,6 @@
 //! An output as users name it: `KIND[:PATH]`.
 
+use crate::buffer::BufferKind;
 use crate::error::ExportError;
 use std::path::PathBuf;
 
@@ -50,6 +51,8 @@ pub enum Target {
         path: PathBuf,
         /// Whether records are added to what it holds; else it is emptied first.
         append: bool,
+        /// Where its records wait.
+        buffer: BufferKind,
     },
     /// A collector; its settings are those of the configuration.
     Collector {
@@ -92,7 +95,7 @@ impl OutputSpec {
             },
             None | Some("-") => Target::Stdout,
             Some("") => return Err(wrong("the path is empty")),
-            Some(path) => Target::File { path: path.into(), append: false },
+            Some(path) => Target::File { path: path.into(), append: false, buffer: BufferKind::Memory },
         };
         Ok(Self { kind, target })
     }
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn kinds_and_paths() {
-        let file = |path: &str| Target::File { path: path.into(), append: false };
+        let file = |path: &str| Target::File { path: path.into(), append: false, buffer: BufferKind::Memory };
         for (text, kind, target, name) in [
             ("text", OutputKind::Text, Target::Stdout, "text"),
             ("json", OutputKind::Json, Target::Stdout, "json"),

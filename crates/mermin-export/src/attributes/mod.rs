@@ -16,6 +16,8 @@ pub enum Kind {
     Text(&'static [&'static str]),
     /// A whole number ≥ 0.
     Count,
+    /// A whole number with a sign.
+    Signed,
     /// A list of texts out of a closed set.
     List(&'static [&'static str]),
 }
@@ -65,7 +67,7 @@ pub struct Attribute {
 }
 
 use InformationElement as Ie;
-use Kind::{Count, List, Text};
+use Kind::{Count, List, Signed, Text};
 use Origin::{ElasticCommonSchema, OpenTelemetry, Own};
 use Presence::{Always, When};
 
@@ -146,12 +148,12 @@ pub fn find(name: &str) -> Option<&'static Attribute> {
 #[rustfmt::skip]
 pub const ATTRIBUTES: &[Attribute] = &[
     attribute("flow.id", Text(&[]), Always, Own, &[], "32 hexadecimal digits, the same in all records of one flow: a hash of the agent's id, the flow key, the start time and a count."),
-    attribute("flow.sequence", Count, Always, Own, &[], "0 in the flow's first record, then one more in each."),
+    attribute("flow.sequence", Count, Always, Own, &[], "0 in the flow's first record, then one more in each that is made. An output that lags behind may get fewer: where the deltas add up to the totals all the same, records were merged on the way; where they don't, one was dropped and stands in that output's book."),
     attribute("flow.community_id", Text(&[]), Always, Own, &[], "Community ID version 1 of the flow key: other tools compute the same."),
     attribute("flow.event", Text(&["start", "update", "end"]), Always, Own, &[], "Why the record was written: `start` of a flow (with `flow.start_records`), periodic `update` of a long one, its `end`."),
     attribute("flow.end_reason", Text(END_REASONS), When("the event is not `start`"), Own, &[Ie(136, "flowEndReason")], "What ended the flow, or the interval that the record reports."),
-    attribute("flow.start_time", Text(&[]), Always, Own, &[Ie(156, "flowStartNanoseconds")], "Time of the flow's first packet: RFC 3339, UTC, nine digits of the second."),
-    attribute("flow.end_time", Text(&[]), Always, Own, &[Ie(157, "flowEndNanoseconds")], "Time of the last packet so far, in the same form."),
+    attribute("flow.start_time", Text(&[]), Always, Own, &[Ie(156, "flowStartNanoseconds")], "What the wall clock showed at the flow's first packet: RFC 3339, UTC, nine digits of the second."),
+    attribute("flow.end_time", Text(&[]), Always, Own, &[Ie(157, "flowEndNanoseconds")], "The same of the last packet so far. Where the clock was set meanwhile, `flow.clock_step` says by how much."),
 
     attribute("network.type", Text(&["ipv4", "ipv6"]), Always, OpenTelemetry, &[Ie(60, "ipVersion")], "The network layer."),
     attribute("network.transport", Text(&[]), When("IANA has a keyword for the protocol"), OpenTelemetry, &[], "The keyword in lower case: `tcp`, `udp`, `icmp`, `ipv6-icmp`, `sctp`, `gre`, `esp`, `ospfigp` …"),
@@ -251,8 +253,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("network.interface.index", Count, When("live"), Own, &[Ie(10, "ingressInterface"), Ie(14, "egressInterface")], "The kernel's number of that interface."),
     attribute("network.interface.hook", Text(&["ingress", "egress"]), When("live"), Own, &[Ie(61, "flowDirection")], "Whether the first packet came in by that interface or went out."),
 
-    attribute("enrichment", Text(&["degraded"]), When("Kubernetes doesn't answer"), Own, &[], "`degraded`: identities are the last that were known."),
-    Attribute { unit: "s", ..attribute("enrichment_age", Count, When("`enrichment` is there"), Own, &[], "Age of those identities: seconds since Kubernetes was last heard of.") },
+    attribute("flow.clock_step", Signed, When("the wall clock was set between the flow's first and last packet"), Own, &[], "Nanoseconds by which it was set forward, negative: back. The flow took the time from `flow.start_time` to `flow.end_time` less these."),
+    attribute("enrichment", Text(&["degraded", "omitted"]), When("Kubernetes doesn't answer, or processor time is short"), Own, &[], "`degraded`: identities are the last that were known. `omitted`: nobody was asked, to keep within `resources.cpu`."),
+    Attribute { unit: "s", ..attribute("enrichment_age", Count, When("Kubernetes doesn't answer"), Own, &[], "Age of those identities: seconds since Kubernetes was last heard of.") },
 ];
 
 #[cfg(test)]

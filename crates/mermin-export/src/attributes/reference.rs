@@ -42,6 +42,7 @@ fn row(page: &mut String, attribute: &Attribute) {
         (Kind::Count, "By") => "number, bytes",
         (Kind::Count, "{packet}") => "number, packets",
         (Kind::Count, _) => "number",
+        (Kind::Signed, _) => "number, signed",
     };
     let presence = match attribute.presence {
         Presence::Always => "always",

@@ -57,6 +57,8 @@ pub(crate) trait Visitor {
     fn text(&mut self, key: Key, value: &[u8]);
     /// A number.
     fn count(&mut self, key: Key, value: u64);
+    /// A number that may be negative.
+    fn signed(&mut self, key: Key, value: i64);
     /// A list of TCP flags, as the header has them.
     fn flags(&mut self, key: Key, flags: u8);
     /// One of a family: the end (`source.`), the rest of its name (`k8s.pod.label.app`) and its text.
@@ -105,8 +107,13 @@ impl Walk {
         direction(&record.reverse, &REVERSE, visitor);
         tcp(record, visitor);
         self.place(record, visitor);
+        if record.clock_step() != 0 {
+            visitor.signed(const { key("flow.clock_step") }, record.clock_step());
+        }
+        if let Some(note) = record.enrichment.note() {
+            visitor.text(const { key("enrichment") }, note.as_bytes());
+        }
         if let Some(age) = record.enrichment.degraded {
-            visitor.text(const { key("enrichment") }, b"degraded");
             visitor.count(const { key("enrichment_age") }, age.as_secs());
         }
     }
@@ -120,8 +127,8 @@ impl Walk {
         if let Some(reason) = record.end_reason {
             visitor.text(const { key("flow.end_reason") }, reason.name().as_bytes());
         }
-        visitor.text(const { key("flow.start_time") }, &self.start.moment(record.start_time).rfc3339());
-        visitor.text(const { key("flow.end_time") }, &self.end.moment(record.end_time).rfc3339());
+        visitor.text(const { key("flow.start_time") }, &self.start.moment(record.start_shown()).rfc3339());
+        visitor.text(const { key("flow.end_time") }, &self.end.moment(record.end_shown()).rfc3339());
     }
 
     #[inline(always)]
@@ -310,6 +317,9 @@ mod tests {
             self.add(name(key), std::str::from_utf8(value).unwrap().into());
         }
         fn count(&mut self, key: Key, value: u64) {
+            self.add(name(key), value.into());
+        }
+        fn signed(&mut self, key: Key, value: i64) {
             self.add(name(key), value.into());
         }
         fn flags(&mut self, key: Key, flags: u8) {

@@ -59,8 +59,16 @@ impl Format for JsonLines {
             push_count(out, b",\"network.inner.vlan.id\":", u64::from(vlan));
         }
         out.extend_from_slice(self.fragments.point(record.point, record.start_time));
+        if record.clock_step() != 0 {
+            out.extend_from_slice(b",\"flow.clock_step\":");
+            push_signed(out, record.clock_step());
+        }
+        if let Some(note) = record.enrichment.note() {
+            out.extend_from_slice(b",\"enrichment\":\"");
+            out.extend_from_slice(note.as_bytes());
+            out.push(b'"');
+        }
         if let Some(age) = record.enrichment.degraded {
-            out.extend_from_slice(b",\"enrichment\":\"degraded\"");
             push_count(out, b",\"enrichment_age\":", age.as_secs());
         }
         out.extend_from_slice(b"}\n");
@@ -81,9 +89,9 @@ impl JsonLines {
             out.extend_from_slice(reason.name().as_bytes());
         }
         out.extend_from_slice(b"\",\"flow.start_time\":\"");
-        out.extend_from_slice(&self.start.moment(record.start_time).rfc3339());
+        out.extend_from_slice(&self.start.moment(record.start_shown()).rfc3339());
         out.extend_from_slice(b"\",\"flow.end_time\":\"");
-        out.extend_from_slice(&self.end.moment(record.end_time).rfc3339());
+        out.extend_from_slice(&self.end.moment(record.end_shown()).rfc3339());
     }
 
     fn push_network(&self, record: &FlowRecord, out: &mut Vec<u8>) {
@@ -150,6 +158,14 @@ impl JsonLines {
             out.push(b'"');
         }
     }
+}
+
+#[cold]
+fn push_signed(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    push_number(out, number.unsigned_abs());
 }
 
 #[inline(always)]

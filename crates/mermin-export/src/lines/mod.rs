@@ -10,7 +10,7 @@ mod tests;
 
 use crate::destination::Destination;
 use crate::format::Format;
-use mermin_flow::{Amount, Exporter, Failure, FlowRecord, Receipt};
+use mermin_flow::{Amount, Exporter, Failure, FlowRecord, QUARANTINE, Receipt};
 use std::io;
 
 /// Bytes gathered before they are written.
@@ -111,6 +111,10 @@ impl<F: Format, D: Destination> Exporter for Lines<F, D> {
         &[CLOSED, WRITE_FAILED]
     }
 
+    fn passing_reasons(&self) -> &'static [&'static str] {
+        &[WRITE_FAILED]
+    }
+
     fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
         for (place, record) in records.iter().enumerate() {
             self.format.push(record, &mut self.buffer);
@@ -130,5 +134,17 @@ impl<F: Format, D: Destination> Exporter for Lines<F, D> {
 
     fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         if self.buffer.is_empty() { Ok(()) } else { self.write_out(receipt) }
+    }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        // The beginning of a line that came to no end.
+        self.buffer.truncate(self.held.last().map_or(0, |held| held.end));
+        Some(self.held.len() as u64)
+    }
+
+    fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        let earlier = self.flush(receipt);
+        *receipt.dropped.entry(QUARANTINE).or_default() += Amount::of(record);
+        earlier
     }
 }

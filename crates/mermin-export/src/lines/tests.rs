@@ -229,3 +229,41 @@ fn what_another_program_appended_is_not_cut() {
     assert!(!ours.take_back(2));
     assert_eq!(fs::read_to_string(&path).unwrap(), "ours theirs");
 }
+
+/// As [`Eight`], but panics in the middle of the line of record 3.
+struct Bug;
+
+impl Format for Bug {
+    fn push(&mut self, record: &FlowRecord, out: &mut Vec<u8>) {
+        let begin = out.len();
+        Eight.push(record, out);
+        if record.sequence == 3 {
+            out.truncate(begin + 4);
+            panic!("this panic is the test's");
+        }
+    }
+}
+
+#[test]
+fn a_record_that_it_panics_at_leaves_no_trace_and_can_be_given_up() {
+    let mut scripted = Scripted::default();
+    let mut receipt = Receipt::default();
+    let mut lines = Lines::new("x".to_owned(), Bug, &mut scripted);
+    lines.export(&numbered(0..1), &mut receipt).unwrap();
+    let records = numbered(1..6);
+    let export = |lines: &mut Lines<_, _>, records: &[FlowRecord], receipt: &mut Receipt| {
+        let call = std::panic::AssertUnwindSafe(|| lines.export(records, receipt));
+        std::panic::catch_unwind(call).is_ok()
+    };
+    assert!(!export(&mut lines, &records, &mut receipt));
+    assert_eq!((lines.after_panic(), &receipt), (Some(3), &Receipt::default()), "it has 0, 1 and 2");
+    assert!(!export(&mut lines, &records[2..3], &mut receipt));
+    assert_eq!(lines.after_panic(), Some(3));
+    lines.quarantine(&records[2], &mut receipt).unwrap();
+    assert_eq!((receipt.delivered, receipt.dropped[QUARANTINE]), (amount(0..3), amount(3..4)));
+    assert!(export(&mut lines, &records[3..], &mut receipt));
+    lines.flush(&mut receipt).unwrap();
+    assert_eq!(receipt.delivered.records, 5);
+    let written = String::from_utf8(scripted.taken).unwrap();
+    assert_eq!(written, "line  0\nline  1\nline  2\nline  4\nline  5\n");
+}

@@ -51,8 +51,8 @@ impl LogEvents {
             "flow.community_id" = text(&record.community_id.text()),
             "flow.event" = record.event.name(),
             "flow.end_reason" = record.end_reason.map(mermin_flow::FlowEndReason::name),
-            "flow.start_time" = text(&self.clock.moment(record.start_time).rfc3339()),
-            "flow.end_time" = text(&self.clock.moment(record.end_time).rfc3339()),
+            "flow.start_time" = text(&self.clock.moment(record.start_shown()).rfc3339()),
+            "flow.end_time" = text(&self.clock.moment(record.end_shown()).rfc3339()),
             "network.type" = if record.source.address.is_ipv4() { "ipv4" } else { "ipv6" },
             "network.transport" = keyword(record.protocol),
             "network.transport.number" = record.protocol,
@@ -141,7 +141,8 @@ impl LogEvents {
             "network.interface.name" = interface,
             "network.interface.index" = point.and_then(|point| point.index),
             "network.interface.hook" = point.and_then(|point| point.hook).map(mermin_flow::Hook::name),
-            "enrichment" = record.enrichment.degraded.map(|_| "degraded"),
+            "flow.clock_step" = (record.clock_step() != 0).then(|| record.clock_step()),
+            "enrichment" = record.enrichment.note(),
             "enrichment_age" = record.enrichment.degraded.map(|age| age.as_secs()),
             },
             "flow {}: {} {} → {}",
@@ -190,6 +191,10 @@ impl Exporter for LogEvents {
 
     fn flush(&mut self, _receipt: &mut Receipt) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        Some(0)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The agent's own metrics to the collector, beside its records: all of them at an interval, cumulative, so that a request
 //! which is lost costs a moment and no count.
 
+use super::Since;
 use super::batch::Parcel;
 use super::encode::{Envelope, ITEM};
-use super::now;
 use super::sender::{News, Sender, Verdict};
 use super::transport::Transport;
 use super::wire::push_bytes;
@@ -34,15 +34,15 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 pub struct AgentMetrics {
     sender: Sender<Figures>,
     interval: Duration,
-    /// Since when the counters count, nanoseconds since 1970.
-    start: u64,
+    /// Since when the counters count.
+    since: Since,
     said: Option<Instant>,
 }
 
 impl AgentMetrics {
     pub(super) fn new(transport: Transport, envelope: Envelope, interval: Duration) -> io::Result<Self> {
         let sender = Sender::new("otlp:agent", transport, envelope, 1)?;
-        Ok(Self { sender, interval, start: now(), said: None })
+        Ok(Self { sender, interval, since: Since::now(), said: None })
     }
 
     /// Sends what `gather` gives, at the configured interval and once more when something comes from `ended`, or
@@ -78,7 +78,8 @@ impl AgentMetrics {
     }
 
     fn send(&mut self, families: &[Family]) {
-        let metrics = families.iter().map(|family| Bytes::from(metric(family, self.start).encode_to_vec()));
+        let window = self.since.window();
+        let metrics = families.iter().map(|family| Bytes::from(metric(family, window).encode_to_vec()));
         self.sender.send(Figures(metrics.collect()));
     }
 
@@ -91,6 +92,9 @@ impl AgentMetrics {
                 }
                 News::Settled(_, Verdict::Refused { why } | Verdict::TooLarge { why }) => {
                     format!("the collector refuses them: {why}")
+                }
+                News::Settled(_, Verdict::Panicked { why }) => {
+                    format!("sending them has panicked, a bug: {why}")
                 }
             };
             if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
@@ -126,8 +130,7 @@ impl Parcel for Figures {
     }
 }
 
-fn metric(family: &Family, start: u64) -> Metric {
-    let window = (start, now().max(start + 1));
+fn metric(family: &Family, window: (u64, u64)) -> Metric {
     let temporality = AggregationTemporality::Cumulative.into();
     let numbers = || family.samples.iter().map(|sample| number(sample, window)).collect();
     let data = match family.metric.kind {

@@ -2,6 +2,7 @@
 
 use hyper::body::Bytes;
 use mermin_flow::Amount;
+use std::ops::Range;
 
 /// The items of a request, and what they stand for in the output's book.
 pub(crate) trait Parcel: Send + Sync + Sized + 'static {
@@ -33,6 +34,15 @@ pub(crate) struct Batch {
     /// Where `bytes` begins, by the count of `Item::end`.
     begin: usize,
     items: Vec<Item>,
+    /// Items of the output before the first one.
+    first: u64,
+}
+
+impl Batch {
+    /// The numbers of its items, among all of the output.
+    pub(crate) fn numbers(&self) -> Range<u64> {
+        self.first..self.first + self.items.len() as u64
+    }
 }
 
 impl Parcel for Batch {
@@ -53,9 +63,12 @@ impl Parcel for Batch {
     fn halves(&self) -> (Self, Self) {
         let (first, second) = self.items.split_at(self.items.len() / 2);
         let middle = first.last().map_or(self.begin, |item| item.end);
-        let part = |items: &[Item], bytes, begin| Self { bytes, begin, items: items.to_vec() };
-        let cut = middle - self.begin;
-        (part(first, self.bytes.slice(..cut), self.begin), part(second, self.bytes.slice(cut..), middle))
+        let part = |items: &[Item], bytes, begin, first| Self { bytes, begin, items: items.to_vec(), first };
+        let (cut, half) = (middle - self.begin, self.first + first.len() as u64);
+        (
+            part(first, self.bytes.slice(..cut), self.begin, self.first),
+            part(second, self.bytes.slice(cut..), middle, half),
+        )
     }
 }
 
@@ -67,6 +80,8 @@ const SPARE: usize = 2;
 pub(crate) struct OpenBatch {
     bytes: Vec<u8>,
     items: Vec<Item>,
+    /// Items of batches that were closed.
+    closed: u64,
     /// Buffers that batches had: the kernel hands out and clears megabytes only once.
     spare: Vec<Vec<u8>>,
 }
@@ -92,13 +107,28 @@ impl OpenBatch {
         self.items.push(Item { end: self.bytes.len(), amount });
     }
 
+    /// Forgets what was appended of an item that did not become one.
+    pub(crate) fn tidy(&mut self) {
+        self.bytes.truncate(self.items.last().map_or(0, |item| item.end));
+    }
+
+    /// The number of an item that is in no batch. None is open.
+    pub(crate) fn skip(&mut self) -> Range<u64> {
+        debug_assert!(self.is_empty(), "it comes after what is open");
+        let number = self.closed;
+        self.closed += 1;
+        number..self.closed
+    }
+
     /// Makes a batch of what is there and begins anew, with as much room.
     pub(crate) fn close(&mut self) -> Batch {
         let room = Vec::with_capacity(self.items.len());
         let items = std::mem::replace(&mut self.items, room);
         let room = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.bytes.len()));
         let bytes = Bytes::from(std::mem::replace(&mut self.bytes, room));
-        Batch { bytes, begin: 0, items }
+        let first = self.closed;
+        self.closed += items.len() as u64;
+        Batch { bytes, begin: 0, items, first }
     }
 
     /// Takes back the buffer of a batch that nobody needs any more, unless another part of it is still under way.
@@ -126,6 +156,8 @@ mod tests {
         assert_eq!((open.len(), open.bytes()), (7, 28));
         let whole = open.close();
         assert!(open.is_empty());
+        open.push(Amount::default(), |_| {});
+        assert_eq!((whole.numbers(), open.close().numbers()), (0..7, 7..8));
         let mut parts = vec![whole.clone()];
         while let Some(place) = parts.iter().position(|part| part.items() > 1) {
             let (first, second) = parts[place].halves();
@@ -136,6 +168,7 @@ mod tests {
         let mut sum = Amount::default();
         for (n, part) in (1..=7_u8).zip(&parts) {
             assert_eq!(part.encoded(), vec![n; usize::from(n)]);
+            assert_eq!(part.numbers(), u64::from(n) - 1..u64::from(n));
             sum += part.amount();
         }
         assert_eq!(sum, whole.amount());

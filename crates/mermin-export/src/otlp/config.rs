@@ -1,6 +1,7 @@
 //! `export.otlp` of the configuration.
 
 use super::secret::Secret;
+use crate::buffer::BufferKind;
 use mermin_flow::{ByteSize, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct OtlpConfig {
     /// Requests that are under way at a time. While none is answered, records wait in the queue.
     #[schemars(range(min = 1, max = 64))]
     pub requests_in_flight: NonZeroUsize,
+    /// `disk`: records wait in `export.disk_buffer`, while the collector doesn't take them and over a restart. The signal
+    /// `metrics` sums up in memory all the same.
+    pub buffer: BufferKind,
     /// How records are gathered into requests.
     pub batch: OtlpBatch,
     /// The signal `metrics`.
@@ -72,6 +76,7 @@ impl Default for OtlpConfig {
             basic_auth: None,
             resource: BTreeMap::new(),
             requests_in_flight: count(4),
+            buffer: BufferKind::default(),
             batch: OtlpBatch::default(),
             metrics: OtlpMetrics::default(),
             agent_metrics: false,

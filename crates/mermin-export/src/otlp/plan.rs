@@ -9,6 +9,7 @@ use super::records::Records;
 use super::resource;
 use super::settings::{Settings, Sums, problem};
 use super::transport::Transport;
+use crate::buffer::BufferKind;
 use crate::error::ExportError;
 use mermin_flow::{Delivery, Exporter, ObservationPoints};
 use std::collections::BTreeMap;
@@ -36,6 +37,13 @@ impl OtlpPlan {
                 "export.otlp.signals",
                 "there is nothing to send",
                 "name one of traces, logs and metrics, or switch the output off: export.otlp.enabled: false",
+            ));
+        }
+        if config.buffer == BufferKind::Disk && config.signals == [OtlpSignal::Metrics] {
+            return Err(problem(
+                "export.otlp.buffer",
+                "`metrics` sums records up in memory: nothing of it waits on disk",
+                "leave `buffer` out, or send traces or logs, too",
             ));
         }
         let mut signals = Vec::new();

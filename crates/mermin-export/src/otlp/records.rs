@@ -7,8 +7,10 @@ use super::now;
 use super::pace::Pace;
 use super::sender::{News, Sender, Verdict};
 use super::transport::Transport;
-use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, Receipt};
+use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, QUARANTINE, Receipt};
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -36,6 +38,24 @@ pub(super) struct Records<E> {
     sender: Sender<Batch>,
     /// Without a receipt.
     held: Amount,
+    in_order: InOrder,
+}
+
+/// How many records are settled without a gap, though requests are answered in any order.
+#[derive(Default)]
+struct InOrder {
+    settled: u64,
+    /// Settled records behind the first gap: where they begin and end.
+    ahead: BTreeMap<u64, u64>,
+}
+
+impl InOrder {
+    fn settle(&mut self, records: Range<u64>) {
+        self.ahead.insert(records.start, records.end);
+        while let Some(end) = self.ahead.remove(&self.settled) {
+            self.settled = end;
+        }
+    }
 }
 
 impl<E: Encode> Records<E> {
@@ -57,18 +77,19 @@ impl<E: Encode> Records<E> {
             pace: Pace::new(&config.batch),
             sender,
             held: Amount::default(),
+            in_order: InOrder::default(),
         })
     }
 
     fn push(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
         let amount = Amount::of(record);
-        self.held += amount;
         if self.open.is_empty() {
             self.opened = Instant::now();
             self.encoder.begin(now());
         }
         let before = self.open.bytes();
         self.open.push(amount, |out| self.encoder.push(record, out));
+        self.held += amount;
         self.longest = self.longest.max(self.open.bytes() - before);
         if self.pace.is_full(self.open.len(), self.open.bytes(), self.longest) {
             self.dispatch();
@@ -100,6 +121,7 @@ impl<E: Encode> Records<E> {
                         self.pace.taken(batch.items(), *after);
                     }
                     self.held = minus(self.held, batch.amount());
+                    self.in_order.settle(batch.numbers());
                     result = result.and(book(&batch, verdict, receipt));
                     self.open.recycle(batch);
                 }
@@ -149,6 +171,10 @@ fn book(batch: &Batch, verdict: Verdict, receipt: &mut Receipt) -> Result<(), Fa
             *receipt.dropped.entry(REFUSED).or_default() += amount;
             (REFUSED, format!("the collector refuses a request: {why}"))
         }
+        Verdict::Panicked { why } => {
+            *receipt.dropped.entry(QUARANTINE).or_default() += amount;
+            (QUARANTINE, format!("sending a request has panicked, a bug: {why}"))
+        }
         Verdict::TooLarge { why } => {
             *receipt.dropped.entry(TOO_LARGE).or_default() += amount;
             (TOO_LARGE, format!("a single record is too large for the collector: {why}"))
@@ -196,8 +222,29 @@ impl<E: Encode> Exporter for Records<E> {
         Ok(if self.sender.is_idle() { until_due } else { Some(Duration::ZERO) })
     }
 
+    fn after_panic(&mut self) -> Option<u64> {
+        self.open.tidy();
+        Some(self.held.records)
+    }
+
+    fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        self.dispatch();
+        let number = self.open.skip();
+        self.in_order.settle(number);
+        *receipt.dropped.entry(QUARANTINE).or_default() += Amount::of(record);
+        self.settle(receipt)
+    }
+
     fn drop_reasons(&self) -> &'static [&'static str] {
         &[REJECTED, REFUSED, TOO_LARGE, TOO_LATE]
+    }
+
+    fn passing_reasons(&self) -> &'static [&'static str] {
+        &[TOO_LATE]
+    }
+
+    fn settled_in_order(&self) -> Option<u64> {
+        Some(self.in_order.settled)
     }
 
     fn interrupter(&self) -> Option<Arc<AtomicBool>> {
@@ -206,5 +253,62 @@ impl<E: Encode> Exporter for Records<E> {
 
     fn delivery(&self) -> Option<Arc<Delivery>> {
         Some(Arc::clone(self.sender.transport().delivery()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::settings::Settings;
+    use crate::otlp::{Environment, OtlpSignal};
+    use crate::sample;
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+
+    /// A byte for each record; panics behind that of the one with sequence 3.
+    struct Bug;
+
+    impl Encode for Bug {
+        fn begin(&mut self, _: u64) {}
+
+        fn push(&mut self, record: &FlowRecord, out: &mut Vec<u8>) {
+            out.push(record.sequence as u8);
+            assert_ne!(record.sequence, 3, "this panic is the test's");
+        }
+    }
+
+    #[test]
+    fn a_record_that_it_panics_at_leaves_no_trace_and_has_its_place_in_order() {
+        let (config, environment) = (OtlpConfig::default(), Environment::default());
+        let settings = Settings::of(OtlpSignal::Traces, &config, &environment).unwrap();
+        let transport = Transport::new("test".to_owned(), settings, Arc::default()).unwrap();
+        let envelope = Envelope::new(&Resource::default());
+        let mut output = Records::new("test".to_owned(), Bug, &config, transport, envelope).unwrap();
+        let numbered = |sequence| FlowRecord { sequence, ..sample::udp() };
+        let records: Vec<_> = (1..6).map(numbered).collect();
+        let mut receipt = Receipt::default();
+        let call = std::panic::AssertUnwindSafe(|| output.export(&records, &mut receipt));
+        assert!(std::panic::catch_unwind(call).is_err());
+        assert_eq!((output.after_panic(), &receipt), (Some(2), &Receipt::default()));
+        assert_eq!(output.open.bytes(), 2, "of the third nothing is left");
+        // Nobody listens there: what is dispatched stays under way.
+        output.quarantine(&records[2], &mut receipt).unwrap();
+        assert_eq!(receipt.dropped[QUARANTINE], Amount::of(&records[2]));
+        assert_eq!((output.sender.under_way(), output.in_order.settled), (1, 0));
+        assert_eq!(output.in_order.ahead.iter().collect::<Vec<_>>(), [(&2, &3)]);
+        output.export(&records[3..], &mut receipt).unwrap();
+        output.interrupter().unwrap().store(true, std::sync::atomic::Ordering::Release);
+        output.flush(&mut receipt).unwrap();
+        assert_eq!(receipt.dropped[TOO_LATE].records, 4);
+    }
+
+    #[test]
+    fn what_is_settled_behind_a_gap_counts_when_the_gap_is_closed() {
+        let mut in_order = InOrder::default();
+        let mut after = |records| {
+            in_order.settle(records);
+            in_order.settled
+        };
+        assert_eq!([after(4..8), after(10..12), after(0..2), after(2..4), after(8..10)], [0, 0, 2, 8, 12]);
+        assert!(in_order.ahead.is_empty());
     }
 }

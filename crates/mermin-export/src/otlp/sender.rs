@@ -7,9 +7,10 @@ use super::backoff::Backoff;
 use super::batch::Parcel;
 use super::encode::Envelope;
 use super::transport::{Answer, Message, Transport};
+use futures::FutureExt as _;
 use hyper::body::Bytes;
-use mermin_flow::DeliveryState;
-use std::panic::resume_unwind;
+use mermin_flow::{DeliveryState, panic_message};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub(crate) enum Verdict {
     Refused { why: String },
     /// One item that is more than the collector takes.
     TooLarge { why: String },
+    /// Sending it is more than this program can.
+    Panicked { why: String },
 }
 
 /// News of a parcel.
@@ -162,9 +165,8 @@ impl<P: Parcel> Sender<P> {
         let deadline = at_most.map(|at_most| Instant::now() + at_most);
         let goes_on = running(&self.runtime).block_on(async {
             loop {
-                while let Some(ended) = tasks.try_join_next() {
-                    settled(ended);
-                }
+                // One ends when its parcel is settled or given up.
+                while tasks.try_join_next().is_some() {}
                 if interrupted.load(Ordering::Acquire) {
                     tasks.shutdown().await;
                     return false;
@@ -175,7 +177,7 @@ impl<P: Parcel> Sender<P> {
                 let pause =
                     deadline.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
                 tokio::select! {
-                    Some(ended) = tasks.join_next() => settled(ended),
+                    Some(_) = tasks.join_next() => {}
                     () = tokio::time::sleep(pause) => {}
                 }
             }
@@ -224,24 +226,29 @@ impl<P> Drop for Sender<P> {
     }
 }
 
-/// A task ends when its parcel is settled, when it is given up, or by a bug.
-fn settled(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        resume_unwind(error.into_panic());
-    }
-}
-
 impl<P: Parcel> Line<P> {
+    /// Whatever happens, each part of it gets a verdict.
     async fn deliver(&self, parcel: P) {
         let mut parcels = vec![parcel];
-        while let Some(parcel) = parcels.pop() {
+        let delivered = AssertUnwindSafe(self.deliver_all(&mut parcels)).catch_unwind().await;
+        if let Err(payload) = delivered {
+            let why = panic_message(&*payload);
+            self.transport.delivery().turn(DeliveryState::Failing, Some(why.clone()));
+            for parcel in parcels {
+                self.tell(News::Settled(parcel, Verdict::Panicked { why: why.clone() }));
+            }
+        }
+    }
+
+    /// Until none is left. One that is being sent is still among them.
+    async fn deliver_all(&self, parcels: &mut Vec<P>) {
+        while let Some(parcel) = parcels.last() {
             let parts = self.envelope.around(parcel.encoded());
             let bytes = parts.iter().map(Bytes::len).sum();
             let divisible = parcel.items() > 1;
             if divisible && bytes >= self.too_many_bytes.load(Ordering::Relaxed) {
                 let (first, second) = parcel.halves();
+                parcels.pop();
                 parcels.extend([second, first]);
                 continue;
             }
@@ -249,10 +256,11 @@ impl<P: Parcel> Line<P> {
             if divisible && matches!(verdict, Verdict::TooLarge { .. }) {
                 self.too_many_bytes.fetch_min(bytes, Ordering::Relaxed);
                 self.tell(News::Split { items: parcel.items(), bytes });
-                parcels.push(parcel);
                 continue;
             }
-            self.tell(News::Settled(parcel, verdict));
+            if let Some(parcel) = parcels.pop() {
+                self.tell(News::Settled(parcel, verdict));
+            }
         }
     }
 
@@ -336,6 +344,53 @@ mod tests {
         let in_time = ended.recv_timeout(Duration::from_secs(20));
         drop(answer);
         in_time.unwrap();
+    }
+
+    /// So many items; more than two can't be encoded.
+    struct Bug(u64);
+
+    impl Parcel for Bug {
+        fn items(&self) -> usize {
+            self.0 as usize
+        }
+
+        fn amount(&self) -> mermin_flow::Amount {
+            mermin_flow::Amount { records: self.0, packets: 0, bytes: 0 }
+        }
+
+        fn encoded(&self) -> Bytes {
+            assert!(self.0 <= 2, "this panic is the test's");
+            Bytes::from(vec![0; 100 * self.0 as usize])
+        }
+
+        fn halves(&self) -> (Self, Self) {
+            (Self(self.0 / 2), Self(self.0 - self.0 / 2))
+        }
+    }
+
+    #[test]
+    fn a_parcel_that_sending_panics_at_has_a_verdict() {
+        let settings =
+            Settings::of(OtlpSignal::Traces, &OtlpConfig::default(), &Environment::default()).unwrap();
+        let transport = Transport::new("test".to_owned(), settings, Arc::default()).unwrap();
+        let envelope = Envelope::new(&opentelemetry_proto::tonic::resource::v1::Resource::default());
+        let mut sender = Sender::<Bug>::new("test", transport, envelope, 4).unwrap();
+        for parcel in [3, 5] {
+            sender.send(Bug(parcel));
+        }
+        assert!(sender.wait_for(0, None) && sender.is_idle());
+        let mut said: Vec<_> = sender
+            .news()
+            .into_iter()
+            .map(|news| match news {
+                News::Settled(parcel, Verdict::Panicked { why }) => (parcel.0, why),
+                News::Settled(..) | News::Split { .. } => panic!("it can't be sent"),
+            })
+            .collect();
+        said.sort_unstable();
+        let why = || "this panic is the test's".to_owned();
+        assert_eq!(said, [(3, why()), (5, why())]);
+        assert_eq!(sender.transport().delivery().condition().0, DeliveryState::Failing);
     }
 
     /// Of a collector that comes and goes every second, for ten minutes.

@@ -46,7 +46,7 @@ impl TextLines {
 
     fn header_if_due(&mut self, record: &FlowRecord, out: &mut Vec<u8>) {
         let mut day = [0; 10];
-        day.copy_from_slice(&self.clock.moment(record.end_time).second[..10]);
+        day.copy_from_slice(&self.clock.moment(record.end_shown()).second[..10]);
         if self.until_header == 0 || day != self.day {
             self.columns.push_header(&day, self.style.color, out);
             self.day = day;
@@ -75,7 +75,7 @@ impl Format for TextLines {
         if self.style.header {
             self.header_if_due(record, out);
         }
-        self.push_time(record.end_time, out);
+        self.push_time(record.end_shown(), out);
         let color = self.style.color;
         let columns = self.columns;
 

@@ -176,6 +176,14 @@ impl Visitor for Attributes<'_> {
         }
     }
 
+    fn signed(&mut self, key: Key, value: i64) {
+        // Two's complement, as 64 bits.
+        let value = value.cast_unsigned();
+        self.open(&self.keys.keys[key.index()], 1 + varint_len(value));
+        self.sheet.block(&[varint_field(INT)], 1);
+        self.sheet.varint(value);
+    }
+
     fn flags(&mut self, key: Key, flags: u8) {
         let list = &self.keys.flags[usize::from(flags)];
         self.open(&self.keys.keys[key.index()], list.len());

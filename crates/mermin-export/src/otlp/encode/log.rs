@@ -72,7 +72,7 @@ impl Encode for Logs {
         let (sheet, text) = (&mut self.sheet, &self.text);
         sheet.clear();
         sheet.reserve(2 * BLOCK + text.len());
-        sheet.fixed64(TIME, record.end_time);
+        sheet.fixed64(TIME, record.end_shown());
         sheet.block(&[varint_field(SEVERITY_NUMBER), INFO, length_field(SEVERITY_TEXT), 4], 4);
         sheet.block(b"INFO", 4);
         sheet.block(&[length_field(BODY)], 1);

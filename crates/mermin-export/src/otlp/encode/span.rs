@@ -97,8 +97,9 @@ impl Encode for Spans {
         sheet.block(&[length_field(NAME), name.len() as u8], 2);
         sheet.bytes(name);
         sheet.block(&[varint_field(KIND), kind(record)], 2);
-        sheet.fixed64(START, record.start_time);
-        sheet.fixed64(END, record.end_time);
+        sheet.fixed64(START, record.start_shown());
+        // A span never ends before it starts, whatever was done to the clock meanwhile.
+        sheet.fixed64(END, record.end_shown().max(record.start_shown()));
         self.walk.over(record, &mut self.keys.writer(sheet));
         push_bytes(out, ITEM, sheet.written());
     }

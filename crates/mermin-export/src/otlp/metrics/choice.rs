@@ -16,8 +16,8 @@ pub(crate) struct Choice {
 }
 
 /// Attributes that are another value in every record, or in every record of a flow.
-const UNIQUE: [&str; 5] =
-    ["flow.id", "flow.sequence", "flow.community_id", "flow.start_time", "flow.end_time"];
+const UNIQUE: [&str; 6] =
+    ["flow.id", "flow.sequence", "flow.community_id", "flow.start_time", "flow.end_time", "flow.clock_step"];
 
 impl Choice {
     /// Of names as configured.
@@ -80,6 +80,12 @@ impl Visitor for Chosen<'_> {
     fn count(&mut self, key: Key, value: u64) {
         if self.choice.lines[key.index()] {
             self.writer.count(key, value);
+        }
+    }
+
+    fn signed(&mut self, key: Key, value: i64) {
+        if self.choice.lines[key.index()] {
+            self.writer.signed(key, value);
         }
     }
 

@@ -2,15 +2,15 @@
 
 use super::aggregate::Aggregate;
 use super::points::Points;
+use crate::otlp::Since;
 use crate::otlp::batch::Parcel;
 use crate::otlp::config::{OtlpConfig, OtlpTemporality};
 use crate::otlp::encode::Envelope;
-use crate::otlp::now;
 use crate::otlp::records::{PATIENCE, REFUSED, REJECTED, TOO_LARGE, TOO_LATE, minus};
 use crate::otlp::sender::{News, Sender, Verdict};
 use crate::otlp::settings::Sums;
 use crate::otlp::transport::Transport;
-use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, Receipt};
+use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, QUARANTINE, Receipt};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,8 +28,8 @@ pub(crate) struct Metrics {
     sums: Sums,
     /// When the next collection is due.
     next: Instant,
-    /// Where the present sums begin, nanoseconds since 1970.
-    start: u64,
+    /// Where the present sums begin.
+    since: Since,
     /// Of a request, at most.
     bytes: usize,
     /// Without a receipt.
@@ -57,7 +57,7 @@ impl Metrics {
             sender,
             sums,
             next: Instant::now() + sums.interval,
-            start: now(),
+            since: Since::now(),
             bytes: usize::try_from(config.batch.bytes.0).unwrap_or(usize::MAX),
             held: Amount::default(),
             pending: Amount::default(),
@@ -72,9 +72,9 @@ impl Metrics {
         let points = self.aggregate.collect();
         self.pending = Amount::default();
         let temporality = self.sums.temporality;
-        let window = (self.start, now().max(self.start + 1));
+        let window = self.since.window();
         if temporality == OtlpTemporality::Delta {
-            self.start = window.1;
+            self.since = Since { began: Instant::now(), shown: window.1 };
         }
         for part in (Points { points, window, temporality }).in_parts(self.bytes) {
             self.sender.send(part);
@@ -121,6 +121,7 @@ impl Metrics {
                 (REJECTED, format!("the collector rejects {rejected} points: {why}"))
             }
             Verdict::Refused { why } => (REFUSED, format!("the collector refuses sums: {why}")),
+            Verdict::Panicked { why } => (QUARANTINE, format!("sending sums has panicked, a bug: {why}")),
             Verdict::TooLarge { why } => {
                 (TOO_LARGE, format!("a single sum is too large for the collector: {why}"))
             }
@@ -180,6 +181,11 @@ impl Exporter for Metrics {
         before.and(self.settle(receipt))
     }
 
+    /// Series are bounded, and a collection that fails is repeated with what came since.
+    fn sums_up(&self) -> bool {
+        true
+    }
+
     fn idle(&mut self, receipt: &mut Receipt) -> Result<Option<Duration>, Failure> {
         self.collect_if_due();
         if self.sender.is_idle() {
@@ -191,6 +197,10 @@ impl Exporter for Metrics {
         self.settle(receipt)?;
         let until_due = self.next.saturating_duration_since(Instant::now());
         Ok(if self.sender.is_idle() { Some(until_due) } else { Some(Duration::ZERO) })
+    }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        Some(self.held.records)
     }
 
     fn drop_reasons(&self) -> &'static [&'static str] {
