@@ -1,27 +1,36 @@
 //! Puts the stages together: channels, queues, and a thread for each worker, output, the reader and the statistics.
 
 use crate::Hold;
-use crate::cells::{MeterCells, TallyCell};
+use crate::adjustable::Adjustable;
+use crate::budget::{Bounds, Budget, Budgets};
+use crate::cells::MeterCells;
+use crate::channel_room::ChannelRoom;
 use crate::config::{PipelineConfig, ReplayMetering};
+use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
-use crate::credits::Credits;
+use crate::crew::{Chair, Crew, Rested, Staff};
 use crate::enrichment::{EnrichmentCells, EnrichmentWorker};
 use crate::flow_worker::{Downstream, FlowWorker, Outlet};
 use crate::handover::Handover;
 use crate::in_place::InPlace;
+use crate::incidents::{Incidents, Panics};
 use crate::look::Looks;
 use crate::observer::Shared;
-use crate::output::{FanOut, Output};
+use crate::output::{DiskBuffer, FanOut, Output, Treatment};
 use crate::packet_channel::{WhenFull, packet_channel};
+use crate::random::random;
 use crate::reader::{Reader, ReaderControl, ReaderEnd};
 use crate::record_queue::{Consumer, RecordQueue};
 use crate::running::Running;
+use crate::threads::{StartError, Threads};
+use crate::tuning::Change;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracing::info;
 
 /// Flow records that an enrichment worker may hold for later answers, where the channel has no room for more: 5 s of
@@ -38,67 +47,16 @@ pub struct Stages<S> {
     pub enricher: Option<Arc<dyn Enricher>>,
     /// Where records go.
     pub exporters: Vec<Box<dyn Exporter>>,
+    /// Where records of exporters wait on disk, by the exporters' names; of others they wait in memory only.
+    pub buffers: HashMap<String, DiskBuffer>,
     /// Records that may wait for one exporter.
     pub output_queue_capacity: usize,
     /// Goes into flow ids; empty in a replay.
     pub agent_id: String,
+    /// What the agent may take.
+    pub budget: Budget,
     /// Lets tests hold the flow workers.
     pub hold: Hold,
-}
-
-/// A pipeline could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The system gave no thread.
-    #[error("no thread for the {stage}")]
-    Thread {
-        /// Which stage.
-        stage: &'static str,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-}
-
-/// Raised when a thread panics.
-pub(crate) type Panicked = Arc<AtomicBool>;
-
-struct Alarm(Panicked);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-}
-
-/// Gives each stage its threads.
-struct Threads(Panicked);
-
-impl Threads {
-    fn spawn<T: Send + 'static>(
-        &self,
-        stage: &'static str,
-        name: String,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<JoinHandle<T>, StartError> {
-        let alarm = Alarm(Arc::clone(&self.0));
-        let work = move || {
-            let _alarm = alarm;
-            work()
-        };
-        thread::Builder::new().name(name).spawn(work).map_err(|source| StartError::Thread { stage, source })
-    }
-
-    fn spawn_reader<S: Source + 'static>(
-        &self,
-        begin: Begin<S>,
-        handover: impl Handover + Send + 'static,
-    ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
-        let Begin { source, orientation, control, started, interval } = begin;
-        let reader = Reader::new(source, orientation, handover, control, (started, interval));
-        self.spawn("packet reader", "reader".to_owned(), move || reader.run())
-    }
 }
 
 /// What a reader begins with, whatever becomes of its observations.
@@ -107,7 +65,6 @@ struct Begin<S> {
     orientation: Orientation,
     control: Arc<ReaderControl>,
     started: Instant,
-    interval: Duration,
 }
 
 /// Starts all stages.
@@ -122,25 +79,51 @@ pub fn start<S: Source + 'static>(
     let enrichment_workers = config.enrichment_workers.get();
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let in_place = !S::LIVE && meters_in_reader(config, cores);
-    let flow_workers = if in_place { 1 } else { config.flow_workers.get() };
+    let (least, flow_workers) = if in_place { (1, 1) } else { config.flow_workers.range() };
+    let staff = Arc::new(Staff::new(least, flow_workers));
     let when_full = match (config.enable_backpressure, S::LIVE) {
         (false, _) => WhenFull::Drop,
-        (true, true) => WhenFull::Leave,
+        (true, true) => WhenFull::Coalesce {
+            capacity: config.coalescing_capacity.get(),
+            gap: flow.shortest_idle_timeout(),
+        },
         (true, false) => WhenFull::Wait,
     };
     let enriches = stages.enricher.is_some();
+    let mut budget = stages.budget;
+    let bounds = Bounds {
+        flows: flow.table_capacity.get(),
+        waiting: if let WhenFull::Coalesce { capacity, .. } = when_full { capacity } else { 0 },
+        records: stages.output_queue_capacity * stages.exporters.len()
+            + if enriches { HELD.max(config.enrichment_channel_capacity.get()) } else { 0 },
+    };
+    let budgets = Budgets::new(&mut budget, (S::LIVE, enriches), bounds);
+    let shed = Arc::clone(&budgets.shed);
     let producers = if enriches { enrichment_workers } else { flow_workers };
-    let (spawner, mut threads) = (Threads(Panicked::default()), Vec::new());
+    let threads = Arc::new(Threads::default());
 
     let mut outputs = Vec::new();
+    let waits = Arc::new(AtomicBool::new(when_full == WhenFull::Wait));
+    let treatment = Treatment {
+        capacity: stages.output_queue_capacity,
+        detailed: config.enable_metrics,
+        rules: config.priority.iter().cloned().collect(),
+        breaker: config.breaker.clone(),
+        waits: Arc::clone(&waits),
+    };
+    let mut buffers = stages.buffers;
     for exporter in stages.exporters {
-        let room = (stages.output_queue_capacity, config.enable_metrics);
-        let (output, work) = Output::new(exporter, room, producers);
-        threads.push(spawner.spawn("output", format!("out-{}", output.name), work)?);
+        let buffer = buffers.remove(exporter.name());
+        let (output, works) = Output::new(exporter, buffer, &treatment, producers);
+        for (name, work) in works {
+            threads.keep("output", name, work)?;
+        }
         outputs.push(output);
     }
-    let fan_out = Arc::new(FanOut::new(outputs, producers, when_full == WhenFull::Wait));
+    let fan_out = Arc::new(FanOut::new(outputs, producers, waits));
 
+    let shutdown_timeout = Arc::new(Adjustable::new(config.shutdown_timeout.0));
+    let (panics, started) = (Panics::default(), Instant::now());
     let capacity = config.enrichment_channel_capacity.get();
     let mut enrichment = Vec::new();
     if let Some(enricher) = stages.enricher {
@@ -153,11 +136,13 @@ pub fn start<S: Source + 'static>(
                 fan_out: Arc::clone(&fan_out),
                 producers: flow_workers,
                 hold_max: (capacity / enrichment_workers).max(HELD),
-                last_patience: enricher.patience().min(config.shutdown_timeout.0 / 4),
+                shed: Arc::clone(&shed),
+                shutdown_timeout: Arc::clone(&shutdown_timeout),
                 cells: Arc::clone(&cells),
+                incidents: Incidents::new("An enrichment worker", Arc::clone(&panics.enrichment)),
+                started,
             };
-            threads
-                .push(spawner.spawn("enrichment worker", format!("enrich-{number}"), move || worker.run())?);
+            threads.keep("enrichment worker", format!("enrich-{number}"), move || worker.run())?;
             enrichment.push((queue, cells));
         }
     }
@@ -177,54 +162,95 @@ pub fn start<S: Source + 'static>(
         let cells = Arc::new(MeterCells::default());
         let mut meter = Meter::new(flow, &stages.agent_id);
         meter.allow_for(orientation.lateness());
+        meter.tell_times_of(stages.source.wall_clock());
         workers.push(FlowWorker {
             meter,
-            outlet: Outlet::new(number, downstream, record_batch, Arc::clone(&created)),
+            outlet: Outlet::new(
+                number,
+                downstream,
+                record_batch,
+                (Arc::clone(&created), stages.hold.clone()),
+            ),
             cells: Arc::clone(&cells),
             may_postpone: when_full != WhenFull::Wait,
             postponing: false,
+            shed: Arc::clone(&shed),
+            halvings: 0,
             hold: stages.hold.clone(),
             looks: Looks::default(),
+            incidents: Incidents::new("A flow worker", Arc::clone(&panics.flow)),
+            started,
         });
         meters.push(cells);
     }
 
-    let credits = Arc::new(Credits::new(config.packet_channel_capacity.get(), config.enable_metrics));
-    let control = Arc::new(ReaderControl::new(stages.source.interrupter()));
-    let started = Instant::now();
+    let room = ChannelRoom::new(config.packet_channel_capacity.get(), when_full, config.enable_metrics);
+    let room = Arc::new(ChannelRoom { shed, ..room });
+    let (interrupter, settings) = (stages.source.interrupter(), Change::to(config, flow));
+    let control = Arc::new(ReaderControl::new(interrupter, config.stats_interval.0, settings));
     let shared = Arc::new(Shared {
         started,
+        live: S::LIVE,
         enable_metrics: config.enable_metrics,
         control: Arc::clone(&control),
-        credits: Arc::clone(&credits),
+        room: Arc::clone(&room),
         meters,
+        panics,
         enrichment,
         released,
         fan_out,
         created,
-        panicked: spawner.0.clone(),
+        panicked: Arc::clone(&threads.panicked),
+        staff: Arc::clone(&staff),
+        budgets,
         ended: Mutex::new(false),
+        shutdown_timeout,
         end: Condvar::new(),
         last_part: Mutex::default(),
         at_end: OnceLock::new(),
     });
     info!("Flow processing pipeline initialized");
-    let interval = config.stats_interval.0;
-    let begin = Begin { source: stages.source, orientation, control, started, interval };
+    let begin = Begin { source: stages.source, orientation, control, started };
     let reader = if in_place && let Some(worker) = workers.pop() {
-        spawner.spawn_reader(begin, InPlace::new(worker))?
+        spawn_reader(&threads, begin, InPlace::new(worker))?
     } else {
-        let (lanes, intakes) = packet_channel(credits, flow_workers, when_full);
-        for (number, (worker, intake)) in workers.into_iter().zip(intakes).enumerate() {
-            let work = move || worker.run(&intake);
-            threads.push(spawner.spawn("flow worker", format!("flow-{number}"), work)?);
-        }
-        spawner.spawn_reader(begin, lanes)?
+        let (lanes, intakes) = packet_channel(room, (staff.working(), flow_workers), when_full);
+        let rested = |(worker, intake)| Rested { worker, intake };
+        let workers = workers.into_iter().zip(intakes).map(rested).collect();
+        let hire = {
+            let threads = Arc::clone(&threads);
+            move |number, chair: Chair| {
+                threads.keep("flow worker", format!("flow-{number}"), move || chair.work())
+            }
+        };
+        let mut crew = Crew::new(lanes, workers, Arc::clone(&staff), Box::new(hire));
+        crew.begin()?;
+        spawn_reader(&threads, begin, crew)?
     };
     let task = Arc::clone(&shared);
     let statistics =
-        spawner.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics(interval))?;
-    Ok(Running { shared, reader, threads, statistics, shutdown_timeout: config.shutdown_timeout.0 })
+        threads.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics())?;
+    // Of a fixed number, too: a range may come later.
+    let scaling = (flow_workers > 1).then(|| {
+        let task = Arc::clone(&shared);
+        threads.spawn("scaling of workers", "scaling".to_owned(), move || task.scale())
+    });
+    let within_budget = (!shared.budgets.is_none()).then(|| {
+        let task = Arc::clone(&shared);
+        threads.spawn("budget task", "budget".to_owned(), move || task.keep_within(budget))
+    });
+    let tasks = [Some(statistics), scaling.transpose()?, within_budget.transpose()?];
+    Ok(Running { shared, reader, threads, tasks: tasks.into_iter().flatten().collect() })
+}
+
+fn spawn_reader<S: Source + 'static>(
+    threads: &Threads,
+    begin: Begin<S>,
+    handover: impl Handover + Send + 'static,
+) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
+    let Begin { source, orientation, control, started } = begin;
+    let reader = Reader::new(source, orientation, handover, control, started);
+    threads.spawn("packet reader", "reader".to_owned(), move || reader.run())
 }
 
 /// Whether the reader of a replay meters itself, on a machine with `cores` for this process.
@@ -233,14 +259,8 @@ fn meters_in_reader(config: &PipelineConfig, cores: usize) -> bool {
         && match config.replay_metering {
             ReplayMetering::Reader => true,
             ReplayMetering::Workers => false,
-            ReplayMetering::Auto => cores < config.flow_workers.get() + 2,
+            ReplayMetering::Auto => cores < config.flow_workers.most() + 2,
         }
-}
-
-/// 64 bits that nobody outside the process knows: the seed that the standard library gives its hash maps.
-fn random() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0)
 }
 
 #[cfg(test)]
@@ -250,7 +270,7 @@ mod tests {
     #[test]
     fn a_replay_meters_in_the_reader_where_threads_would_share_cores() {
         let config = |workers: usize, replay_metering, enable_backpressure| PipelineConfig {
-            flow_workers: NonZeroUsize::new(workers).unwrap(),
+            flow_workers: NonZeroUsize::new(workers).unwrap().into(),
             replay_metering,
             enable_backpressure,
             ..PipelineConfig::default()

@@ -1,27 +1,9 @@
-//! Counts that one thread writes and others may read at any time, each by itself exact, together only when their
-//! writer is at rest.
+//! What a flow worker publishes, and for how long workers wait and work.
 
-use mermin_flow::{MeterBook, Tally};
+use crate::counts::{Lives, TallyCell};
+use mermin_flow::MeterBook;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A [`Tally`] with one writer.
-#[derive(Debug, Default)]
-pub(crate) struct TallyCell([AtomicU64; 4]);
-
-impl TallyCell {
-    pub(crate) fn set(&self, tally: Tally) {
-        let values = [tally.packets, tally.bytes, tally.buffers, tally.buffer_bytes];
-        for (cell, value) in self.0.iter().zip(values) {
-            cell.store(value, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn get(&self) -> Tally {
-        let [packets, bytes, buffers, buffer_bytes] =
-            std::array::from_fn(|i| self.0[i].load(Ordering::Relaxed));
-        Tally { packets, bytes, buffers, buffer_bytes }
-    }
-}
+use std::time::{Duration, Instant};
 
 /// What a flow worker publishes after each message.
 #[derive(Debug, Default)]
@@ -29,10 +11,71 @@ pub(crate) struct MeterCells {
     metered: TallyCell,
     secondary: TallyCell,
     reported: TallyCell,
-    created: AtomicU64,
-    released: AtomicU64,
+    quarantined: TallyCell,
+    lives: Lives,
+    evicted: AtomicU64,
     /// Messages handled: how often the worker woke.
     pub(crate) messages: AtomicU64,
+    pub(crate) idle: Idle,
+    pub(crate) at_work: AtWork,
+}
+
+/// How long a worker has waited for something to do, ns.
+#[derive(Debug, Default)]
+pub(crate) struct Idle {
+    /// Without the wait that may be under way.
+    waited: AtomicU64,
+    /// When that began, on the pipeline's clock; 0: none is.
+    since: AtomicU64,
+}
+
+impl Idle {
+    /// Waits within `wait`.
+    pub(crate) fn during<T>(&self, started: Instant, wait: impl FnOnce() -> T) -> T {
+        let since = nanos_since(started);
+        self.since.store(since, Ordering::Relaxed);
+        let result = wait();
+        self.waited.fetch_add(nanos_since(started) - since, Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
+        result
+    }
+
+    /// All waits so far, that under way too. Between its two reads a wait may end, and is then missing or counted twice
+    /// until the next look.
+    pub(crate) fn total(&self, started: Instant) -> u64 {
+        let waited = self.waited.load(Ordering::Relaxed);
+        match self.since.load(Ordering::Relaxed) {
+            0 => waited,
+            since => waited + nanos_since(started).saturating_sub(since),
+        }
+    }
+}
+
+/// Since when a worker has been at what it does, ns on the pipeline's clock; 0 while it has nothing to do.
+#[derive(Debug, Default)]
+pub(crate) struct AtWork(AtomicU64);
+
+impl AtWork {
+    /// Does `work`, and lets others see for how long.
+    pub(crate) fn during<T>(&self, started: Instant, work: impl FnOnce() -> T) -> T {
+        self.0.store(nanos_since(started), Ordering::Relaxed);
+        let result = work();
+        self.0.store(0, Ordering::Relaxed);
+        result
+    }
+
+    /// For how long by now.
+    pub(crate) fn for_how_long(&self, started: Instant) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_nanos(nanos_since(started).saturating_sub(since)),
+        }
+    }
+}
+
+/// At least 1.
+fn nanos_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 impl MeterCells {
@@ -40,20 +83,22 @@ impl MeterCells {
         self.metered.set(book.metered);
         self.secondary.set(book.secondary);
         self.reported.set(book.reported);
-        self.created.store(book.created, Ordering::Release);
-        self.released.store(book.released, Ordering::Release);
+        self.quarantined.set(book.quarantined);
+        self.evicted.store(book.evicted, Ordering::Relaxed);
+        self.lives.set(book.created, book.released);
         self.messages.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> MeterBook {
-        // Released before created, so that the difference is never negative.
-        let released = self.released.load(Ordering::Acquire);
+        let (created, released) = self.lives.get();
         MeterBook {
             metered: self.metered.get(),
             secondary: self.secondary.get(),
             reported: self.reported.get(),
-            created: self.created.load(Ordering::Acquire),
+            quarantined: self.quarantined.get(),
+            created,
             released,
+            evicted: self.evicted.load(Ordering::Relaxed),
         }
     }
 }
@@ -61,6 +106,7 @@ impl MeterCells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mermin_flow::Tally;
 
     #[test]
     fn every_count_comes_out_of_the_cell_that_it_was_put_in() {
@@ -69,8 +115,10 @@ mod tests {
             metered: tally(10),
             secondary: tally(20),
             reported: tally(30),
+            quarantined: tally(35),
             created: 40,
             released: 39,
+            evicted: 38,
         };
         let cells = MeterCells::default();
         cells.set(&book);

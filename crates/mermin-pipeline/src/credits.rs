@@ -1,33 +1,30 @@
 //! The bound of the packet channel: credits count observations over all lanes, so the configured capacity is what it says.
+//! Nothing is locked; `tests/loom` goes through all orders in which reader and workers may meet here.
 
-use crate::waits::Waits;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::thread::{self, Thread};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Counts of the channel that both ends and the statistics see.
+/// See the module's text. The reader takes, workers give back.
 #[derive(Debug)]
 pub(crate) struct Credits {
     pub(crate) capacity: usize,
     used: AtomicUsize,
     pub(crate) high_water: AtomicUsize,
-    /// Times that the reader waited for a worker.
+    /// Times that the reader waited for a worker, or, live, with backpressure, kept what found no room until there was some.
     pub(crate) waits: AtomicUsize,
-    /// How long batches were in the channel; only where somebody wants to know.
-    pub(crate) waited: Option<Waits>,
     reader_waits: AtomicBool,
     reader: OnceLock<Thread>,
 }
 
 impl Credits {
-    pub(crate) fn new(capacity: usize, detailed: bool) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             capacity,
             used: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
             waits: AtomicUsize::new(0),
-            waited: detailed.then(Waits::default),
             reader_waits: AtomicBool::new(false),
             reader: OnceLock::new(),
         }
@@ -50,8 +47,10 @@ impl Credits {
     }
 
     pub(crate) fn give_back(&self, n: usize) {
-        self.used.fetch_sub(n, Ordering::SeqCst);
-        if self.reader_waits.load(Ordering::SeqCst)
+        self.used.fetch_sub(n, Ordering::AcqRel);
+        // One of both sees the other: the reader these credits, or this that the reader waits.
+        fence(Ordering::SeqCst);
+        if self.reader_waits.load(Ordering::Relaxed)
             && let Some(reader) = self.reader.get()
         {
             reader.unpark();
@@ -62,7 +61,8 @@ impl Credits {
     pub(crate) fn wait(&self, n: usize, abandoned: impl Fn() -> bool) -> bool {
         self.waits.fetch_add(1, Ordering::Relaxed);
         self.reader.get_or_init(thread::current);
-        self.reader_waits.store(true, Ordering::SeqCst);
+        self.reader_waits.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         let taken = loop {
             if self.take(n) {
                 break true;
@@ -72,7 +72,7 @@ impl Credits {
             }
             thread::park_timeout(Duration::from_millis(50));
         };
-        self.reader_waits.store(false, Ordering::SeqCst);
+        self.reader_waits.store(false, Ordering::Relaxed);
         taken
     }
 }

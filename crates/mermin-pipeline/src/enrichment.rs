@@ -3,14 +3,19 @@
 //! What is known may lag behind the packets: who has an address *now* is learned a moment later. Records whose packets
 //! are younger than that wait for it, in order, for a bounded time and in bounded number; they are resident until then.
 //! An answer that frees many of them at once must not overrun the outputs: while their time lasts, records whose answer
-//! has come wait for room as well.
+//! has come wait for room as well; but an output that stays full is not waited for long, for the sake of the others.
 
-use crate::cells::TallyCell;
+use crate::adjustable::Adjustable;
+use crate::budget::Shed;
+use crate::cells::AtWork;
+use crate::counts::TallyCell;
+use crate::incidents::{Incidents, containing};
 use crate::output::FanOut;
 use crate::record_queue::{Consumer, Item};
 use crate::snapshot::{Arrivals, Marker};
-use mermin_flow::{Enricher, FlowRecord, Tally};
+use mermin_flow::{Enricher, Enrichment, FlowRecord, Tally, panic_message};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,16 +27,21 @@ const NAP: Duration = Duration::from_secs(1);
 
 /// What an enrichment worker is made of.
 pub(crate) struct EnrichmentWorker {
-    pub(crate) intake: Consumer<Vec<FlowRecord>>,
+    pub(crate) intake: Consumer,
     pub(crate) enricher: Arc<dyn Enricher>,
     pub(crate) fan_out: Arc<FanOut>,
     /// Flow workers that send records here.
     pub(crate) producers: usize,
     /// Records that may be held for a later answer.
     pub(crate) hold_max: usize,
-    /// How long records are held at the end of a run.
-    pub(crate) last_patience: Duration,
+    /// What the agent does without: names may be among it.
+    pub(crate) shed: Arc<Shed>,
+    /// How long the end of the run may take. Records are held for a part of it at most.
+    pub(crate) shutdown_timeout: Arc<Adjustable>,
     pub(crate) cells: Arc<EnrichmentCells>,
+    pub(crate) incidents: Incidents,
+    /// The pipeline's clock.
+    pub(crate) started: Instant,
 }
 
 /// What an enrichment worker publishes.
@@ -44,6 +54,7 @@ pub(crate) struct EnrichmentCells {
     /// Records that were handed on before everything could be known about them: they had waited long enough, or
     /// others needed their place.
     pub(crate) early: AtomicU64,
+    pub(crate) at_work: AtWork,
 }
 
 /// Tells the outputs that this producer has ended, also by a panic: they must not wait for it.
@@ -82,30 +93,35 @@ impl EnrichmentWorker {
 impl Running {
     fn run(mut self) {
         let (mut ended, mut arrivals) = (0, Arrivals::default());
-        let patience = self.worker.enricher.patience();
+        let full_patience = self.worker.enricher.patience();
         while ended < self.worker.producers {
+            // Without names there is nothing to wait for.
+            let patience = if self.worker.shed.is_nameless() { Duration::ZERO } else { full_patience };
             let nap = if self.held.is_empty() { NAP } else { LOOK };
-            match self.worker.intake.next(nap) {
-                Some(Item::Records(batch)) => self.take(batch, patience),
-                Some(Item::Marker(producer, marker)) => self.mark(producer, &marker, &mut arrivals),
-                Some(Item::End) => ended += 1,
-                None => {}
-            }
-            self.release_ripe(patience);
+            let item = self.worker.intake.next(nap);
+            let (cells, started) = (Arc::clone(&self.worker.cells), self.worker.started);
+            cells.at_work.during(started, || {
+                match item {
+                    Some(Item::Records(producer, batch)) => self.take(producer, batch, patience),
+                    Some(Item::Marker(producer, marker)) => self.mark(producer, &marker, &mut arrivals),
+                    Some(Item::End) => ended += 1,
+                    None => {}
+                }
+                self.release_ripe(patience);
+            });
         }
         let began = Instant::now();
+        let last_patience = full_patience.min(self.worker.shutdown_timeout.get() / 4);
         while !self.held.is_empty() {
-            let left = self.worker.last_patience.saturating_sub(began.elapsed());
+            let left = last_patience.saturating_sub(began.elapsed());
             std::thread::sleep(left.min(LOOK));
-            self.release_ripe(if left.is_zero() { Duration::ZERO } else { patience });
+            self.release_ripe(if left.is_zero() { Duration::ZERO } else { full_patience });
         }
     }
 
-    fn take(&mut self, batch: Vec<FlowRecord>, patience: Duration) {
-        // A batch comes from one flow worker, which owns the shards of all its records.
-        let Some(first) = batch.first() else { return };
-        let producer = crate::packet_channel::worker_of(usize::from(first.shard), self.worker.producers);
-        if patience.is_zero() {
+    fn take(&mut self, producer: usize, batch: Vec<FlowRecord>, patience: Duration) {
+        // Behind those that still wait, if there are any: records of a flow stay in order.
+        if patience.is_zero() && self.held.is_empty() {
             return self.release(batch, producer);
         }
         self.held_records += batch.len();
@@ -129,7 +145,7 @@ impl Running {
                     (records.len(), 0)
                 } else {
                     let ripe = records.iter().take_while(is_ripe).count();
-                    let promised = self.worker.fan_out.promise(ripe);
+                    let promised = self.worker.fan_out.promise(ripe, patience);
                     (promised, promised)
                 };
             if go == 0 {
@@ -150,9 +166,11 @@ impl Running {
     }
 
     fn release(&mut self, mut batch: Vec<FlowRecord>, producer: usize) {
-        let worker = &self.worker;
-        for record in &mut batch {
-            worker.enricher.enrich(record);
+        let worker = &mut self.worker;
+        if worker.shed.is_nameless() {
+            batch.iter_mut().for_each(|record| record.enrichment.omitted = true);
+        } else {
+            containing(|| enrich(&*worker.enricher, &mut batch, &mut worker.incidents));
         }
         self.released[producer] += batch.iter().map(|record| record.tally).sum();
         worker.cells.released.set(self.released.iter().copied().sum());
@@ -173,5 +191,26 @@ impl Running {
         if arrivals.is_last(marker, self.worker.producers) {
             self.worker.fan_out.mark(marker);
         }
+    }
+}
+
+/// Adds names to all records. One at which the enricher panics goes on without any: it is no less true for that.
+fn enrich(enricher: &dyn Enricher, records: &mut [FlowRecord], incidents: &mut Incidents) {
+    let mut next = 0;
+    while next < records.len() {
+        let work = || {
+            for record in &mut records[next..] {
+                enricher.enrich(record);
+                next += 1;
+            }
+        };
+        let Err(payload) = catch_unwind(AssertUnwindSafe(work)) else { return };
+        let record = &mut records[next];
+        (record.source.identity, record.destination.identity) = Default::default();
+        record.enrichment = Enrichment::default();
+        next += 1;
+        incidents.note(&panic_message(&*payload), || {
+            format!("a record of flow {} goes on without names", record.community_id)
+        });
     }
 }

@@ -1,19 +1,28 @@
 //! A flow worker: meters the observations of its shards and sends flow records on.
 
-use crate::cells::{MeterCells, TallyCell};
+use crate::budget::Shed;
+use crate::cells::MeterCells;
+use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
+use crate::crew::Rested;
+use crate::incidents::{Incidents, containing, cost};
 use crate::look::{Look, Looks};
 use crate::output::FanOut;
 use crate::packet_channel::{Intake, Message};
 use crate::record_queue::RecordQueue;
 use crate::snapshot::Marker;
-use mermin_flow::{CommunityId, FlowRecord, Meter, Observation, RecordSink, Tally};
+use crossbeam_channel::{Receiver, Sender};
+use mermin_flow::{
+    CommunityId, CountingSink, FlowConfig, FlowRecord, Incident, Meter, MovingShard, Observation, RecordSink,
+    Tally,
+};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Where a flow worker sends records.
 pub(crate) enum Downstream {
     /// To the enrichment workers, each flow to its own.
-    Enrichment(Vec<Arc<RecordQueue<Vec<FlowRecord>>>>),
+    Enrichment(Vec<Arc<RecordQueue>>),
     /// Past them.
     FanOut { fan_out: Arc<FanOut>, released: Arc<TallyCell> },
 }
@@ -25,17 +34,24 @@ pub(crate) struct Outlet {
     open: Vec<Vec<FlowRecord>>,
     batch: usize,
     released: Tally,
+    taken: u64,
     created: Arc<CreatedLog>,
+    hold: crate::Hold,
 }
 
 impl Outlet {
-    pub(crate) fn new(worker: usize, downstream: Downstream, batch: usize, created: Arc<CreatedLog>) -> Self {
+    pub(crate) fn new(
+        worker: usize,
+        downstream: Downstream,
+        batch: usize,
+        (created, hold): (Arc<CreatedLog>, crate::Hold),
+    ) -> Self {
         let lanes = match &downstream {
             Downstream::Enrichment(queues) => queues.len(),
             Downstream::FanOut { .. } => 1,
         };
         let open = (0..lanes).map(|_| Vec::with_capacity(batch)).collect();
-        Self { worker, downstream, open, batch, released: Tally::ZERO, created }
+        Self { worker, downstream, open, batch, released: Tally::ZERO, taken: 0, created, hold }
     }
 
     fn send(&mut self, lane: usize) {
@@ -53,7 +69,7 @@ impl Outlet {
         };
         match &self.downstream {
             // Refused only when the enrichment worker has died; the end of the run says so.
-            Downstream::Enrichment(queues) => drop(queues[lane].push(records)),
+            Downstream::Enrichment(queues) => drop(queues[lane].push(self.worker, records)),
             Downstream::FanOut { fan_out, released } => {
                 self.released += records.iter().map(|record| record.tally).sum();
                 released.set(self.released);
@@ -104,15 +120,25 @@ impl Drop for Outlet {
 
 impl RecordSink for Outlet {
     fn record(&mut self, record: FlowRecord) {
+        self.hold.panic_if_told();
         let lane = usize::from(record.shard) % self.open.len();
         self.open[lane].push(record);
+        self.taken += 1;
+        self.hold.panic_if_told();
         if self.open[lane].len() >= self.batch {
             self.send(lane);
         }
     }
 
     fn created(&mut self, community_id: impl FnOnce() -> CommunityId) {
+        self.hold.panic_if_told();
         self.created.note(community_id);
+    }
+}
+
+impl CountingSink for Outlet {
+    fn taken(&self) -> u64 {
+        self.taken
     }
 }
 
@@ -124,13 +150,20 @@ pub(crate) struct FlowWorker {
     /// Live, periodic records are put off while enrichment lags; a replay waits instead.
     pub(crate) may_postpone: bool,
     pub(crate) postponing: bool,
+    /// What the agent does without.
+    pub(crate) shed: Arc<Shed>,
+    /// How often the flow table's bound is halved.
+    pub(crate) halvings: u8,
     pub(crate) hold: crate::Hold,
     pub(crate) looks: Looks,
+    pub(crate) incidents: Incidents,
+    /// The pipeline's clock.
+    pub(crate) started: Instant,
 }
 
 impl FlowWorker {
-    /// The work of the worker's thread.
-    pub(crate) fn run(mut self, intake: &Intake) {
+    /// The work of the worker's thread, until all is metered, or until it is to rest.
+    pub(crate) fn run(mut self, intake: Intake) -> Option<Rested> {
         loop {
             if !self.looks.is_empty() {
                 self.go_on_looking();
@@ -139,15 +172,24 @@ impl FlowWorker {
                 }
             }
             // Without a reader (it has panicked) time stands still, and what it has handed over is reported.
-            match intake.next().unwrap_or(Message::Finish(0)) {
-                Message::Batch(batch, _) => {
-                    self.observe(&batch);
-                    intake.give_back(batch);
+            let message = if intake.is_empty() {
+                self.cells.idle.during(self.started, || intake.next())
+            } else {
+                intake.next()
+            };
+            match message.unwrap_or(Message::Finish(0)) {
+                Message::Finish(watermark) => {
+                    self.finish(watermark);
+                    return None;
                 }
-                Message::Watermark(watermark) => self.advance(watermark),
-                Message::Marker(marker) => self.mark(&marker),
-                Message::Look(look) => self.look(look),
-                Message::Finish(watermark) => return self.finish(watermark),
+                Message::Rest => {
+                    self.flush();
+                    return Some(Rested { worker: self, intake });
+                }
+                message => {
+                    let cells = Arc::clone(&self.cells);
+                    cells.at_work.during(self.started, || self.handle(message, &intake));
+                }
             }
             if intake.is_empty() {
                 self.flush();
@@ -155,15 +197,67 @@ impl FlowWorker {
         }
     }
 
+    /// What may come at any time.
+    pub(crate) fn handle(&mut self, message: Message, intake: &Intake) {
+        match message {
+            Message::Batch(batch, _) => {
+                self.observe(&batch);
+                intake.give_back(batch);
+            }
+            Message::Watermark(watermark) => self.advance(watermark),
+            Message::Marker(marker) => self.mark(&marker),
+            Message::Look(look) => self.look(look),
+            Message::Change(flow, watermark) => self.change(&flow, watermark),
+            Message::Give(shards, to) => self.give(shards, &to),
+            Message::Take(from) => self.take(&from),
+            Message::Rest | Message::Finish(_) => {}
+        }
+    }
+
+    /// Records of these shards go on ahead of the shards.
+    fn give(&mut self, shards: Vec<usize>, to: &Sender<Vec<MovingShard>>) {
+        self.flush();
+        let moving = shards.into_iter().map(|shard| self.meter.give_shard(shard)).collect();
+        // Nobody takes them only where the other worker has died; the end of the run says so.
+        let _ = to.send(moving);
+    }
+
+    /// Waits for the worker that gives: it has heard of it before.
+    fn take(&mut self, from: &Receiver<Vec<MovingShard>>) {
+        for shard in from.recv().into_iter().flatten() {
+            self.meter.take_shard(shard);
+        }
+    }
+
     pub(crate) fn observe(&mut self, batch: &[Observation]) {
         self.begin();
-        self.meter.observe(batch, &mut self.outlet);
+        if let Some(first) = batch.first() {
+            self.bound(first.watermark);
+        }
+        containing(|| {
+            let tell = |incident| note(&mut self.incidents, &incident);
+            self.meter.observe_contained(batch, &mut self.outlet, tell);
+        });
         self.cells.set(&self.meter.book());
     }
 
     pub(crate) fn advance(&mut self, watermark: u64) {
         self.begin();
-        self.meter.advance(watermark, &mut self.outlet);
+        self.bound(watermark);
+        containing(|| {
+            let tell = |incident| note(&mut self.incidents, &incident);
+            self.meter.advance_contained(watermark, &mut self.outlet, tell);
+        });
+        self.cells.set(&self.meter.book());
+    }
+
+    /// Other settings of the `flow` section from here on. Time has come to `watermark`.
+    pub(crate) fn change(&mut self, flow: &FlowConfig, watermark: u64) {
+        self.begin();
+        containing(|| {
+            let tell = |incident| note(&mut self.incidents, &incident);
+            self.meter.change(flow, watermark, &mut self.outlet, tell);
+        });
         self.cells.set(&self.meter.book());
     }
 
@@ -196,32 +290,53 @@ impl FlowWorker {
     pub(crate) fn finish(mut self, watermark: u64) {
         self.hold.wait();
         self.meter.postpone_updates(false);
-        self.meter.finish(watermark, &mut self.outlet);
+        containing(|| {
+            let tell = |incident| note(&mut self.incidents, &incident);
+            self.meter.finish_contained(watermark, &mut self.outlet, tell);
+        });
         self.outlet.flush();
         self.cells.set(&self.meter.book());
     }
 
     fn begin(&mut self) {
         self.hold.wait();
-        if self.may_postpone && self.outlet.is_full() != self.postponing {
-            self.postponing = !self.postponing;
-            self.meter.postpone_updates(self.postponing);
+        let postpone = self.may_postpone && self.outlet.is_full() || self.shed.postpones();
+        if postpone != self.postponing {
+            self.postponing = postpone;
+            self.meter.postpone_updates(postpone);
         }
     }
+
+    /// Follows the bound on flows while memory is short. Time has come to `watermark`.
+    fn bound(&mut self, watermark: u64) {
+        let halvings = self.shed.halvings();
+        if halvings != self.halvings {
+            self.halvings = halvings;
+            containing(|| {
+                let tell = |incident| note(&mut self.incidents, &incident);
+                self.meter.bound_contained(halvings, watermark, &mut self.outlet, tell);
+            });
+        }
+    }
+}
+
+fn note(incidents: &mut Incidents, incident: &Incident) {
+    incidents.note_and_pause(&incident.message, || cost(incident.given_up));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record_queue::{Consumer, Item};
-    use mermin_flow::{FlowConfig, HashSecret, PortForm};
+    use mermin_flow::{HashSecret, PortForm};
     use std::time::Duration;
 
     /// Puts a record of each of `flows` flows through an outlet with batches of 256, and takes the batches.
     fn batches(flows: u16) -> Vec<Vec<FlowRecord>> {
         let queue = RecordQueue::new(10_000, false);
         let downstream = Downstream::Enrichment(vec![Arc::clone(&queue)]);
-        let mut outlet = Outlet::new(0, downstream, 256, Arc::new(CreatedLog::new()));
+        let mut outlet =
+            Outlet::new(0, downstream, 256, (Arc::new(CreatedLog::new()), crate::Hold::default()));
         let mut meter = Meter::new(&FlowConfig::default(), "");
         for port in 0..flows {
             let mut o = Observation {
@@ -237,7 +352,7 @@ mod tests {
         outlet.flush();
         drop(outlet);
         let (consumer, mut batches) = (Consumer(queue), Vec::new());
-        while let Some(Item::Records(batch)) = consumer.next(Duration::ZERO) {
+        while let Some(Item::Records(_, batch)) = consumer.next(Duration::ZERO) {
             batches.push(batch);
         }
         batches

@@ -3,6 +3,7 @@
 
 use crate::look::Look;
 use crate::snapshot::Marker;
+use crate::tuning::Change;
 use mermin_flow::{Observation, Tally};
 use std::sync::Arc;
 
@@ -23,14 +24,23 @@ pub(crate) trait Handover {
     /// Somebody wants to see flows.
     fn look(&mut self, look: &Arc<Look>);
 
+    /// Other settings count, behind everything that was handed over; time has come to `watermark`.
+    fn change(&mut self, change: &Change, watermark: u64);
+
     /// Called often: goes on with looks that are under way in this thread.
     fn go_on_looking(&mut self) {}
 
     /// Tries again to hand over what had no room; whether the source may be read.
     fn has_room(&mut self) -> bool;
 
-    /// Whether a batch waits in the reader for room.
+    /// Whether so much waits in the reader that it must not read.
     fn is_blocked(&self) -> bool;
+
+    /// Whether something waits in the reader for room.
+    fn waits(&self) -> bool;
+
+    /// Observations that became part of others while they waited, so far.
+    fn merges(&self) -> u64;
 
     /// Whether a worker has ended before it was told to.
     fn worker_gone(&self) -> bool;

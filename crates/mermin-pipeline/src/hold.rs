@@ -1,24 +1,41 @@
-//! Lets tests stop the flow workers and let them go again. In a build without the feature `hold` there is nothing to
-//! hold them with.
+//! Lets tests stop the flow workers and let them go again, or has them panic. In a build without the feature `hold`
+//! there is nothing to hold them with.
 
 #[cfg(feature = "hold")]
 mod switch {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::Duration;
 
     /// While on, flow workers stop before their next message.
     #[derive(Clone, Debug, Default)]
-    pub struct Hold(Arc<AtomicBool>);
+    pub struct Hold {
+        on: Arc<AtomicBool>,
+        /// Moments at which a flow worker may panic, so far; and which of them do.
+        moments: Arc<AtomicU64>,
+        every: Arc<AtomicU64>,
+    }
 
     impl Hold {
         /// Holds the workers, or lets them go.
         pub fn set(&self, on: bool) {
-            self.0.store(on, Ordering::Release);
+            self.on.store(on, Ordering::Release);
+        }
+
+        /// From now on flow workers panic at every `n`th moment at which they create a flow, are about to hand over a
+        /// record, or just have; 0: at none.
+        pub fn panic_every(&self, n: u64) {
+            self.every.store(n, Ordering::Release);
+        }
+
+        pub(crate) fn panic_if_told(&self) {
+            let every = self.every.load(Ordering::Relaxed);
+            let moment = if every == 0 { 1 } else { self.moments.fetch_add(1, Ordering::Relaxed) + 1 };
+            assert!(every == 0 || !moment.is_multiple_of(every), "this panic was asked for");
         }
 
         pub(crate) fn wait(&self) {
-            while self.0.load(Ordering::Acquire) {
+            while self.on.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -34,6 +51,9 @@ mod switch {
     impl Hold {
         #[inline(always)]
         pub(crate) fn wait(&self) {}
+
+        #[inline(always)]
+        pub(crate) fn panic_if_told(&self) {}
     }
 }
 

@@ -5,6 +5,7 @@ use crate::flow_worker::FlowWorker;
 use crate::handover::Handover;
 use crate::look::Look;
 use crate::snapshot::Marker;
+use crate::tuning::Change;
 use mermin_flow::{Observation, Tally};
 use std::sync::Arc;
 
@@ -58,6 +59,11 @@ impl Handover for InPlace {
         self.worker.look(Arc::clone(look));
     }
 
+    fn change(&mut self, change: &Change, watermark: u64) {
+        self.meter();
+        self.worker.change(&change.flow, watermark);
+    }
+
     fn go_on_looking(&mut self) {
         self.worker.go_on_looking();
     }
@@ -68,6 +74,14 @@ impl Handover for InPlace {
 
     fn is_blocked(&self) -> bool {
         false
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn merges(&self) -> u64 {
+        0
     }
 
     fn worker_gone(&self) -> bool {

@@ -47,8 +47,12 @@ impl Ledger {
         let (reader, meter, source) = (&parts.reader, &parts.meter, &parts.reader.sightings);
         let mut lost: BTreeMap<_, _> =
             source.lost.iter().map(|(loss, tally)| (loss.name(), *tally)).collect();
-        if reader.lost != Tally::ZERO {
-            *lost.entry(Loss::PacketChannelFull.name()).or_default() += reader.lost;
+        for (loss, tally) in
+            [(Loss::PacketChannelFull, reader.lost), (Loss::WorkerQuarantine, meter.quarantined)]
+        {
+            if tally != Tally::ZERO {
+                *lost.entry(loss.name()).or_default() += tally;
+            }
         }
         let unmetered = Unmetered::ALL
             .iter()
@@ -258,15 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_source_and_the_reader_have_lost_is_added_up_by_reason() {
+    fn what_source_reader_and_workers_have_lost_is_added_up_by_reason() {
         let mut parts = parts();
         parts.reader.sightings.lost.insert(Loss::RingFull, Tally::frame(60));
         parts.reader.sightings.lost.insert(Loss::PacketChannelFull, Tally::frame(70));
         parts.reader.lost = Tally::frame(80);
+        parts.meter.quarantined = Tally::frame(90);
         let lost = Ledger::of(&parts).lost;
         let expected = BTreeMap::from([
             ("packet_channel_full", Tally::frame(70) + Tally::frame(80)),
             ("ring_full", Tally::frame(60)),
+            ("worker_quarantine", Tally::frame(90)),
         ]);
         assert_eq!(lost, expected);
     }

@@ -5,16 +5,22 @@
 //! stands in the [`Ledger`].
 #![forbid(unsafe_code)]
 
+mod adjustable;
 mod assembly;
+mod budget;
 mod cells;
+mod channel_room;
 mod config;
+mod counts;
 mod created_log;
 mod credits;
+mod crew;
 mod enrichment;
 mod flow_worker;
 mod handover;
 mod hold;
 mod in_place;
+mod incidents;
 mod ledger;
 #[cfg(test)]
 mod log_lines;
@@ -22,25 +28,46 @@ mod look;
 mod observer;
 mod output;
 mod packet_channel;
+mod priority;
 mod progress;
 mod pulse;
+mod random;
 mod reader;
 mod record_queue;
 mod running;
+mod scaling;
+mod shedding;
 mod snapshot;
 mod stages;
 mod statistics;
+mod sync;
+mod tasks;
+#[cfg(test)]
+mod testing;
+mod threads;
+mod tuning;
+mod waiting;
 mod waits;
+mod workers;
 
-pub use assembly::{Stages, StartError, start};
+pub use assembly::{Stages, start};
+pub use budget::{Budget, BudgetPulse, BudgetsPulse, Usage};
 pub use config::{PipelineConfig, ReplayMetering};
 pub use hold::Hold;
+pub use incidents::contained_panics_go_to_the_log;
 pub use ledger::Ledger;
 pub use look::FlowsSeen;
 pub use observer::Observer;
-pub use output::OutputFailure;
-pub use pulse::{ChannelPulse, EnrichmentPulse, OutputPulse, Pulse, ReaderPulse, WorkersPulse};
-pub use running::{Outcome, Running, Stopper};
+pub use output::{BreakerConfig, BreakerState, DiskBuffer, OutputFailure};
+pub use priority::{Class, Match, PriorityRule, Transport};
+pub use pulse::{
+    BufferPulse, ChannelPulse, CoalescingPulse, EnrichmentPulse, OutputPulse, Pulse, ReaderPulse,
+    WORKER_PATIENCE, WorkersPulse,
+};
+pub use running::{Outcome, Running, Staffing, Stopper};
 pub use snapshot::OutputBook;
 pub use statistics::{Figures, Statistics};
+pub use threads::StartError;
+pub use tuning::Tuning;
 pub use waits::WaitFigures;
+pub use workers::Workers;

@@ -1,42 +1,53 @@
-//! Looks at the stages while they run and when they have come to rest; the statistics task.
+//! Looks at the stages while they run and when they have come to rest.
 
-use crate::assembly::Panicked;
-use crate::cells::{MeterCells, TallyCell};
+use crate::adjustable::Adjustable;
+use crate::budget::Budgets;
+use crate::cells::MeterCells;
+use crate::channel_room::ChannelRoom;
+use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
-use crate::credits::Credits;
+use crate::crew::Staff;
 use crate::enrichment::EnrichmentCells;
+use crate::incidents::Panics;
 use crate::output::FanOut;
 use crate::reader::ReaderControl;
 use crate::record_queue::RecordQueue;
 use crate::snapshot::{Collector, Parts, ReaderPart};
 use crate::statistics::Statistics;
-use mermin_flow::{FlowRecord, MeterBook, Sightings, Tally};
+use crate::threads::Panicked;
+use mermin_flow::{MeterBook, Sightings, Tally};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tracing::info;
 
 /// Counts of the ledger that only the source's book has. `lost` has what the reader itself has lost.
 pub(crate) const SOURCE_UNKNOWN: [&str; 6] =
     ["seen.packets", "seen.bytes", "seen.buffers", "seen.buffer_bytes", "unmetered", "lost"];
 
 /// An enrichment worker's queue, and what it publishes.
-pub(crate) type EnrichmentLane = (Arc<RecordQueue<Vec<FlowRecord>>>, Arc<EnrichmentCells>);
+pub(crate) type EnrichmentLane = (Arc<RecordQueue>, Arc<EnrichmentCells>);
 
 /// What the statistics task and the end of a run look at.
 pub(crate) struct Shared {
     pub(crate) started: Instant,
+    /// Packets come whether anybody is ready for them or not.
+    pub(crate) live: bool,
     pub(crate) enable_metrics: bool,
     pub(crate) control: Arc<ReaderControl>,
-    pub(crate) credits: Arc<Credits>,
+    pub(crate) room: Arc<ChannelRoom>,
     pub(crate) meters: Vec<Arc<MeterCells>>,
+    pub(crate) panics: Panics,
     pub(crate) enrichment: Vec<EnrichmentLane>,
     /// What flow workers have released themselves, when enrichment is off.
     pub(crate) released: Vec<Arc<TallyCell>>,
     pub(crate) fan_out: Arc<FanOut>,
     pub(crate) created: Arc<CreatedLog>,
     pub(crate) panicked: Panicked,
+    pub(crate) staff: Arc<Staff>,
+    pub(crate) budgets: Budgets,
     pub(crate) ended: Mutex<bool>,
+    /// How long the end may take.
+    pub(crate) shutdown_timeout: Arc<Adjustable>,
     pub(crate) end: Condvar,
     /// What reader and source said of themselves in the last snapshot.
     pub(crate) last_part: Mutex<Option<ReaderPart>>,
@@ -77,7 +88,7 @@ impl Observer {
     }
 
     /// A snapshot, or the reader's part if only that has come.
-    fn look(&self, at_most: Duration) -> Result<Statistics, Box<Option<ReaderPart>>> {
+    pub(crate) fn look(&self, at_most: Duration) -> Result<Statistics, Box<Option<ReaderPart>>> {
         let shared = &self.0;
         if let Some(last) = shared.at_end.get() {
             return Ok(last.clone());
@@ -92,7 +103,7 @@ impl Observer {
             shared.remember(reader);
         }
         match parts {
-            Some(parts) => Ok(Statistics::of(parts, shared.started.elapsed(), shared.stages())),
+            Some(parts) => Ok(shared.statistics_of(parts)),
             // The end may have come meanwhile.
             None => shared.at_end.get().cloned().ok_or(Box::new(reader)),
         }
@@ -113,46 +124,13 @@ impl Shared {
         1 + workers + releases + 1
     }
 
-    /// The statistics task.
-    pub(crate) fn log_statistics(self: Arc<Self>, interval: Duration) {
-        let observer = Observer(Arc::clone(&self));
-        let mut next = Instant::now() + interval;
-        loop {
-            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            let left = next.saturating_duration_since(Instant::now());
-            let (ended, _) = self
-                .end
-                .wait_timeout_while(ended, left, |ended| !*ended)
-                .unwrap_or_else(PoisonError::into_inner);
-            if *ended {
-                return;
-            }
-            drop(ended);
-            if Instant::now() < next {
-                continue;
-            }
-            next = Instant::now().max(next + interval);
-            // A stage that is held up doesn't hold up the statistics: then the counts are read where they are.
-            let patience = Duration::from_secs(1).min(interval / 2);
-            let statistics =
-                observer.look(patience).unwrap_or_else(|reader| self.statistics_in_passing(*reader));
-            if *self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
-                return;
-            }
-            self.created.say_suppressed();
-            info!("{}", statistics.line());
-            if self.enable_metrics {
-                for (name, figures) in &statistics.stages {
-                    let figures: Vec<_> =
-                        figures.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                    info!("Stage {name}: {}", figures.join(" "));
-                }
-            }
-        }
+    pub(crate) fn statistics_in_passing(&self, reader: Option<ReaderPart>) -> Statistics {
+        self.statistics_of(self.parts_at_rest(reader, true))
     }
 
-    fn statistics_in_passing(&self, reader: Option<ReaderPart>) -> Statistics {
-        Statistics::of(self.parts_at_rest(reader, true), self.started.elapsed(), self.stages())
+    pub(crate) fn statistics_of(&self, parts: Parts) -> Statistics {
+        let budgets = Some(self.budgets.pulse());
+        Statistics { budgets, ..Statistics::of(parts, self.started.elapsed(), self.stages()) }
     }
 
     /// What the reader has published; how much its source has seen is then not known.
@@ -202,7 +180,7 @@ impl Shared {
         if incomplete {
             meter.reported = meter.reported.at_least(released);
             meter.metered = meter.metered.at_least(meter.reported);
-            let handled = reader.lost + meter.metered + meter.secondary;
+            let handled = reader.lost + meter.metered + meter.secondary + meter.quarantined;
             reader.went_on(reader.observed.at_least(handled));
             reader.waiting = reader.observed - handled;
             parts.resident = meter.metered - meter.reported;

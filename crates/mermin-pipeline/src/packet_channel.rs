@@ -5,14 +5,18 @@
 //! channel allocates nothing. How many small batches (from drains that ended early) may wait is bounded as well,
 //! because each holds a whole batch's memory; beyond that they wait in the reader and grow.
 //!
+//! Live, with backpressure, observations that find no room wait in the reader and are merged (`waiting.rs`), up to a bound
+//! for all lanes together; beyond it the reader reads no more. A lane never has all credits while others are at work: a
+//! worker that stands still doesn't stop the others.
+//!
 //! Control messages (time, markers, the end) pass without credits: few exist at a time.
 
-use crate::credits::Credits;
-use crate::handover::Handover;
+use crate::channel_room::ChannelRoom;
 use crate::look::Look;
 use crate::snapshot::Marker;
+use crate::waiting::Waiting;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use mermin_flow::{Observation, SHARDS, Tally, prefetch_to_write};
+use mermin_flow::{FlowConfig, MovingShard, Observation, SHARDS, Tally, prefetch_to_write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -33,6 +37,14 @@ pub(crate) enum Message {
     Marker(Marker),
     /// Somebody wants to see flows.
     Look(Arc<Look>),
+    /// Other settings count; time has come this far.
+    Change(Arc<FlowConfig>, u64),
+    /// These shards go to another worker.
+    Give(Vec<usize>, Sender<Vec<MovingShard>>),
+    /// Shards come from another worker.
+    Take(Receiver<Vec<MovingShard>>),
+    /// The worker's thread ends, the worker doesn't.
+    Rest,
     /// No more will come; time has come this far.
     Finish(u64),
 }
@@ -42,8 +54,9 @@ pub(crate) enum Message {
 pub(crate) enum WhenFull {
     /// Waits for a worker (replay).
     Wait,
-    /// Keeps the batch and reads no more from the source (live).
-    Leave,
+    /// Merges what waits; where more than `capacity` observations do, reads no more from the source (live). Packets
+    /// `gap` ns apart are not merged.
+    Coalesce { capacity: usize, gap: u64 },
     /// Drops the newest batch and counts it.
     Drop,
 }
@@ -54,8 +67,12 @@ struct Lane {
     /// Given back. The last is taken first: most of it is still in a cache.
     spare: Vec<Vec<Observation>>,
     open: Vec<Observation>,
+    /// What found no room, merged. While there is something, nothing is open: it goes behind it.
+    waiting: Waiting,
     /// Batches sent and not yet given back.
     outstanding: Arc<AtomicUsize>,
+    /// Observations in those.
+    in_flight: Arc<AtomicUsize>,
     /// Whether a watermark is on its way.
     ticking: Arc<AtomicBool>,
 }
@@ -66,10 +83,23 @@ impl Lane {
         Arc::strong_count(&self.outstanding) == 1
     }
 
-    /// The first `n` open observations, in memory for `batch`.
+    /// What is to be sent next: what waits, and only then what is open.
+    fn len(&self) -> usize {
+        if self.waiting.is_empty() { self.open.len() } else { self.waiting.len() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.open.is_empty()
+    }
+
+    /// The next `n`, in memory for `batch`.
     fn take(&mut self, n: usize, batch: usize) -> Vec<Observation> {
         self.spare.extend(self.given_back.try_iter());
         let mut other = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(batch));
+        if !self.waiting.is_empty() {
+            self.waiting.take(n, &mut other);
+            return other;
+        }
         if n == self.open.len() && self.open.capacity() <= batch {
             return std::mem::replace(&mut self.open, other);
         }
@@ -87,10 +117,16 @@ pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     /// By shard; a division would be a tenth of the reader's work.
     workers: [u8; SHARDS],
-    credits: Arc<Credits>,
+    room: Arc<ChannelRoom>,
     batch: usize,
     outstanding_max: usize,
+    /// Observations that one lane may have in flight.
+    lane_max: usize,
     when_full: WhenFull,
+    /// Observations that wait in all lanes.
+    waiting: usize,
+    /// Observations that became part of others so far.
+    merges: u64,
     blocked: bool,
     lost: Tally,
     worker_gone: bool,
@@ -100,20 +136,23 @@ pub(crate) struct Lanes {
 pub(crate) struct Intake {
     messages: Receiver<Message>,
     spare: Sender<Vec<Observation>>,
-    credits: Arc<Credits>,
+    room: Arc<ChannelRoom>,
     outstanding: Arc<AtomicUsize>,
+    in_flight: Arc<AtomicUsize>,
     ticking: Arc<AtomicBool>,
 }
 
-/// A channel for `workers` workers that holds as many observations as there are credits.
+/// A channel for `workers` workers that holds as many observations as there are credits. The shards are those of the
+/// first `working`.
 pub(crate) fn packet_channel(
-    credits: Arc<Credits>,
-    workers: usize,
+    room: Arc<ChannelRoom>,
+    (working, workers): (usize, usize),
     when_full: WhenFull,
 ) -> (Lanes, Vec<Intake>) {
-    let capacity = credits.capacity;
+    let capacity = room.credits.capacity;
     let batch = (capacity / (4 * workers)).clamp(1, BATCH_MAX);
     let outstanding_max = capacity / batch / workers + 2;
+    let gap = if let WhenFull::Coalesce { gap, .. } = when_full { gap } else { 0 };
     let ends = (0..workers).map(|_| {
         #[expect(
             clippy::disallowed_methods,
@@ -121,12 +160,13 @@ pub(crate) fn packet_channel(
         )]
         let (sender, messages) = crossbeam_channel::unbounded();
         let (give, given_back) = bounded(outstanding_max);
-        let (outstanding, ticking) = (Arc::default(), Arc::default());
+        let (outstanding, in_flight, ticking) = <(Arc<_>, Arc<_>, Arc<_>)>::default();
         let intake = Intake {
             messages,
             spare: give,
-            credits: Arc::clone(&credits),
+            room: Arc::clone(&room),
             outstanding: Arc::clone(&outstanding),
+            in_flight: Arc::clone(&in_flight),
             ticking: Arc::clone(&ticking),
         };
         (
@@ -135,73 +175,82 @@ pub(crate) fn packet_channel(
                 given_back,
                 spare: Vec::new(),
                 open: Vec::with_capacity(batch),
+                waiting: Waiting::new(gap),
                 outstanding,
+                in_flight,
                 ticking,
             },
             intake,
         )
     });
     let (lanes, intakes) = ends.unzip();
-    let lanes = Lanes {
+    let mut lanes = Lanes {
         lanes,
-        workers: std::array::from_fn(|shard| worker_of(shard, workers) as u8),
-        credits,
+        workers: std::array::from_fn(|shard| worker_of(shard, working) as u8),
+        room,
         batch,
         outstanding_max,
+        lane_max: capacity,
         when_full,
+        waiting: 0,
+        merges: 0,
         blocked: false,
         lost: Tally::ZERO,
         worker_gone: false,
     };
+    lanes.share_credits();
     (lanes, intakes)
 }
 
-impl Lanes {
-    /// Hands over what is open, a batch at a time: while the channel was full more than a batch, even more than the
-    /// channel holds, can have come together.
-    fn send(&mut self, worker: usize) {
-        let lane = &mut self.lanes[worker];
-        while !lane.open.is_empty() {
-            let n = lane.open.len().min(self.batch);
-            if !self.credits.take(n) {
-                if lane.is_abandoned() {
-                    self.worker_gone = true;
-                    return;
-                }
-                match self.when_full {
-                    WhenFull::Leave => {
-                        self.blocked = true;
-                        return;
-                    }
-                    WhenFull::Drop => {
-                        self.lost += lane.open.iter().map(Observation::tally).sum();
-                        lane.open.clear();
-                        return;
-                    }
-                    WhenFull::Wait => {
-                        if !self.credits.wait(n, || lane.is_abandoned()) {
-                            self.worker_gone = true;
-                            return;
-                        }
-                    }
-                }
-            }
-            let batch = lane.take(n, self.batch);
-            lane.outstanding.fetch_add(1, Ordering::AcqRel);
-            let sent = self.credits.waited.as_ref().map(|_| Instant::now());
-            if lane.messages.send(Message::Batch(batch, sent)).is_err() {
-                self.worker_gone = true;
-                return;
-            }
-        }
-    }
+/// Whether a batch may go.
+enum Admission {
+    Granted,
+    Full,
+    /// Its worker is no more.
+    Gone,
 }
 
-impl Handover for Lanes {
+impl Lanes {
+    /// Who has which shard.
+    pub(crate) const fn owners(&self) -> [u8; SHARDS] {
+        self.workers
+    }
+
+    /// From here on observations go to these, also those that are here.
+    pub(crate) fn set_owners(&mut self, owners: [u8; SHARDS]) {
+        let mut here = Vec::new();
+        for lane in &mut self.lanes {
+            lane.waiting.take(usize::MAX, &mut here);
+            here.append(&mut lane.open);
+        }
+        self.workers = owners;
+        self.waiting = 0;
+        self.share_credits();
+        here.iter().for_each(|o| self.push(o));
+    }
+
+    /// Leaves two batches of credits to every other lane that has shards.
+    fn share_credits(&mut self) {
+        let mut has_shards = vec![false; self.lanes.len()];
+        self.workers.iter().for_each(|worker| has_shards[usize::from(*worker)] = true);
+        let others = has_shards.iter().filter(|has| **has).count() - 1;
+        self.lane_max = self.room.credits.capacity.saturating_sub(others * 2 * self.batch).max(self.batch);
+    }
+
+    /// Sends word to a worker, behind what was sent so far.
+    pub(crate) fn tell(&self, worker: usize, message: Message) {
+        // Refused only by a worker that has died; the end of the run says so.
+        let _ = self.lanes[worker].messages.send(message);
+    }
+
     #[inline(always)]
-    fn push(&mut self, o: &Observation) {
+    pub(crate) fn push(&mut self, o: &Observation) {
         let worker = usize::from(self.workers[usize::from(o.shard) % SHARDS]);
-        let open = &mut self.lanes[worker].open;
+        let lane = &mut self.lanes[worker];
+        if !lane.waiting.is_empty() {
+            return self.push_behind(worker, o);
+        }
+        let open = &mut lane.open;
         if let Some(place) = open.spare_capacity_mut().get(AHEAD) {
             prefetch_to_write(place);
         }
@@ -211,7 +260,96 @@ impl Handover for Lanes {
         }
     }
 
-    fn flush(&mut self) {
+    /// Behind what waits already.
+    #[cold]
+    #[inline(never)]
+    fn push_behind(&mut self, worker: usize, o: &Observation) {
+        if self.lanes[worker].waiting.push(o) {
+            self.merges += 1;
+        } else {
+            self.waiting += 1;
+        }
+    }
+
+    /// Hands over what is here for a worker, a batch at a time: there can be more than a batch, even more than the channel
+    /// holds.
+    fn send(&mut self, worker: usize) {
+        loop {
+            let n = self.lanes[worker].len().min(self.batch);
+            if n == 0 {
+                return;
+            }
+            match self.admit(worker, n) {
+                Admission::Granted => {}
+                Admission::Full => return self.find_no_room(worker),
+                Admission::Gone => return self.worker_gone = true,
+            }
+            let lane = &mut self.lanes[worker];
+            if !lane.waiting.is_empty() {
+                self.waiting -= n;
+            }
+            let batch = lane.take(n, self.batch);
+            lane.outstanding.fetch_add(1, Ordering::AcqRel);
+            lane.in_flight.fetch_add(n, Ordering::AcqRel);
+            let sent = self.room.waited.as_ref().map(|_| Instant::now());
+            if lane.messages.send(Message::Batch(batch, sent)).is_err() {
+                return self.worker_gone = true;
+            }
+        }
+    }
+
+    fn admit(&self, worker: usize, n: usize) -> Admission {
+        let lane = &self.lanes[worker];
+        if lane.in_flight.load(Ordering::Acquire) + n <= self.lane_max && self.room.credits.take(n) {
+            return Admission::Granted;
+        }
+        if lane.is_abandoned() {
+            return Admission::Gone;
+        }
+        match self.when_full {
+            WhenFull::Coalesce { .. } | WhenFull::Drop => Admission::Full,
+            WhenFull::Wait if self.room.credits.wait(n, || lane.is_abandoned()) => Admission::Granted,
+            WhenFull::Wait => Admission::Gone,
+        }
+    }
+
+    #[cold]
+    fn find_no_room(&mut self, worker: usize) {
+        let mut open = std::mem::take(&mut self.lanes[worker].open);
+        match self.when_full {
+            WhenFull::Coalesce { .. } => {
+                // Until there is room again it is one wait, however often it is tried meanwhile.
+                self.room.credits.waits.fetch_add(usize::from(self.waiting == 0), Ordering::Relaxed);
+                open.iter().for_each(|o| self.push_behind(worker, o));
+            }
+            WhenFull::Drop | WhenFull::Wait => self.lost += open.iter().map(Observation::tally).sum(),
+        }
+        open.clear();
+        open.shrink_to(self.batch);
+        self.lanes[worker].open = open;
+    }
+
+    /// Hands over what is here, as far as there is room, whatever the size of the batches.
+    pub(crate) fn hand_over(&mut self) {
+        (0..self.lanes.len()).for_each(|worker| self.send(worker));
+    }
+
+    /// Whether everything for this worker was sent.
+    pub(crate) fn is_empty(&self, worker: usize) -> bool {
+        self.lanes[worker].is_empty()
+    }
+
+    /// From now on so much may wait here, and packets so far apart are not merged.
+    pub(crate) fn coalesce(&mut self, most: usize, between: u64) {
+        let WhenFull::Coalesce { capacity, gap } = &mut self.when_full else { return };
+        (*capacity, *gap) = (most, between);
+        self.lanes.iter_mut().for_each(|lane| lane.waiting.merge_within(between));
+        if let Some(coalescing) = &self.room.coalescing {
+            coalescing.set_capacity(most);
+        }
+    }
+
+    pub(crate) fn flush(&mut self) {
         for worker in 0..self.lanes.len() {
             let lane = &self.lanes[worker];
             if lane.outstanding.load(Ordering::Acquire) < self.outstanding_max {
@@ -220,66 +358,79 @@ impl Handover for Lanes {
         }
     }
 
-    fn has_room(&mut self) -> bool {
-        if self.blocked {
-            self.blocked = false;
+    /// Tries again to send what waits; whether the source may be read.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.waiting > 0 {
             for worker in 0..self.lanes.len() {
-                if self.lanes[worker].open.len() >= self.batch {
+                let lane = &self.lanes[worker];
+                let may_be_small = lane.outstanding.load(Ordering::Acquire) < self.outstanding_max;
+                if !lane.waiting.is_empty() && (may_be_small || lane.waiting.len() >= self.batch) {
                     self.send(worker);
                 }
             }
+            self.tell_what_waits();
         }
+        self.blocked = matches!(self.when_full, WhenFull::Coalesce { capacity, .. } if self.waiting > self.room.shed.bound(capacity));
         !self.blocked
     }
 
-    fn is_blocked(&self) -> bool {
+    fn tell_what_waits(&self) {
+        if let Some(coalescing) = &self.room.coalescing {
+            coalescing.tell(self.waiting, self.merges);
+        }
+    }
+
+    pub(crate) const fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    fn worker_gone(&self) -> bool {
+    pub(crate) const fn merges(&self) -> u64 {
+        self.merges
+    }
+
+    /// Whether something waits for room.
+    pub(crate) fn waits(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.is_empty())
+    }
+
+    pub(crate) const fn worker_gone(&self) -> bool {
         self.worker_gone
     }
 
-    fn open(&self) -> Tally {
-        self.lanes.iter().flat_map(|lane| &lane.open).map(Observation::tally).sum()
+    pub(crate) fn open(&self) -> Tally {
+        let open =
+            |lane: &Lane| lane.open.iter().map(Observation::tally).sum::<Tally>() + lane.waiting.tally();
+        self.lanes.iter().map(open).sum()
     }
 
-    /// Unless a worker still has to hear the last message of this kind.
-    fn tick(&mut self, watermark: u64) {
-        for lane in &self.lanes {
+    /// Tells the first `working` how far time has come, unless one still has to hear the last message of this kind.
+    pub(crate) fn tick(&self, watermark: u64, working: usize) {
+        for lane in &self.lanes[..working] {
             // What waits in the reader is older than the watermark and must be handled before it.
-            if lane.open.is_empty() && !lane.ticking.swap(true, Ordering::AcqRel) {
+            if lane.is_empty() && !lane.ticking.swap(true, Ordering::AcqRel) {
                 let _ = lane.messages.send(Message::Watermark(watermark));
             }
         }
     }
 
-    fn mark(&mut self, marker: &Marker) {
-        for lane in &self.lanes {
-            let _ = lane.messages.send(Message::Marker(marker.clone()));
-        }
-    }
-
-    fn look(&mut self, look: &Arc<Look>) {
-        for lane in &self.lanes {
-            let _ = lane.messages.send(Message::Look(Arc::clone(look)));
-        }
-    }
-
-    fn lost(&self) -> Tally {
+    pub(crate) const fn lost(&self) -> Tally {
         self.lost
     }
 
-    fn wait_from_now(&mut self) {
+    pub(crate) const fn wait_from_now(&mut self) {
         self.when_full = WhenFull::Wait;
     }
 
-    fn finish(mut self, watermark: u64) -> Tally {
+    /// Hands over what is left and tells the first `working` workers that it was all; what was dropped in all.
+    pub(crate) fn finish(mut self, watermark: u64, working: usize) -> Tally {
         self.when_full = WhenFull::Wait;
         for worker in 0..self.lanes.len() {
             self.send(worker);
-            let _ = self.lanes[worker].messages.send(Message::Finish(watermark));
+            if worker < working {
+                self.tell(worker, Message::Finish(watermark));
+            }
         }
+        self.tell_what_waits();
         self.lost
     }
 }
@@ -298,7 +449,7 @@ impl Intake {
         match &message {
             Message::Watermark(_) => self.ticking.store(false, Ordering::Release),
             Message::Batch(_, Some(sent)) => {
-                self.credits.waited.iter().for_each(|waits| waits.until_now(*sent));
+                self.room.waited.iter().for_each(|waits| waits.until_now(*sent));
             }
             _ => {}
         }
@@ -309,13 +460,19 @@ impl Intake {
         self.messages.is_empty()
     }
 
+    /// What was sent and not taken yet.
+    pub(crate) fn left(&self) -> Option<Message> {
+        self.messages.try_recv().ok()
+    }
+
     /// A batch was handled.
     pub(crate) fn give_back(&self, mut batch: Vec<Observation>) {
         let n = batch.len();
         batch.clear();
         let _ = self.spare.try_send(batch);
         self.outstanding.fetch_sub(1, Ordering::AcqRel);
-        self.credits.give_back(n);
+        self.in_flight.fetch_sub(n, Ordering::AcqRel);
+        self.room.credits.give_back(n);
     }
 }
 
@@ -325,8 +482,12 @@ mod tests {
     use mermin_flow::Observation;
     use std::thread;
 
+    /// Merges nothing, and reads no more when one waits.
+    const LEAVE: WhenFull = WhenFull::Coalesce { capacity: 1, gap: 0 };
+
     fn packet_channel(capacity: usize, workers: usize, when_full: WhenFull) -> (Lanes, Vec<Intake>) {
-        super::packet_channel(Arc::new(Credits::new(capacity, false)), workers, when_full)
+        let room = ChannelRoom::new(capacity, when_full, false);
+        super::packet_channel(Arc::new(room), (workers, workers), when_full)
     }
 
     fn observation(shard: u8) -> Observation {
@@ -347,6 +508,17 @@ mod tests {
         sizes
     }
 
+    fn batches_of(intake: &Intake) -> Vec<Observation> {
+        let mut all = Vec::new();
+        while let Some(message) = intake.left() {
+            if let Message::Batch(batch, _) = message {
+                all.extend_from_slice(&batch);
+                intake.give_back(batch);
+            }
+        }
+        all
+    }
+
     /// How many observations a worker takes until it is told to end.
     fn metered(intake: &Intake) -> usize {
         let mut n = 0;
@@ -357,7 +529,7 @@ mod tests {
                     intake.give_back(batch);
                 }
                 Message::Finish(_) => break,
-                Message::Watermark(_) | Message::Marker(_) | Message::Look(_) => {}
+                _ => {}
             }
         }
         n
@@ -368,7 +540,7 @@ mod tests {
         for (capacity, workers, batch, outstanding) in
             [(1, 2, 1, 2), (100, 1, 25, 6), (10_000, 2, 1_024, 6), (1_000_000, 4, 1_024, 246)]
         {
-            let (lanes, _) = packet_channel(capacity, workers, WhenFull::Leave);
+            let (lanes, _) = packet_channel(capacity, workers, LEAVE);
             assert_eq!((lanes.batch, lanes.outstanding_max), (batch, outstanding), "{capacity}, {workers}");
         }
     }
@@ -379,25 +551,36 @@ mod tests {
         lanes.push(&observation(0));
         lanes.push(&observation(1));
         assert_eq!(lanes.lost.packets, 1, "the second found no room");
-        assert_eq!((lanes.credits.used(), lanes.credits.high_water.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!(
+            (lanes.room.credits.used(), lanes.room.credits.high_water.load(Ordering::Relaxed)),
+            (1, 1)
+        );
         assert_eq!(batches(&intakes[0]), [1]);
         lanes.push(&observation(1));
         assert_eq!(batches(&intakes[1]), [1]);
-        assert_eq!(lanes.credits.used(), 0);
+        assert_eq!(lanes.room.credits.used(), 0);
     }
 
     #[test]
     fn dropping_counts_the_newest_batch_and_leaving_keeps_it() {
-        for (when_full, lost, kept) in [(WhenFull::Drop, 2, 0), (WhenFull::Leave, 0, 2)] {
+        for (when_full, lost, kept) in [(WhenFull::Drop, 2, 0), (LEAVE, 0, 2)] {
             let (mut lanes, intakes) = packet_channel(8, 1, when_full);
             for _ in 0..10 {
                 lanes.push(&observation(0));
             }
             assert_eq!((lanes.lost.packets, lanes.open().packets), (lost, kept));
-            assert_eq!(lanes.is_blocked(), when_full == WhenFull::Leave);
             assert_eq!(lanes.has_room(), when_full == WhenFull::Drop);
+            let waits = |lanes: &Lanes| lanes.room.credits.waits.load(Ordering::Relaxed);
+            assert_eq!(waits(&lanes), usize::from(when_full == LEAVE), "tried twice, one wait");
+            assert_eq!((lanes.is_blocked(), lanes.waits()), (when_full == LEAVE, when_full == LEAVE));
             assert_eq!(batches(&intakes[0]), [2, 2, 2, 2]);
             assert!(lanes.has_room());
+            for _ in 0..10 {
+                lanes.push(&observation(0));
+            }
+            assert_eq!(waits(&lanes), 2 * usize::from(when_full == LEAVE), "another one");
+            assert_eq!(batches(&intakes[0]).len(), 4);
+            lanes.has_room();
             assert_eq!(lanes.open().packets, 0);
         }
     }
@@ -405,7 +588,7 @@ mod tests {
     #[test]
     fn what_came_together_while_the_channel_was_full_passes_however_small_it_is() {
         for capacity in [1, 3, 8, 100] {
-            let (mut lanes, intakes) = packet_channel(capacity, 1, WhenFull::Leave);
+            let (mut lanes, intakes) = packet_channel(capacity, 1, LEAVE);
             for _ in 0..1_000 {
                 lanes.push(&observation(0));
             }
@@ -419,15 +602,95 @@ mod tests {
                 lanes.flush();
                 rounds += 1;
             }
-            assert_eq!((passed, lanes.open().packets, lanes.credits.used()), (1_000, 0, 0));
+            assert_eq!((passed, lanes.open().packets, lanes.room.credits.used()), (1_000, 0, 0));
             assert!(lanes.lanes[0].open.capacity() <= lanes.batch, "the memory of the burst is given back");
         }
     }
 
     #[test]
+    fn what_finds_no_room_is_merged_and_bounded() {
+        let full = WhenFull::Coalesce { capacity: 40, gap: 1 };
+        let (mut lanes, intakes) = packet_channel(8, 1, full);
+        let of = |flow: usize| Observation { addresses: [flow as u64, 0, 0, 0], ..observation(0) };
+        for n in 0..1_000 {
+            lanes.push(&of(n % 20));
+            assert!(n % 100 > 0 || lanes.has_room());
+        }
+        assert_eq!((lanes.waiting, lanes.merges(), lanes.lost()), (20, 1_000 - 8 - 20, Tally::ZERO));
+        assert_eq!((lanes.open().packets, lanes.is_blocked()), (992, false));
+        for n in 0..30 {
+            lanes.push(&of(100 + n));
+        }
+        assert!(!lanes.has_room(), "50 wait where 40 may");
+        let room = lanes.room.coalescing.as_ref().unwrap().pulse().room;
+        assert_eq!((room.depth, room.high_water, room.capacity), (50, 50, 40));
+        let mut packets = 0;
+        while lanes.waits() || !intakes[0].is_empty() {
+            while let Some(Message::Batch(batch, _)) = intakes[0].left() {
+                assert!(batch.len() <= lanes.batch);
+                packets += batch.iter().map(|o| o.packets).sum::<u32>();
+                intakes[0].give_back(batch);
+            }
+            lanes.has_room();
+        }
+        assert_eq!((packets, lanes.waiting, lanes.room.credits.used()), (1_030, 0, 0));
+        assert!(lanes.has_room());
+        assert_eq!(lanes.room.coalescing.as_ref().unwrap().pulse().room.depth, 0);
+    }
+
+    #[test]
+    fn a_worker_that_stands_still_leaves_room_for_the_others() {
+        for (when_full, lost) in [(LEAVE, 0), (WhenFull::Drop, 1_000 - 12)] {
+            let (mut lanes, intakes) = packet_channel(16, 2, when_full);
+            let mut passed = 0;
+            for _ in 0..1_000 {
+                lanes.push(&observation(0));
+                lanes.push(&observation(1));
+                lanes.has_room();
+                passed += batches(&intakes[1]).iter().sum::<usize>();
+            }
+            assert_eq!((passed, lanes.lost().packets), (1_000, lost), "{when_full:?}");
+            assert_eq!(batches(&intakes[0]).iter().sum::<usize>(), 12, "all but two batches of the other's");
+        }
+    }
+
+    /// Shards that get another worker take along what waits here, in order.
+    #[test]
+    fn what_waits_moves_with_its_shard() {
+        for when_full in [LEAVE, WhenFull::Wait] {
+            let (mut lanes, intakes) = packet_channel(64, 2, when_full);
+            let sent = if when_full == LEAVE { 300 } else { 7 };
+            for n in 0..sent {
+                lanes.push(&Observation { start: n, ..observation((n % 3) as u8 * 2) });
+            }
+            let waiting = lanes.open().packets;
+            assert!(waiting > 0 && waiting < sent + 1);
+            let mut owners = lanes.owners();
+            owners[2] = 1;
+            lanes.set_owners(owners);
+            assert_eq!(lanes.open().packets, waiting - batches_of(&intakes[1]).len() as u64);
+            let (mut first, mut second) = (batches_of(&intakes[0]), Vec::new());
+            while lanes.waits() {
+                lanes.has_room();
+                lanes.flush();
+                first.extend(batches_of(&intakes[0]));
+                second.extend(batches_of(&intakes[1]));
+            }
+            let shards =
+                |all: &[Observation]| all.iter().map(|o| o.shard).collect::<std::collections::BTreeSet<_>>();
+            assert!((first.len() + second.len()) as u64 <= sent);
+            assert!(shards(&second).iter().all(|shard| *shard == 2), "{second:?}");
+            for shard in [0, 2, 4] {
+                let of = first.iter().chain(&second).filter(|o| o.shard == shard);
+                assert!(of.map(|o| o.start).is_sorted());
+            }
+        }
+    }
+
+    #[test]
     fn a_worker_that_died_with_a_full_channel_is_noticed() {
-        for when_full in [WhenFull::Leave, WhenFull::Drop, WhenFull::Wait] {
-            let (mut lanes, mut intakes) = packet_channel(2, 1, WhenFull::Leave);
+        for when_full in [LEAVE, WhenFull::Drop, WhenFull::Wait] {
+            let (mut lanes, mut intakes) = packet_channel(2, 1, LEAVE);
             lanes.push(&observation(0));
             lanes.push(&observation(0));
             assert!(!lanes.worker_gone());
@@ -441,7 +704,7 @@ mod tests {
 
     #[test]
     fn time_is_told_once_until_it_was_heard_and_never_ahead_of_packets_that_wait() {
-        let (mut lanes, intakes) = packet_channel(8, 2, WhenFull::Leave);
+        let (mut lanes, intakes) = packet_channel(8, 2, LEAVE);
         let heard = || {
             let mut heard = Vec::new();
             while !intakes[0].is_empty() {
@@ -453,22 +716,22 @@ mod tests {
             }
             heard
         };
-        lanes.tick(1);
-        lanes.tick(2);
+        lanes.tick(1, 2);
+        lanes.tick(2, 2);
         assert_eq!(heard(), [1]);
-        lanes.tick(3);
+        lanes.tick(3, 2);
         assert_eq!(heard(), [3]);
         lanes.lanes[0].open.push(observation(0));
-        lanes.tick(4);
+        lanes.tick(4, 2);
         assert_eq!(heard(), [0; 0]);
         lanes.flush();
-        lanes.tick(5);
+        lanes.tick(5, 2);
         assert_eq!(heard(), [5]);
     }
 
     #[test]
     fn small_batches_wait_in_the_reader_once_many_are_out() {
-        let (mut lanes, intakes) = packet_channel(16, 1, WhenFull::Leave);
+        let (mut lanes, intakes) = packet_channel(16, 1, LEAVE);
         let mut sent = 0;
         for _ in 0..12 {
             lanes.push(&observation(0));
@@ -490,18 +753,18 @@ mod tests {
         for _ in 0..10_000 {
             lanes.push(&observation(0));
         }
-        lanes.finish(0);
+        lanes.finish(0, 1);
         assert_eq!(worker.join().unwrap(), 10_000);
     }
 
     #[test]
     fn once_the_end_has_come_the_reader_waits_for_room_whatever_it_did_before() {
-        for when_full in [WhenFull::Leave, WhenFull::Drop] {
+        for when_full in [LEAVE, WhenFull::Drop] {
             let (mut lanes, mut intakes) = packet_channel(2, 1, when_full);
             lanes.wait_from_now();
-            let (intake, credits) = (intakes.remove(0), Arc::clone(&lanes.credits));
+            let (intake, room) = (intakes.remove(0), Arc::clone(&lanes.room));
             let worker = thread::spawn(move || {
-                while credits.waits.load(Ordering::Relaxed) == 0 {
+                while room.credits.waits.load(Ordering::Relaxed) == 0 {
                     thread::yield_now();
                 }
                 metered(&intake)
@@ -510,14 +773,14 @@ mod tests {
                 lanes.push(&observation(0));
                 assert!(!lanes.is_blocked() && lanes.lost() == Tally::ZERO, "{when_full:?}");
             }
-            assert_eq!(lanes.finish(0), Tally::ZERO);
+            assert_eq!(lanes.finish(0, 1), Tally::ZERO);
             assert_eq!(worker.join().unwrap(), 100);
         }
     }
 
     #[test]
     fn batches_do_not_carry_the_memory_of_a_burst_away() {
-        let (mut lanes, intakes) = packet_channel(8, 1, WhenFull::Leave);
+        let (mut lanes, intakes) = packet_channel(8, 1, LEAVE);
         for _ in 0..101 {
             lanes.push(&observation(0));
         }

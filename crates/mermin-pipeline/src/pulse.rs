@@ -3,12 +3,20 @@
 //! Read where the threads have put it, each figure by itself: unlike the ledger's, they need not speak of the same
 //! packets.
 
+use crate::budget::BudgetsPulse;
+use crate::cells::AtWork;
+use crate::channel_room::Coalescing;
 use crate::observer::{Observer, Shared};
+use crate::output::BreakerState;
 use crate::waits::WaitFigures;
 use mermin_flow::{Delivery, DeliveryState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// A message is handled in milliseconds. A worker that has been at one for so long hangs: it loops, or waits for what does
+/// not come. (In a replay it may wait for room.)
+pub const WORKER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -21,12 +29,18 @@ pub struct Pulse {
     pub reader: ReaderPulse,
     /// To the flow workers, in observations.
     pub packet_channel: ChannelPulse,
+    /// What waits in the reader while the packet channel is full; absent where nothing ever does.
+    pub coalescing: Option<CoalescingPulse>,
     /// The flow workers.
     pub flow_workers: WorkersPulse,
     /// To the enrichment workers in records, and those; absent where nothing is added to records.
     pub enrichment: Option<(ChannelPulse, EnrichmentPulse)>,
     /// The outputs.
     pub outputs: Vec<OutputPulse>,
+    /// What the agent may take, and what it does without to keep to that.
+    pub budgets: BudgetsPulse,
+    /// Panics of the tasks beside the packets that were contained: statistics, scaling.
+    pub task_panics: u64,
     /// A thread has panicked: the run is about to end.
     pub panicked: bool,
     /// The run was told to end, or its source has.
@@ -63,6 +77,15 @@ pub struct ChannelPulse {
     pub wait: Option<WaitFigures>,
 }
 
+/// What waits in the reader, merged by flow.
+#[derive(Clone, Debug)]
+pub struct CoalescingPulse {
+    /// In observations.
+    pub room: ChannelPulse,
+    /// Observations that became part of others.
+    pub merges: u64,
+}
+
 /// The flow workers.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkersPulse {
@@ -72,6 +95,10 @@ pub struct WorkersPulse {
     pub packets: u64,
     /// Messages handled.
     pub batches: u64,
+    /// Panics that were contained.
+    pub panics: u64,
+    /// For how long one of them has been at one message, at most.
+    pub at_work: Duration,
 }
 
 /// The enrichment workers.
@@ -85,6 +112,21 @@ pub struct EnrichmentPulse {
     pub held: u64,
     /// Records handed on before everything could be known about them.
     pub early: u64,
+    /// Panics that were contained.
+    pub panics: u64,
+    /// For how long one of them has been at one batch, at most.
+    pub at_work: Duration,
+}
+
+/// An output's disk buffer.
+#[derive(Clone, Debug)]
+pub struct BufferPulse {
+    /// Size of its files.
+    pub bytes: u64,
+    /// The bound on that.
+    pub capacity: u64,
+    /// Why records are not written; absent where they are.
+    pub trouble: Option<String>,
 }
 
 /// An output.
@@ -96,24 +138,48 @@ pub struct OutputPulse {
     pub drops: u64,
     /// Records delivered so far.
     pub delivered: u64,
+    /// Records merged into others so far.
+    pub merged: u64,
+    /// Panics that were contained.
+    pub panics: u64,
     /// All reasons for which it may drop records.
     pub drop_reasons: Vec<&'static str>,
     /// Its queue, in records.
     pub queue: ChannelPulse,
+    /// Its records on disk; absent where they wait in memory only.
+    pub buffer: Option<BufferPulse>,
     /// Nobody reads it any more.
     pub closed: bool,
     /// Why the last attempt failed; absent where it did not.
     pub failing: Option<String>,
     /// How deliveries go, where there is a receiver.
     pub delivery: Option<Arc<Delivery>>,
+    /// Whether it gets its records.
+    pub breaker: BreakerState,
+    /// Why it gets none; absent where it does.
+    pub let_be: Option<String>,
+    /// How often it came to that.
+    pub opened: u64,
+}
+
+impl Pulse {
+    /// Panics that were contained.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.task_panics
+            + self.flow_workers.panics
+            + self.enrichment.as_ref().map_or(0, |(_, workers)| workers.panics)
+            + self.outputs.iter().map(|output| output.panics).sum::<u64>()
+    }
 }
 
 impl OutputPulse {
-    /// Whether it takes records: what may pass (a receiver that is away for now) is no failure.
+    /// Whether it takes records: what may pass (a receiver that is away for a moment) is no failure.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         let failing = |delivery: &Arc<Delivery>| delivery.condition().0 == DeliveryState::Failing;
-        !self.closed && self.failing.is_none() && !self.delivery.as_ref().is_some_and(failing)
+        let let_be = self.breaker != BreakerState::Closed;
+        !self.closed && !let_be && self.failing.is_none() && !self.delivery.as_ref().is_some_and(failing)
     }
 }
 
@@ -127,7 +193,7 @@ impl Observer {
 
 impl Shared {
     pub(crate) fn pulse(&self) -> Pulse {
-        let (control, credits) = (&self.control, &self.credits);
+        let control = &self.control;
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let looked = load(&control.looked);
         let running = self.started.elapsed();
@@ -137,37 +203,53 @@ impl Shared {
             longest_gap: Duration::from_nanos(load(&control.longest_gap)),
             idle: (looked > 0).then(|| running.saturating_sub(Duration::from_nanos(looked))),
         };
-        let packet_channel = ChannelPulse {
-            drops: control.lost.get().packets,
-            capacity: credits.capacity as u64,
-            depth: credits.used() as u64,
-            high_water: credits.high_water.load(Ordering::Relaxed) as u64,
-            waits: credits.waits.load(Ordering::Relaxed) as u64,
-            wait: credits.waited.as_ref().map(|waits| waits.figures()),
-        };
+        let packet_channel = self.room.pulse(control.lost.get().packets);
         let flow_workers = WorkersPulse {
-            threads: self.meters.len() as u64,
+            threads: self.staff.working() as u64,
             packets: self.meters.iter().map(|cells| cells.get().metered.packets).sum(),
             batches: self.meters.iter().map(|cells| load(&cells.messages)).sum(),
+            panics: load(&self.panics.flow),
+            at_work: self.longest(self.meters.iter().map(|cells| &cells.at_work)),
         };
         Pulse {
             detailed: self.enable_metrics,
             running,
             reader,
             packet_channel,
+            coalescing: self.room.coalescing.as_ref().map(Coalescing::pulse),
             flow_workers,
             enrichment: (!self.enrichment.is_empty()).then(|| self.enrichment_pulse()),
             outputs: self.fan_out.outputs.iter().map(crate::output::Output::pulse).collect(),
+            budgets: self.budgets.pulse(),
+            task_panics: load(&self.panics.tasks),
             panicked: self.panicked.load(Ordering::Acquire),
             ending: control.is_ending(),
         }
     }
 
+    fn longest<'a>(&self, workers: impl Iterator<Item = &'a AtWork>) -> Duration {
+        workers.map(|at_work| at_work.for_how_long(self.started)).max().unwrap_or_default()
+    }
+
+    /// Which workers hang, and for how long: stage by stage.
+    pub(crate) fn hanging(&self) -> Vec<(&'static str, Duration)> {
+        let flow = self.longest(self.meters.iter().map(|cells| &cells.at_work));
+        let enrichment = self.longest(self.enrichment.iter().map(|(_, cells)| &cells.at_work));
+        let stages = [("A flow worker", flow), ("An enrichment worker", enrichment)];
+        stages.into_iter().filter(|(_, at_work)| *at_work >= WORKER_PATIENCE).collect()
+    }
+
     fn enrichment_pulse(&self) -> (ChannelPulse, EnrichmentPulse) {
         let channel = self.enrichment.iter().map(|(queue, _)| queue.pulse());
         let channel = channel.reduce(ChannelPulse::plus).unwrap_or_default();
-        let mut workers =
-            EnrichmentPulse { threads: self.enrichment.len() as u64, records: 0, held: 0, early: 0 };
+        let mut workers = EnrichmentPulse {
+            threads: self.enrichment.len() as u64,
+            records: 0,
+            held: 0,
+            early: 0,
+            panics: self.panics.enrichment.load(Ordering::Relaxed),
+            at_work: self.longest(self.enrichment.iter().map(|(_, cells)| &cells.at_work)),
+        };
         for (_, cells) in &self.enrichment {
             workers.records += cells.records.load(Ordering::Relaxed);
             workers.held += cells.held.load(Ordering::Relaxed);

@@ -1,13 +1,16 @@
 //! The packet reader: from the source to the flow tables, on a thread of its own.
 //!
-//! Live, it never waits for a worker: when the packet channel is full it leaves packets where they are, in the kernel,
-//! which counts those that it has no room for, and looks again a millisecond later.
+//! Live, it never waits for a worker: what finds no room in the packet channel is merged by flow, and when that is too much
+//! it leaves packets where they are, in the kernel, which counts those that it has no room for, and looks again a
+//! millisecond later.
 
-use crate::cells::TallyCell;
+use crate::adjustable::Adjustable;
+use crate::counts::TallyCell;
 use crate::handover::Handover;
 use crate::look::{LOOKS_MAX, Look};
 use crate::progress::Progress;
 use crate::snapshot::{Collector, Marker, ReaderPart};
+use crate::tuning::Change;
 use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -45,12 +48,20 @@ pub(crate) struct ReaderControl {
     pub(crate) looked: AtomicU64,
     /// The source has ended.
     ended: AtomicBool,
+    /// How often statistics are logged.
+    pub(crate) stats_interval: Adjustable,
 }
 
 impl ReaderControl {
-    /// For a source with this way to be interrupted.
-    pub(crate) fn new(interrupter: Option<Arc<AtomicBool>>) -> Self {
-        Self { interrupter, ..Self::default() }
+    /// For a source with this way to be interrupted, statistics that are logged so often, and the settings of the start.
+    pub(crate) fn new(
+        interrupter: Option<Arc<AtomicBool>>,
+        stats_interval: Duration,
+        settings: Change,
+    ) -> Self {
+        let requests = Mutex::new(Requests { settings: Some(settings), ..Requests::default() });
+        let stats_interval = Adjustable::new(stats_interval);
+        Self { interrupter, stats_interval, requests, ..Self::default() }
     }
 
     pub(crate) fn stop(&self) {
@@ -92,14 +103,24 @@ impl ReaderControl {
         self.stop.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire)
     }
 
-    fn take_requests(&self) -> (Vec<Marker>, Vec<Arc<Look>>) {
+    /// Sends other settings down the pipeline, if they are other ones than those that were sent last.
+    pub(crate) fn change(&self, change: Change) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.settings.as_ref() != Some(&change) {
+            requests.settings = Some(change.clone());
+            requests.change = Some(change);
+            self.requested.store(true, Ordering::Release);
+        }
+    }
+
+    fn take_requests(&self) -> (Vec<Marker>, Vec<Arc<Look>>, Option<Change>) {
         self.requested.store(false, Ordering::Release);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut requests.new), std::mem::take(&mut requests.looks))
+        (std::mem::take(&mut requests.new), std::mem::take(&mut requests.looks), requests.change.take())
     }
 }
 
-/// Snapshots that others have asked for.
+/// What others have asked for.
 #[derive(Default)]
 struct Requests {
     new: Vec<Marker>,
@@ -107,6 +128,10 @@ struct Requests {
     under_way: Vec<Weak<Collector>>,
     looks: Vec<Arc<Look>>,
     looks_under_way: Vec<Weak<Look>>,
+    /// Not taken yet; the latest is all that counts.
+    change: Option<Change>,
+    /// What the pipeline goes by, with the change that is under way.
+    settings: Option<Change>,
 }
 
 /// Takes observations from the source, prepares them and hands them on.
@@ -144,10 +169,11 @@ pub(crate) struct Reader<S, H> {
 }
 
 /// One warning per statistics interval while the packet channel is full.
+#[derive(Default)]
 struct Warnings {
-    interval: Duration,
     said: Option<Instant>,
     lost: u64,
+    merges: u64,
 }
 
 /// How a run of the reader ended.
@@ -162,17 +188,16 @@ impl<S: Source, H: Handover> Reader<S, H> {
         orientation: Orientation,
         handover: H,
         control: Arc<ReaderControl>,
-        (started, stats_interval): (Instant, Duration),
+        started: Instant,
     ) -> Self {
         let feed = Feed { orientation, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
-        let warnings = Warnings { interval: stats_interval, said: None, lost: 0 };
         let progress = Progress::new(S::LIVE);
         Self {
             source,
             feed,
             control,
             progress,
-            warnings,
+            warnings: Warnings::default(),
             markers: Vec::new(),
             looked: Instant::now(),
             started,
@@ -199,7 +224,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
                 Polled::Drained => {
                     self.drained();
                     self.housekeeping();
-                    self.source.wait(NAP);
+                    self.source.wait(if self.feed.handover.waits() { PAUSE } else { NAP });
                 }
                 Polled::Ended => break,
             }
@@ -224,9 +249,13 @@ impl<S: Source, H: Handover> Reader<S, H> {
         self.publish();
         self.warn_when_full();
         if self.control.requested.load(Ordering::Acquire) {
-            let (mut markers, looks) = self.control.take_requests();
+            let (mut markers, looks, change) = self.control.take_requests();
             self.markers.append(&mut markers);
             looks.iter().for_each(|look| self.feed.handover.look(look));
+            if let Some(change) = change {
+                let watermark = self.feed.orientation.advance(self.source.watermark());
+                self.feed.handover.change(&change, watermark);
+            }
         }
         self.feed.handover.go_on_looking();
         if !self.markers.is_empty()
@@ -253,16 +282,25 @@ impl<S: Source, H: Handover> Reader<S, H> {
     }
 
     fn warn_when_full(&mut self) {
-        let (lost, blocked) = (self.feed.handover.lost().packets, self.feed.handover.is_blocked());
-        let news = blocked || lost > self.warnings.lost;
-        if !news || self.warnings.said.is_some_and(|at| at.elapsed() < self.warnings.interval) {
+        let handover = &self.feed.handover;
+        let (lost, blocked) = (handover.lost().packets, handover.is_blocked());
+        let news = blocked || handover.merges() > self.warnings.merges || lost > self.warnings.lost;
+        let interval = self.control.stats_interval.get();
+        if !news || self.warnings.said.is_some_and(|at| at.elapsed() < interval) {
             return;
         }
         self.warnings.said = Some(Instant::now());
         self.warnings.lost = lost;
+        let merges = handover.merges() - std::mem::replace(&mut self.warnings.merges, handover.merges());
         let advice = "raise pipeline.packet_channel_capacity or pipeline.flow_workers";
         if blocked {
-            warn!("Packet channel full: packets wait in the kernel; {advice}");
+            warn!(
+                "Packet channel full: packets wait in the kernel; {advice}, or pipeline.coalescing_capacity"
+            );
+        } else if merges > 0 {
+            warn!(
+                "Packet channel full: {merges} observations were merged by flow, nothing is lost; {advice}"
+            );
         } else {
             warn!(
                 "Packet channel full: {lost} packets dropped so far; {advice}, or set pipeline.enable_backpressure: true"

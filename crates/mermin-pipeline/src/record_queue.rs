@@ -1,8 +1,7 @@
-//! A bounded queue of flow records, in batches, with markers and an end: to an enrichment worker, to an output.
+//! A bounded queue of flow records, in batches, with markers and an end: to an enrichment worker.
 //!
-//! Counted in records. A mutex and two condition variables: records are two orders of magnitude fewer than packets,
-//! and a queue that one can look into is what merging needs. Whoever consumes holds a [`Consumer`]; when that is gone
-//! (also by a panic) producers don't wait for it.
+//! Counted in records. A mutex and two condition variables: records are two orders of magnitude fewer than packets.
+//! Whoever consumes holds a [`Consumer`]; when that is gone (also by a panic) producers don't wait for it.
 
 use crate::pulse::ChannelPulse;
 use crate::snapshot::Marker;
@@ -13,55 +12,29 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a consumer takes.
-pub(crate) enum Item<B> {
-    /// Records of one producer, in its order.
-    Records(B),
+pub(crate) enum Item {
+    /// Records of this producer, in its order.
+    Records(usize, Vec<FlowRecord>),
     /// A snapshot passes, from this producer.
     Marker(usize, Marker),
     /// This producer has ended.
     End,
 }
 
-/// A batch of records.
-pub(crate) trait Batch {
-    fn records(&self) -> &[FlowRecord];
-}
-
-impl Batch for Vec<FlowRecord> {
-    fn records(&self) -> &[FlowRecord] {
-        self
-    }
-}
-
-impl Batch for Arc<Vec<FlowRecord>> {
-    fn records(&self) -> &[FlowRecord] {
-        self
-    }
-}
-
 /// An item, and when it came where somebody wants to know.
-type Queued<B> = (Item<B>, Option<Instant>);
+type Queued = (Item, Option<Instant>);
 
-struct Inner<B> {
-    items: VecDeque<Queued<B>>,
+struct Inner {
+    items: VecDeque<Queued>,
     records: usize,
     high_water: usize,
     waits: u64,
-    taken: u64,
     consumer_gone: bool,
-    given_up: bool,
-}
-
-impl<B> Inner<B> {
-    /// Whether waiting for room makes sense.
-    const fn may_empty(&self) -> bool {
-        !self.consumer_gone && !self.given_up
-    }
 }
 
 /// See the module's text.
-pub(crate) struct RecordQueue<B> {
-    inner: Mutex<Inner<B>>,
+pub(crate) struct RecordQueue {
+    inner: Mutex<Inner>,
     capacity: usize,
     filled: Condvar,
     emptied: Condvar,
@@ -69,17 +42,10 @@ pub(crate) struct RecordQueue<B> {
     waited: Option<Waits>,
 }
 
-impl<B: Batch> RecordQueue<B> {
+impl RecordQueue {
     pub(crate) fn new(capacity: usize, detailed: bool) -> Arc<Self> {
-        let inner = Inner {
-            items: VecDeque::new(),
-            records: 0,
-            high_water: 0,
-            waits: 0,
-            taken: 0,
-            consumer_gone: false,
-            given_up: false,
-        };
+        let inner =
+            Inner { items: VecDeque::new(), records: 0, high_water: 0, waits: 0, consumer_gone: false };
         Arc::new(Self {
             inner: Mutex::new(inner),
             capacity,
@@ -89,75 +55,43 @@ impl<B: Batch> RecordQueue<B> {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<B>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a batch of `n` fits. An empty queue takes any batch, however small the capacity.
-    fn fits(&self, inner: &Inner<B>, n: usize) -> bool {
+    fn fits(&self, inner: &Inner, n: usize) -> bool {
         inner.records == 0 || inner.records + n <= self.capacity
     }
 
-    fn put(&self, mut inner: MutexGuard<'_, Inner<B>>, batch: B) {
-        inner.records += batch.records().len();
+    fn put(&self, mut inner: MutexGuard<'_, Inner>, producer: usize, batch: Vec<FlowRecord>) {
+        inner.records += batch.len();
         inner.high_water = inner.high_water.max(inner.records);
         let now = self.waited.as_ref().map(|_| Instant::now());
-        inner.items.push_back((Item::Records(batch), now));
+        inner.items.push_back((Item::Records(producer, batch), now));
         drop(inner);
         self.filled.notify_one();
     }
 
-    /// Waits for room. Gives the batch back when nobody consumes any more, or when there is no room and waiting was
-    /// given up.
-    pub(crate) fn push(&self, batch: B) -> Result<(), B> {
-        let (mut inner, n) = (self.lock(), batch.records().len());
-        if !self.fits(&inner, n) && inner.may_empty() {
+    /// Waits for room. Gives the batch back when nobody consumes any more.
+    pub(crate) fn push(&self, producer: usize, batch: Vec<FlowRecord>) -> Result<(), Vec<FlowRecord>> {
+        let (mut inner, n) = (self.lock(), batch.len());
+        if !self.fits(&inner, n) && !inner.consumer_gone {
             inner.waits += 1;
             inner = self
                 .emptied
-                .wait_while(inner, |inner| !self.fits(inner, n) && inner.may_empty())
+                .wait_while(inner, |inner| !self.fits(inner, n) && !inner.consumer_gone)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if inner.consumer_gone || !self.fits(&inner, n) {
+        if inner.consumer_gone {
             return Err(batch);
         }
-        self.put(inner, batch);
+        self.put(inner, producer, batch);
         Ok(())
-    }
-
-    /// Gives the batch back when there is no room, or when nobody consumes any more.
-    pub(crate) fn try_push(&self, batch: B) -> Result<(), B> {
-        let inner = self.lock();
-        if inner.consumer_gone || !self.fits(&inner, batch.records().len()) {
-            return Err(batch);
-        }
-        self.put(inner, batch);
-        Ok(())
-    }
-
-    /// From now on nobody waits for room.
-    pub(crate) fn give_up(&self) {
-        self.lock().given_up = true;
-        self.emptied.notify_all();
-    }
-
-    /// Batches that the consumer has taken.
-    pub(crate) fn taken(&self) -> u64 {
-        self.lock().taken
-    }
-
-    /// Records that fit; a queue that nobody consumes takes (and gives back) any number.
-    pub(crate) fn room(&self) -> usize {
-        let inner = self.lock();
-        if inner.consumer_gone { usize::MAX } else { self.capacity.saturating_sub(inner.records) }
     }
 
     pub(crate) fn is_full(&self) -> bool {
         self.lock().records >= self.capacity
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().items.is_empty()
     }
 
     pub(crate) fn mark(&self, producer: usize, marker: Marker) {
@@ -185,20 +119,19 @@ impl<B: Batch> RecordQueue<B> {
 }
 
 /// The consumer's end.
-pub(crate) struct Consumer<B: Batch>(pub(crate) Arc<RecordQueue<B>>);
+pub(crate) struct Consumer(pub(crate) Arc<RecordQueue>);
 
-impl<B: Batch> Consumer<B> {
+impl Consumer {
     /// Waits for the next item; `None` after `at_most` without one.
-    pub(crate) fn next(&self, at_most: Duration) -> Option<Item<B>> {
+    pub(crate) fn next(&self, at_most: Duration) -> Option<Item> {
         let queue = &self.0;
         let (mut inner, _) = queue
             .filled
             .wait_timeout_while(queue.lock(), at_most, |inner| inner.items.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         let (item, since) = inner.items.pop_front()?;
-        if let Item::Records(batch) = &item {
-            inner.records -= batch.records().len();
-            inner.taken += 1;
+        if let Item::Records(_, batch) = &item {
+            inner.records -= batch.len();
             drop(inner);
             queue.emptied.notify_all();
             if let (Some(waits), Some(since)) = (&queue.waited, since) {
@@ -209,7 +142,7 @@ impl<B: Batch> Consumer<B> {
     }
 }
 
-impl<B: Batch> Drop for Consumer<B> {
+impl Drop for Consumer {
     fn drop(&mut self) {
         self.0.lock().consumer_gone = true;
         self.0.emptied.notify_all();
@@ -220,62 +153,29 @@ impl<B: Batch> Drop for Consumer<B> {
 mod tests {
     use super::*;
     use crate::snapshot::Collector;
+    use crate::testing::record;
     use crossbeam_channel::{Receiver, bounded};
-    use mermin_flow::{
-        CommunityId, Counts, Direction, End, Enrichment, FlowEvent, FlowId, Identity, Initiator, Tally,
-        TcpState,
-    };
+    use mermin_flow::FlowEvent;
     use std::thread;
-
-    type Queue = RecordQueue<Vec<FlowRecord>>;
 
     /// A queue that never comes to an end fails the test instead of holding it up.
     const LONG: Duration = Duration::from_secs(10);
 
     fn batch(n: usize) -> Vec<FlowRecord> {
-        let counts = Counts::default();
-        let side =
-            Direction { delta: counts, total: counts, tcp_flags: None, ttl: None, traffic_class: None };
-        let end =
-            End { address: [192, 0, 2, 1].into(), port: None, mac: None, identity: Identity::default() };
-        let record = FlowRecord {
-            id: FlowId(1),
-            sequence: 0,
-            community_id: CommunityId([0; 20]),
-            event: FlowEvent::Start,
-            end_reason: None,
-            start_time: 0,
-            end_time: 0,
-            counts_from: 0,
-            protocol: 1,
-            source: end.clone(),
-            destination: end,
-            initiator: Initiator::FirstSeen,
-            enrichment: Enrichment::default(),
-            icmp: None,
-            forward: side,
-            reverse: side,
-            tcp_state: TcpState::Unknown,
-            vlan: None,
-            inner_vlan: None,
-            point: 0,
-            shard: 0,
-            tally: Tally::ZERO,
-        };
-        vec![record; n]
+        vec![record(1, FlowEvent::Start); n]
     }
 
-    fn full(capacity: usize) -> (Arc<Queue>, Consumer<Vec<FlowRecord>>) {
-        let queue = Queue::new(capacity, false);
-        assert!(queue.push(batch(capacity)).is_ok());
+    fn full(capacity: usize) -> (Arc<RecordQueue>, Consumer) {
+        let queue = RecordQueue::new(capacity, false);
+        assert!(queue.push(0, batch(capacity)).is_ok());
         (Arc::clone(&queue), Consumer(queue))
     }
 
     /// Pushes from another thread, and comes back when that waits for room.
-    fn pushing(queue: &Arc<Queue>, n: usize) -> Receiver<Result<(), usize>> {
+    fn pushing(queue: &Arc<RecordQueue>, n: usize) -> Receiver<Result<(), usize>> {
         let (done, outcome) = bounded(1);
         let pusher = Arc::clone(queue);
-        thread::spawn(move || done.send(pusher.push(batch(n)).map_err(|back| back.len())));
+        thread::spawn(move || done.send(pusher.push(0, batch(n)).map_err(|back| back.len())));
         while queue.pulse().waits == 0 {
             assert!(outcome.try_recv().is_err(), "it did not wait");
             thread::yield_now();
@@ -283,54 +183,49 @@ mod tests {
         outcome
     }
 
-    fn taken(consumer: &Consumer<Vec<FlowRecord>>) -> Option<usize> {
+    fn taken(consumer: &Consumer) -> Option<usize> {
         match consumer.next(Duration::ZERO) {
-            Some(Item::Records(batch)) => Some(batch.len()),
+            Some(Item::Records(_, batch)) => Some(batch.len()),
             Some(Item::Marker(..) | Item::End) | None => None,
         }
     }
 
     #[test]
     fn room_is_counted_in_records_and_an_empty_queue_takes_any_batch() {
-        let queue = Queue::new(10, false);
+        let queue = RecordQueue::new(10, false);
         let consumer = Consumer(Arc::clone(&queue));
-        for (n, fits, depth) in [(2, true, 2), (9, false, 2), (8, true, 10), (1, false, 10)] {
-            assert_eq!(
-                queue.try_push(batch(n)).map_err(|back| back.len()),
-                if fits { Ok(()) } else { Err(n) }
-            );
-            assert_eq!(queue.pulse().depth, depth, "{n}");
-            assert_eq!(queue.is_full(), depth == 10, "{n}");
+        for (n, depth) in [(2, 2), (8, 10)] {
+            assert!(queue.push(0, batch(n)).is_ok());
+            assert_eq!((queue.pulse().depth, queue.is_full()), (depth, depth == 10), "{n}");
         }
-        assert_eq!([taken(&consumer), taken(&consumer), taken(&consumer)], [Some(2), Some(8), None]);
-        assert!(queue.try_push(batch(25)).is_ok());
-        assert!(queue.try_push(batch(1)).is_err());
-        assert_eq!(taken(&consumer), Some(25));
-        assert!(queue.push(batch(11)).is_ok());
+        let outcome = pushing(&queue, 1);
+        assert_eq!([taken(&consumer), taken(&consumer)], [Some(2), Some(8)]);
+        assert_eq!(outcome.recv_timeout(LONG), Ok(Ok(())));
+        assert_eq!([taken(&consumer), taken(&consumer)], [Some(1), None]);
+        assert!(queue.push(0, batch(25)).is_ok());
         let figures = queue.pulse();
-        assert_eq!((figures.capacity, figures.depth, figures.high_water, figures.waits), (10, 11, 25, 0));
+        assert_eq!((figures.capacity, figures.depth, figures.high_water, figures.waits), (10, 25, 25, 1));
         assert!(queue.is_full());
     }
 
     #[test]
-    fn records_markers_and_ends_come_in_order_and_only_batches_are_counted_as_taken() {
-        let queue = Queue::new(10, false);
+    fn records_markers_and_ends_come_in_order() {
+        let queue = RecordQueue::new(10, false);
         let consumer = Consumer(Arc::clone(&queue));
         let marker = Collector::new(1);
-        assert!(queue.is_empty() && !queue.is_full());
-        assert!(queue.push(batch(3)).is_ok());
+        assert!(!queue.is_full());
+        assert!(queue.push(0, batch(3)).is_ok());
         queue.mark(7, Arc::clone(&marker));
-        assert!(queue.push(batch(1)).is_ok());
+        assert!(queue.push(0, batch(1)).is_ok());
         queue.end();
-        assert!(!queue.is_empty());
         assert_eq!(taken(&consumer), Some(3));
         let Some(Item::Marker(7, passed)) = consumer.next(Duration::ZERO) else { panic!("the marker") };
         assert!(Arc::ptr_eq(&passed, &marker));
-        assert_eq!((queue.taken(), queue.pulse().depth), (1, 1));
+        assert_eq!(queue.pulse().depth, 1);
         assert_eq!(taken(&consumer), Some(1));
         assert!(matches!(consumer.next(Duration::ZERO), Some(Item::End)));
-        assert!(consumer.next(Duration::ZERO).is_none() && queue.is_empty());
-        assert_eq!((queue.taken(), queue.pulse().depth), (2, 0));
+        assert!(consumer.next(Duration::ZERO).is_none());
+        assert_eq!(queue.pulse().depth, 0);
     }
 
     #[test]
@@ -344,14 +239,14 @@ mod tests {
 
     #[test]
     fn a_consumer_that_waits_hears_of_what_comes() {
-        let queue = Queue::new(4, false);
+        let queue = RecordQueue::new(4, false);
         let (done, outcome) = bounded(1);
         let consumer = Consumer(Arc::clone(&queue));
         thread::spawn(move || {
             let heard = [(); 3].map(|()| consumer.next(LONG * 6).is_some());
             done.send(heard)
         });
-        assert!(queue.push(batch(1)).is_ok());
+        assert!(queue.push(0, batch(1)).is_ok());
         queue.mark(0, Collector::new(1));
         queue.end();
         assert_eq!(outcome.recv_timeout(LONG), Ok([true; 3]));
@@ -363,24 +258,9 @@ mod tests {
         let outcome = pushing(&queue, 2);
         drop(consumer);
         assert_eq!(outcome.recv_timeout(LONG), Ok(Err(2)));
-        let queue = Queue::new(4, false);
+        let queue = RecordQueue::new(4, false);
         drop(Consumer(Arc::clone(&queue)));
-        assert!(queue.push(batch(1)).is_err() && queue.try_push(batch(1)).is_err(), "though there is room");
-        assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn after_giving_up_nobody_waits_but_what_has_room_still_passes() {
-        let (queue, consumer) = full(4);
-        let outcome = pushing(&queue, 2);
-        queue.give_up();
-        assert_eq!(outcome.recv_timeout(LONG), Ok(Err(2)));
-        let (done, outcome) = bounded(1);
-        let pusher = Arc::clone(&queue);
-        thread::spawn(move || done.send(pusher.push(batch(3)).map_err(|back| back.len())));
-        assert_eq!(outcome.recv_timeout(LONG), Ok(Err(3)));
-        assert_eq!((taken(&consumer), queue.pulse().waits), (Some(4), 1));
-        assert!(queue.push(batch(3)).is_ok());
-        assert_eq!(taken(&consumer), Some(3));
+        assert!(queue.push(0, batch(1)).is_err(), "though there is room");
+        assert_eq!(queue.pulse().depth, 0);
     }
 }

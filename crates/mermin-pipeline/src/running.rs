@@ -1,9 +1,13 @@
 //! A running pipeline and its end: when the source has ended, when it was told to, when nobody reads any more.
 
+use crate::crew::Staff;
 use crate::observer::{Observer, Shared};
-use crate::output::{FanOut, Output, OutputFailure};
+use crate::output::{FanOut, Output, OutputFailure, TOO_LATE};
 use crate::reader::{ReaderControl, ReaderEnd};
+use crate::snapshot::OutputBook;
 use crate::statistics::Statistics;
+use crate::threads::Threads;
+use crate::tuning::Tuning;
 use mermin_flow::Source;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -13,6 +17,9 @@ use tracing::info;
 
 /// How long exporters that were interrupted may take to say what they still hold.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often outputs are looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How a run ended.
 pub struct Outcome<S> {
@@ -34,9 +41,9 @@ pub struct Outcome<S> {
 pub struct Running<S> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) reader: JoinHandle<ReaderEnd<S>>,
-    pub(crate) threads: Vec<JoinHandle<()>>,
-    pub(crate) statistics: JoinHandle<()>,
-    pub(crate) shutdown_timeout: Duration,
+    pub(crate) threads: Arc<Threads>,
+    /// Beside the stages: they are not waited for.
+    pub(crate) tasks: Vec<JoinHandle<()>>,
 }
 
 impl<S: Source + 'static> Running<S> {
@@ -44,6 +51,18 @@ impl<S: Source + 'static> Running<S> {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared.control))
+    }
+
+    /// A handle that says how many flow workers should work.
+    #[must_use]
+    pub fn staffing(&self) -> Staffing {
+        Staffing(Arc::clone(&self.shared.staff))
+    }
+
+    /// A handle that changes settings.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        Tuning(Arc::clone(&self.shared))
     }
 
     /// A view of the running pipeline.
@@ -56,10 +75,14 @@ impl<S: Source + 'static> Running<S> {
     /// within the configured time. `stopping` is asked several times a second.
     pub fn wait(self, mut stopping: impl FnMut() -> bool) -> Outcome<S> {
         let mut end: Option<End> = None;
-        let mut nobody_reads = false;
+        let (mut nobody_reads, mut looked) = (false, Instant::now());
         loop {
-            let workers_done = self.threads.iter().all(JoinHandle::is_finished);
-            if self.reader.is_finished() && workers_done {
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                self.shared.fan_out.look();
+            }
+            // The reader first: it may give a worker a thread.
+            if self.reader.is_finished() && self.threads.have_ended() {
                 break;
             }
             match &mut end {
@@ -71,7 +94,8 @@ impl<S: Source + 'static> Running<S> {
                     if stopping() || nobody_reads || panicked {
                         self.shared.control.stop();
                         self.shared.fan_out.wait_from_now();
-                        end = Some(End::within(self.shutdown_timeout, &self.shared.fan_out));
+                        self.shared.fan_out.leave(true);
+                        end = Some(End::within(self.shared.shutdown_timeout.get()));
                     } else if self.reader.is_finished() {
                         self.shared.fan_out.wait_from_now();
                     }
@@ -87,14 +111,13 @@ impl<S: Source + 'static> Running<S> {
         *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         shared.end.notify_all();
         // Time is up for exporters that wait for a receiver; what they still hold they say themselves, if they can.
-        if self.threads.iter().any(|thread| !thread.is_finished()) && shared.fan_out.interrupt() {
+        if !self.threads.have_ended() && shared.fan_out.interrupt() {
             let began = Instant::now();
-            while began.elapsed() < LAST_WORDS && self.threads.iter().any(|thread| !thread.is_finished()) {
+            while began.elapsed() < LAST_WORDS && !self.threads.have_ended() {
                 thread::sleep(Duration::from_millis(2));
             }
         }
-        let left_behind =
-            !self.reader.is_finished() || self.threads.iter().any(|thread| !thread.is_finished());
+        let left_behind = !self.reader.is_finished() || !self.threads.have_ended();
         let mut panicked = Vec::new();
         let mut reader = None;
         if self.reader.is_finished() {
@@ -103,15 +126,11 @@ impl<S: Source + 'static> Running<S> {
                 Err(_) => panicked.push("reader".to_owned()),
             }
         }
-        for thread in self.threads.into_iter().filter(JoinHandle::is_finished) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                panicked.push(name);
-            }
-        }
-        // It may be in the middle of a line and is not waited for.
-        if self.statistics.is_finished() && self.statistics.join().is_err() {
-            panicked.push("statistics".to_owned());
+        panicked.extend(self.threads.collect());
+        // One may be in the middle of a line and is not waited for.
+        for task in self.tasks.into_iter().filter(JoinHandle::is_finished) {
+            let name = task.thread().name().unwrap_or_default().to_owned();
+            panicked.extend(task.join().is_err().then_some(name));
         }
         let (source, part) = match reader {
             Some(end) => (Some(end.source), Some(end.part)),
@@ -120,8 +139,9 @@ impl<S: Source + 'static> Running<S> {
         let incomplete = left_behind || !panicked.is_empty();
         let mut parts = shared.parts_at_rest(part, incomplete);
         parts.outputs.iter_mut().for_each(|(_, book)| book.close());
-        let timed_out = left_behind || shared.fan_out.gave_up_records();
-        let statistics = Statistics::of(parts, shared.started.elapsed(), shared.stages());
+        let too_late = |(_, book): &(String, OutputBook)| book.dropped.contains_key(TOO_LATE);
+        let timed_out = left_behind || parts.outputs.iter().any(too_late);
+        let statistics = shared.statistics_of(parts);
         if !incomplete {
             // Set once: a pipeline ends once.
             let _ = shared.at_end.set(statistics.clone());
@@ -138,31 +158,48 @@ struct End {
     deadline: Instant,
     next_look: Instant,
     between_looks: Duration,
-    /// What outputs had taken at the last look.
-    taken: Vec<u64>,
+    /// What outputs had taken at the last look, of those that had more to take; nothing before the first one.
+    waiting: Option<Vec<Option<u64>>>,
 }
 
 impl End {
-    fn within(timeout: Duration, fan_out: &FanOut) -> Self {
+    fn within(timeout: Duration) -> Self {
         let now = Instant::now();
         Self {
             deadline: now + timeout,
-            next_look: now + timeout / 4 * 3,
+            next_look: now + timeout / 8 * 5,
             // Long enough that a healthy thread has run in between, on a busy core too.
             between_looks: timeout / 8,
-            taken: fan_out.taken(),
+            waiting: None,
         }
     }
 
-    /// In the last quarter of its time, outputs that are full and don't move are not waited for any longer: what they
-    /// have no room for is dropped, so that every stage comes to its end and the other outputs get their records.
+    /// In the last quarter of its time, what is on disk is left there for the next run, and outputs that are full and don't
+    /// move are not waited for any longer: what they have no room for is dropped, so that every stage comes to its end and
+    /// the other outputs get their records.
     fn look_for_stuck(&mut self, fan_out: &FanOut) {
         let now = Instant::now();
         if now >= self.next_look {
-            fan_out.give_up_stuck(&self.taken);
-            self.taken = fan_out.taken();
+            // Of all outputs before any is given up: the others have more to take from then on.
+            let waiting = fan_out.waiting();
+            if let Some(before) = &self.waiting {
+                fan_out.leave(false);
+                fan_out.give_up_stuck(before, &waiting);
+            }
+            self.waiting = Some(waiting);
             self.next_look = now + self.between_looks;
         }
+    }
+}
+
+/// Says how many flow workers should work.
+#[derive(Clone)]
+pub struct Staffing(Arc<Staff>);
+
+impl Staffing {
+    /// From now on so many, from 1 to as many as the configuration allows.
+    pub fn want(&self, workers: usize) {
+        self.0.want(workers);
     }
 }
 

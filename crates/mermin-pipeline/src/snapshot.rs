@@ -5,6 +5,7 @@
 //! it has left it when the marker does: in such a cut channels are empty, and what is in flight waits in the source
 //! or in the reader.
 
+use crate::output::TOO_LATE;
 use mermin_flow::{MeterBook, Sightings, Tally};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,12 +55,18 @@ pub(crate) struct Parts {
 pub struct OutputBook {
     /// Given to the output.
     pub handed: mermin_flow::Amount,
+    /// What an earlier run has left on disk.
+    pub recovered: mermin_flow::Amount,
     /// Acknowledged.
     pub delivered: mermin_flow::Amount,
-    /// Waiting.
+    /// Waiting in memory.
     pub queued: mermin_flow::Amount,
+    /// Waiting on disk, for this run or the next.
+    pub spooled: mermin_flow::Amount,
     /// Given up, by reason.
     pub dropped: std::collections::BTreeMap<&'static str, mermin_flow::Amount>,
+    /// Records that became part of others, which carry their packets and bytes on.
+    pub merged: u64,
     /// Dotted paths of counts that are bounds; see [`mermin_flow::Receipt::inexact`].
     pub inexact: std::collections::BTreeSet<&'static str>,
 }
@@ -69,18 +76,22 @@ impl OutputBook {
     pub(crate) fn close(&mut self) {
         let queued = std::mem::take(&mut self.queued);
         if queued != mermin_flow::Amount::default() {
-            *self.dropped.entry("shutdown_timeout").or_default() += queued;
+            *self.dropped.entry(TOO_LATE).or_default() += queued;
         }
     }
 
-    /// Whether everything handed to the output was delivered, waits or was given up.
+    /// Whether everything handed to the output or left to it was delivered, waits, was given up or became part of
+    /// something else.
     #[must_use]
     pub fn balances(&self) -> bool {
         let mut out = self.delivered;
-        for amount in [&self.queued].into_iter().chain(self.dropped.values()) {
+        out.records += self.merged;
+        for amount in [&self.queued, &self.spooled].into_iter().chain(self.dropped.values()) {
             out += *amount;
         }
-        self.handed == out
+        let mut came = self.handed;
+        came += self.recovered;
+        came == out
     }
 }
 

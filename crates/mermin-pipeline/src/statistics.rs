@@ -1,5 +1,6 @@
 //! Statistics of a run: flows, ledger, stages, outputs. As one JSON object in `--stats`, as a line in the log.
 
+use crate::budget::BudgetsPulse;
 use crate::ledger::Ledger;
 use crate::snapshot::{OutputBook, Parts};
 use mermin_flow::Amount;
@@ -22,6 +23,8 @@ pub struct Statistics {
     pub flows_created: u64,
     /// Flows ended since the start.
     pub flows_released: u64,
+    /// Those of them that had to go for another, the table being full.
+    pub flows_evicted: u64,
     /// See [`Ledger`].
     pub ledger: Ledger,
     /// Non-IP packets by ethertype.
@@ -30,6 +33,8 @@ pub struct Statistics {
     pub anomalies: BTreeMap<&'static str, u64>,
     /// By output's name.
     pub outputs: Vec<(String, OutputBook)>,
+    /// What the agent may take, and what it does without to keep to that.
+    pub budgets: Option<BudgetsPulse>,
     /// By stage's name.
     pub stages: Vec<(String, Figures)>,
     /// Wall-clock time of the run.
@@ -50,10 +55,12 @@ impl Statistics {
             flows_active: parts.active,
             flows_created: parts.meter.created,
             flows_released: parts.meter.released,
+            flows_evicted: parts.meter.evicted,
             ledger,
             ethertypes: reader.sightings.ethertypes,
             anomalies,
             outputs: parts.outputs,
+            budgets: None,
             stages,
             duration,
             capture_nanos: reader.span.map_or(0, |(first, last)| last - first),
@@ -87,11 +94,13 @@ impl Statistics {
                 "active": self.flows_active,
                 "created": self.flows_created,
                 "released": self.flows_released,
+                "evicted": self.flows_evicted,
             },
             "packets_processed": self.ledger.processed(),
             "ethertypes": ethertypes(&self.ethertypes),
             "anomalies": self.anomalies,
             "ledger": self.ledger.to_json(),
+            "budgets": self.budgets.as_ref().map(BudgetsPulse::to_json),
             "stages": stages,
             "outputs": outputs,
         })
@@ -112,11 +121,12 @@ fn output(book: &OutputBook) -> Value {
         book.dropped.iter().map(|(reason, dropped)| ((*reason).to_owned(), amount(dropped))).collect();
     let mut json = json!({
         "handed": amount(&book.handed),
+        "recovered": amount(&book.recovered),
         "delivered": amount(&book.delivered),
         "queued": amount(&book.queued),
-        "spooled": amount(&none),
+        "spooled": amount(&book.spooled),
         "dropped": dropped,
-        "merged": amount(&none),
+        "merged": amount(&Amount { records: book.merged, ..none }),
     });
     if !book.inexact.is_empty() {
         json["inexact"] = json!(book.inexact);

@@ -69,6 +69,8 @@ fn run_with_room(
 fn patient() -> PipelineConfig {
     PipelineConfig {
         enable_metrics: true,
+        // Nothing waits in the reader: packets merged there would give fewer records, and how many is chance.
+        packet_channel_capacity: count(usize::try_from(2 * PACKETS).unwrap()),
         enrichment_channel_capacity: count(100_000),
         shutdown_timeout: Interval::seconds(240),
         ..config(2, 2)
@@ -158,7 +160,8 @@ fn no_more_wait_than_there_is_room_for() {
 #[test]
 fn what_is_known_goes_up_to_the_first_young_record() {
     const KNOWN: u64 = T0 + 50_123_000_000;
-    let pipeline = PipelineConfig { flow_workers: count(1), enrichment_workers: count(1), ..patient() };
+    let pipeline =
+        PipelineConfig { flow_workers: count(1).into(), enrichment_workers: count(1), ..patient() };
     let run = run(KNOWN, Duration::from_secs(600), FLOWS, &pipeline);
     let statistics = run.look(|statistics| figure(statistics, "held") > 300);
     let went = usize::try_from(statistics.outputs[0].1.handed.records).unwrap();
@@ -188,9 +191,9 @@ fn a_burst_waits_for_the_room_that_outputs_have() {
     assert_eq!(named(&records, "known"), records.len());
 }
 
-/// Room is waited for as long as for an answer, and no longer.
+/// Room is waited for no longer than for an answer.
 #[test]
-fn a_stuck_output_holds_records_up_for_their_patience() {
+fn a_stuck_output_does_not_hold_records_up_for_ever() {
     let run = run_with_room(u64::MAX, Duration::from_millis(30), PACKETS, &patient(), 512);
     run.collected.stuck.store(true, Ordering::Release);
     let gone = |statistics: &Statistics| {

@@ -7,6 +7,7 @@ use mermin_flow::{FlowConfig, FlowEvent, FlowRecord};
 use mermin_pipeline::{PipelineConfig, Stages, Statistics, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -157,6 +158,55 @@ fn live_a_stuck_output_loses_records_in_its_own_book_only() {
     assert_eq!(outcome.statistics.ledger.released.packets, 50_000);
 }
 
+/// What a live output has no room for becomes fewer records, not fewer packets. The other one has to keep up with a
+/// source that knows no pause, so it may have to merge a little as well.
+#[test]
+fn live_a_stuck_output_gets_longer_intervals_and_every_packet() {
+    const PACKETS: u64 = 100_000;
+    let (stuck, healthy) = (Collected::default(), Collected::default());
+    stuck.stuck.store(true, Ordering::Release);
+    let flow = FlowConfig { active_timeout: mermin_flow::Interval::seconds(1), ..FlowConfig::default() };
+    let stages = Stages {
+        exporters: vec![Box::new(stuck.clone()), Box::new(healthy.clone())],
+        output_queue_capacity: 64,
+        ..stages(Synthetic::<true>::new(PACKETS, 10), &healthy)
+    };
+    // Room for all packets: what waits in the reader instead is merged, and gives fewer records.
+    let config = PipelineConfig { packet_channel_capacity: count(PACKETS as usize + 1), ..config(2, 1) };
+    let running = start(&config, &flow, stages).unwrap();
+    let (observer, release, began) = (running.observer(), Arc::clone(&stuck.stuck), Instant::now());
+    let outcome = running.wait(move || {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not come: {:?}", observer.pulse());
+        // What the last packet made due stands in the outputs' books, which are of the same moment.
+        let metered = |statistics: Statistics| statistics.ledger.metered.packets;
+        let all = observer.snapshot(Duration::from_secs(60)).map_or(0, metered) == PACKETS;
+        if all {
+            release.store(false, Ordering::Release);
+        }
+        all
+    });
+    assert_settled(&outcome);
+    let [(_, book), (_, other)] = &outcome.statistics.outputs[..] else { panic!("two outputs") };
+    assert_eq!((book.delivered.packets, &book.dropped), (PACKETS, &std::collections::BTreeMap::new()));
+    assert!(book.merged > 500 && book.handed == other.handed, "{book:?}");
+    assert!(other.merged < book.merged && other.delivered.packets == PACKETS, "{other:?}");
+    for (collected, book) in [(stuck, book), (healthy, other)] {
+        let records = std::mem::take(&mut *collected.records.lock().unwrap());
+        let mut flows = HashMap::<_, (Option<u32>, u64, bool)>::new();
+        let mut has_gaps = false;
+        for record in &records {
+            let (sequence, packets, ended) = flows.entry(record.id).or_default();
+            assert!(sequence.is_none_or(|before| before < record.sequence) && !*ended);
+            has_gaps |= record.sequence != sequence.map_or(0, |before| before + 1);
+            (*sequence, *ended) = (Some(record.sequence), record.event == FlowEvent::End);
+            *packets += record.forward.delta.packets + record.reverse.delta.packets;
+            assert_eq!(*packets, record.forward.total.packets + record.reverse.total.packets);
+        }
+        assert_eq!((flows.len(), has_gaps), (10, book.merged > 0));
+        assert!(flows.values().all(|(.., ended)| *ended));
+    }
+}
+
 #[test]
 fn an_output_that_never_returns_is_left_behind_with_its_records_in_the_books() {
     let collected = Collected::default();
@@ -191,18 +241,49 @@ mod held {
         let stages =
             Stages { hold: hold.clone(), ..stages(Synthetic::<false>::new(200_000, 100), &collected) };
         let running = start(&config(2, 1), &FlowConfig::default(), stages).unwrap();
-        let observer = running.observer();
+        let (observer, seen) = (running.observer(), running.observer());
         let mut rounds = 0;
         let outcome = running.wait(move || {
             rounds += 1;
             if rounds == 50 {
                 assert!(observer.packets() < 20_000, "the channel holds 10 000");
+                let at_work = observer.pulse().flow_workers.at_work;
+                assert!(at_work > Duration::from_millis(50), "{at_work:?} at one message");
                 hold.set(false);
             }
             false
         });
+        assert_eq!(seen.pulse().flow_workers.at_work, Duration::ZERO);
         assert_settled(&outcome);
         assert_eq!(outcome.statistics.ledger.released.packets, 200_000);
+    }
+
+    /// However many packets, and whatever was merged with what: the records that they would have made without a hold.
+    #[test]
+    fn live_with_backpressure_held_workers_lose_nothing_while_flows_fit() {
+        let hold = Hold::default();
+        hold.set(true);
+        let collected = Collected::default();
+        let stages =
+            Stages { hold: hold.clone(), ..stages(Synthetic::<true>::new(200_000, 100), &collected) };
+        let config = PipelineConfig { coalescing_capacity: NonZeroUsize::new(100).unwrap(), ..config(2, 1) };
+        let running = start(&config, &FlowConfig::default(), stages).unwrap();
+        let (observer, seen) = (running.observer(), running.observer());
+        let outcome = running.wait(move || {
+            let all = observer.packets() == 200_000;
+            if all {
+                hold.set(false);
+            }
+            all
+        });
+        assert_settled(&outcome);
+        let ledger = &outcome.statistics.ledger;
+        assert_eq!((ledger.released.packets, ledger.lost.values().copied().sum()), (200_000, Tally::ZERO));
+        let waiting = seen.pulse().coalescing.unwrap();
+        assert!(
+            waiting.merges > 180_000 && waiting.room.high_water <= 100 && waiting.room.depth == 0,
+            "{waiting:?}"
+        );
     }
 
     #[test]

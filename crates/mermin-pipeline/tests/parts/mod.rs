@@ -7,10 +7,11 @@ use mermin_flow::{
     Amount, Enricher, Exporter, Failure, FlowRecord, Observation, Polled, PortForm, Receipt, Sightings, Sink,
     Source, Tally,
 };
-use mermin_pipeline::{Hold, Outcome, PipelineConfig, ReplayMetering, Stages};
+use mermin_pipeline::{Budget, Hold, Outcome, PipelineConfig, ReplayMetering, Stages};
 use mermin_wire::Fragment;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,11 +29,25 @@ pub(crate) struct Synthetic<const LIVE: bool> {
     pub(crate) burst: u64,
     /// The number of a packet that is late, and by how many nanoseconds.
     pub(crate) late: Option<(u64, u64)>,
+    /// Done before each poll, with how many packets were handed over so far.
+    pub(crate) before_poll: Option<Box<dyn FnMut(u64) + Send>>,
+    /// How often it was asked for its book: once for each snapshot.
+    pub(crate) asked: Arc<AtomicU64>,
 }
 
 impl<const LIVE: bool> Synthetic<LIVE> {
     pub(crate) fn new(packets: u64, flows: u64) -> Self {
-        Self { packets, flows, sent: 0, book: Sightings::default(), closed: false, burst: 1, late: None }
+        Self {
+            packets,
+            flows,
+            sent: 0,
+            book: Sightings::default(),
+            closed: false,
+            burst: 1,
+            late: None,
+            before_poll: None,
+            asked: Arc::default(),
+        }
     }
 
     /// What has arrived and is not read yet.
@@ -73,6 +88,9 @@ impl<const L: bool> Source for Synthetic<L> {
     const LIVE: bool = L;
 
     fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        if let Some(before_poll) = &mut self.before_poll {
+            before_poll(self.sent);
+        }
         if self.closed || (!L && self.sent == self.packets) {
             return Polled::Ended;
         }
@@ -105,6 +123,7 @@ impl<const L: bool> Source for Synthetic<L> {
     }
 
     fn sightings(&mut self) -> Option<Sightings> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let mut book = self.book.clone();
         book.in_ring = self.in_ring();
         book.seen.buffers += book.in_ring.buffers;
@@ -156,7 +175,7 @@ pub(crate) fn count(n: usize) -> NonZeroUsize {
 pub(crate) fn config(flow_workers: usize, enrichment_workers: usize) -> PipelineConfig {
     PipelineConfig {
         replay_metering: ReplayMetering::Workers,
-        flow_workers: count(flow_workers),
+        flow_workers: count(flow_workers).into(),
         enrichment_workers: count(enrichment_workers),
         ..PipelineConfig::default()
     }
@@ -167,16 +186,15 @@ pub(crate) fn in_reader() -> PipelineConfig {
     PipelineConfig { replay_metering: ReplayMetering::Reader, ..config(2, 2) }
 }
 
-pub(crate) fn stages<const LIVE: bool>(
-    source: Synthetic<LIVE>,
-    collected: &Collected,
-) -> Stages<Synthetic<LIVE>> {
+pub(crate) fn stages<S>(source: S, collected: &Collected) -> Stages<S> {
     Stages {
         source,
         enricher: Some(Arc::new(Names)),
         exporters: vec![Box::new(collected.clone())],
+        buffers: HashMap::new(),
         output_queue_capacity: 8_192,
         agent_id: String::new(),
+        budget: Budget::default(),
         hold: Hold::default(),
     }
 }
@@ -190,6 +208,10 @@ pub(crate) fn assert_settled<S>(outcome: &Outcome<S>) {
     for (_, book) in &statistics.outputs {
         assert_eq!(book.queued, Amount::default());
         let dropped: u64 = book.dropped.values().map(|dropped| dropped.records).sum();
-        assert_eq!(book.handed.records, book.delivered.records + dropped);
+        assert_eq!(
+            book.handed.records + book.recovered.records,
+            book.delivered.records + book.merged + book.spooled.records + dropped
+        );
+        assert!(book.balances(), "{book:?}");
     }
 }

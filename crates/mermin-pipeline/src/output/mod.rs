@@ -1,0 +1,265 @@
+//! An output: a queue, a thread, a book. What goes wrong with it touches no other stage.
+
+mod backlog;
+mod book;
+mod breaker;
+mod buffer;
+mod fan_out;
+mod guard;
+mod intake;
+mod queue;
+mod thread;
+
+pub use breaker::{BreakerConfig, BreakerState};
+pub use buffer::DiskBuffer;
+pub(crate) use fan_out::FanOut;
+
+use crate::incidents::Incidents;
+use crate::priority::PriorityRule;
+use crate::pulse::OutputPulse;
+use crate::snapshot::OutputBook;
+use book::{Books, DiskBook, OutputState, lock};
+use buffer::{Buffer, FromDisk, Status, ToDisk, Trouble};
+use guard::Guard;
+use mermin_flow::{Amount, Delivery, Exporter, FlowRecord, QUARANTINE};
+use mermin_spool::Stored;
+use queue::{Consumer, OutputQueue, Strained};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+use thread::OutputThread;
+
+/// Records shared by all outputs.
+pub(crate) type Shared = Arc<Vec<FlowRecord>>;
+
+/// Records that had no room because the output was let be, in `dropped`.
+const BREAKER_OPEN: &str = "breaker_open";
+/// Records that had no room, in `dropped`.
+const QUEUE_FULL: &str = "queue_full";
+/// Records that had no room in the queue because the disk buffer had none, in `dropped`.
+const BUFFER_FULL: &str = "buffer_full";
+/// Records that had no room in the queue because the disk buffer could not be written, in `dropped`.
+const BUFFER_WRITE_FAILED: &str = "buffer_write_failed";
+/// Records that were on disk, and are damaged there or gone, in `dropped`.
+const BUFFER_DAMAGED: &str = "buffer_damaged";
+/// Records on disk that this version can't read, in `dropped`.
+const BUFFER_UNREADABLE: &str = "buffer_unreadable";
+/// Records that the thread had when it panicked, in `dropped`.
+const CRASH: &str = "crash";
+/// Records that the end of the run could not wait for, in `dropped`.
+pub(crate) const TOO_LATE: &str = "shutdown_timeout";
+
+/// How an output ended.
+#[derive(Clone, Debug)]
+pub struct OutputFailure {
+    /// The output's name.
+    pub output: String,
+    /// The key in `dropped` of its book.
+    pub reason: &'static str,
+    /// What happened the first time.
+    pub error: String,
+}
+
+/// How an output is treated.
+pub(crate) struct Treatment {
+    /// Records that its queue holds.
+    pub(crate) capacity: usize,
+    /// Whether that notes how long they waited.
+    pub(crate) detailed: bool,
+    /// Whose records go first.
+    pub(crate) rules: Arc<[PriorityRule]>,
+    /// When it is let be.
+    pub(crate) breaker: BreakerConfig,
+    /// Raised when outputs are waited for, whatever they do.
+    pub(crate) waits: Arc<AtomicBool>,
+}
+
+#[cfg(test)]
+impl Treatment {
+    /// With room for so many records, and not waited for.
+    fn with_room_for(capacity: usize) -> Self {
+        Self {
+            capacity,
+            detailed: false,
+            rules: Arc::default(),
+            breaker: BreakerConfig::default(),
+            waits: Arc::default(),
+        }
+    }
+}
+
+/// The side of an output that the pipeline sees.
+pub(crate) struct Output {
+    pub(crate) name: String,
+    /// Whether somebody is meant to read what it writes: `none` has nobody.
+    pub(crate) has_readers: bool,
+    pub(crate) queue: Arc<OutputQueue>,
+    /// How deliveries go, where there is a receiver.
+    pub(crate) delivery: Option<Arc<Delivery>>,
+    interrupter: Option<Arc<AtomicBool>>,
+    /// Where its records wait, if not in memory only.
+    buffer: Option<Arc<Status>>,
+    drop_reasons: &'static [&'static str],
+    /// Panics of its threads that were contained.
+    panics: Arc<AtomicU64>,
+    shared: Arc<OutputState>,
+}
+
+/// What a thread does.
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
+
+impl Output {
+    /// An output for `exporter`, and its threads' names and work. `producers` is how many threads hand records to it.
+    pub(crate) fn new(
+        exporter: Box<dyn Exporter>,
+        buffer: Option<DiskBuffer>,
+        treatment: &Treatment,
+        producers: usize,
+    ) -> (Self, Vec<(String, Work)>) {
+        let queue = OutputQueue::new(treatment.capacity, treatment.detailed, Arc::clone(&treatment.rules));
+        let name = exporter.name().to_owned();
+        let guard = Guard::new(&*exporter, &treatment.breaker, Arc::clone(&treatment.waits));
+        let books = buffer.as_ref().map(|buffer| {
+            let recovery = buffer.spool.recovery();
+            Books::on_disk(DiskBook::new(recovery, exporter.passing_reasons()))
+        });
+        let shared = OutputState::new(guard, books.unwrap_or_default(), Arc::clone(&treatment.waits));
+        let shared = Arc::new(shared);
+        let mut output = Self {
+            has_readers: name != "none",
+            name,
+            queue: Arc::clone(&queue),
+            delivery: exporter.delivery(),
+            interrupter: exporter.interrupter(),
+            buffer: None,
+            drop_reasons: exporter.drop_reasons(),
+            panics: Arc::default(),
+            shared: Arc::clone(&shared),
+        };
+        let (consumer, main) = (Consumer(queue), format!("out-{}", output.name));
+        let incidents = |what| Incidents::new(format!("{what} {}", output.name), Arc::clone(&output.panics));
+        let Some(DiskBuffer { spool, points }) = buffer else {
+            let thread = OutputThread::new(consumer, exporter, shared, producers, incidents("Output"));
+            return (output, vec![(main, Box::new(move || thread.run()))]);
+        };
+        let (mut encoder, mut decoder) = mermin_spool::codec(points);
+        let encode = Box::new(move |records: &[FlowRecord]| encoder.encode(records));
+        let decode = Box::new(move |stored: &Stored| decoder.decode(stored));
+        let buffer = Buffer::new(&output.name, spool);
+        output.buffer = Some(buffer.status());
+        let writer = ToDisk::new(
+            Arc::clone(&buffer),
+            Arc::clone(&shared),
+            encode,
+            producers,
+            incidents("The disk buffer of output"),
+        );
+        let reader = FromDisk::new(buffer, Arc::clone(&shared), decode);
+        let thread = OutputThread::new(reader, exporter, shared, 1, incidents("Output"));
+        let writes: Work = Box::new(move || writer.run(&consumer));
+        let works =
+            vec![(main, Box::new(move || thread.run()) as Work), (format!("disk-{}", output.name), writes)];
+        (output, works)
+    }
+
+    /// Takes a batch; `wait` for room, or make some: what is merged and dropped for that is counted.
+    pub(crate) fn hand(&self, batch: &Shared, carried: Amount, wait: bool) {
+        lock(&self.shared.books).handed += carried;
+        let batch = Arc::clone(batch);
+        let refused = if wait {
+            self.queue.push(batch).is_err()
+        } else {
+            match self.queue.offer(batch) {
+                Ok(strained) => {
+                    self.strained(strained);
+                    false
+                }
+                Err(_) => true,
+            }
+        };
+        if refused {
+            let mut books = lock(&self.shared.books);
+            // What is refused because nobody consumes any more is not told from what was lost with the thread.
+            if !books.crashed {
+                books.too_late += carried;
+            }
+        }
+    }
+
+    fn strained(&self, strained: Strained) {
+        if strained != Strained::default() {
+            // Why what is behind the queue does not take it.
+            let trouble = self.buffer.as_ref().map(|buffer| buffer.trouble());
+            let is_open = self.shared.guard.is_open();
+            let mut books = lock(&self.shared.books);
+            books.merged += strained.merged;
+            let dropped = match trouble {
+                Some(Trouble::Full) => &mut books.disk().full,
+                Some(Trouble::Failing(_)) => &mut books.disk().write_failed,
+                None if is_open => &mut books.breaker_open,
+                None | Some(Trouble::None) => &mut books.queue_full,
+            };
+            *dropped += strained.dropped;
+        }
+    }
+
+    /// Whether nobody reads its records any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Looks for a call of its exporter that takes too long.
+    fn look(&self, now: Instant) {
+        self.shared.guard.look(now);
+    }
+
+    pub(crate) fn failure(&self) -> Option<OutputFailure> {
+        lock(&self.shared.failure).clone()
+    }
+
+    pub(crate) fn pulse(&self) -> OutputPulse {
+        let book = self.book();
+        let (breaker, why, opened) = self.shared.guard.look(Instant::now());
+        let mut reasons = vec![BREAKER_OPEN, QUEUE_FULL, TOO_LATE, QUARANTINE, CRASH];
+        if self.buffer.is_some() {
+            reasons.extend([BUFFER_FULL, BUFFER_WRITE_FAILED, BUFFER_DAMAGED, BUFFER_UNREADABLE]);
+        }
+        OutputPulse {
+            name: self.name.clone(),
+            drops: book.dropped.values().map(|dropped| dropped.records).sum(),
+            delivered: book.delivered.records,
+            panics: self.panics.load(Ordering::Relaxed),
+            merged: book.merged,
+            drop_reasons: reasons.iter().chain(self.drop_reasons).copied().collect(),
+            queue: self.queue.pulse(),
+            buffer: self.buffer.as_ref().map(|buffer| buffer.pulse()),
+            closed: self.is_closed(),
+            failing: lock(&self.shared.failing).as_ref().map(|(error, _)| error.clone()),
+            delivery: self.delivery.clone(),
+            breaker,
+            let_be: why,
+            opened,
+        }
+    }
+
+    pub(crate) fn book(&self) -> OutputBook {
+        lock(&self.shared.books).book()
+    }
+
+    /// The end has begun, and what is on disk may stay there: it is not waited for any longer, and not at all with
+    /// `only_if_let_be` unless the output is let be.
+    fn leave(&self, only_if_let_be: bool) {
+        if let Some(buffer) = &self.buffer
+            && (!only_if_let_be || self.shared.guard.is_open())
+        {
+            buffer.leave();
+            self.interrupt();
+        }
+    }
+
+    /// Time is up: an exporter that waits for its receiver gives up. Whether there is one that listens to this.
+    fn interrupt(&self) -> bool {
+        let interrupter = self.interrupter.iter();
+        interrupter.map(|flag| flag.store(true, Ordering::Release)).count() > 0
+    }
+}

@@ -1,0 +1,319 @@
+//! The queue in front of an output, bounded in records.
+//!
+//! While the output keeps up it is a line of batches that all outputs share. Where it is full and nobody waits for room
+//! (live), it becomes a [`Backlog`]: records by importance, merged and, at last, given up so that the bound holds. When
+//! that has been worked off the queue is a line of batches again. A producer that waits for room (a replay with
+//! backpressure, the end of a run) changes nothing in the order.
+//!
+//! A mutex and two condition variables: records are two orders of magnitude fewer than packets, and a queue that one can
+//! look into is what merging needs. Whoever consumes holds a [`Consumer`]; when that is gone (also by a panic) producers
+//! don't wait for it.
+
+use super::Shared;
+use super::backlog::{Backlog, Shed};
+use crate::priority::{PriorityRule, class_of};
+use crate::pulse::ChannelPulse;
+use crate::waits::Waits;
+use mermin_flow::{Amount, FlowRecord};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Records that the output's thread takes from a backlog at once.
+const BATCH: usize = 256;
+
+/// What a consumer takes.
+pub(super) enum Item {
+    /// Records, in order.
+    Records(Shared),
+    /// A producer has ended; what it handed over before has been taken.
+    End,
+}
+
+/// How records wait.
+enum Line {
+    /// As they came, and when where somebody wants to know.
+    Batches(VecDeque<(Shared, Option<Instant>)>),
+    /// By importance.
+    Backlog(Backlog),
+}
+
+struct Inner {
+    line: Line,
+    records: usize,
+    /// Ends that nobody has taken yet.
+    ends: usize,
+    high_water: usize,
+    waits: u64,
+    taken: u64,
+    /// When somebody who could wait first found no room: until half of it is free.
+    full_since: Option<Instant>,
+    consumer_gone: bool,
+    given_up: bool,
+}
+
+impl Inner {
+    /// Whether waiting for room makes sense.
+    const fn may_empty(&self) -> bool {
+        !self.consumer_gone && !self.given_up
+    }
+
+    const fn has_items(&self) -> bool {
+        self.records > 0 || self.ends > 0
+    }
+}
+
+/// What became of a batch for want of room, or what of others had to make room for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Strained {
+    /// Records that became part of others.
+    pub(super) merged: u64,
+    /// What was given up.
+    pub(super) dropped: Amount,
+}
+
+/// See the module's text.
+pub(crate) struct OutputQueue {
+    inner: Mutex<Inner>,
+    capacity: usize,
+    rules: Arc<[PriorityRule]>,
+    filled: Condvar,
+    emptied: Condvar,
+    /// How long records were in the queue, of each batch taken the first that came; only where somebody wants to know.
+    waited: Option<Waits>,
+}
+
+impl OutputQueue {
+    pub(super) fn new(capacity: usize, detailed: bool, rules: Arc<[PriorityRule]>) -> Arc<Self> {
+        let inner = Inner {
+            line: Line::Batches(VecDeque::new()),
+            records: 0,
+            ends: 0,
+            high_water: 0,
+            waits: 0,
+            taken: 0,
+            full_since: None,
+            consumer_gone: false,
+            given_up: false,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            capacity,
+            rules,
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            waited: detailed.then(Waits::default),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a batch of `n` fits. An empty queue takes any batch, however small the capacity.
+    const fn fits(&self, inner: &Inner, n: usize) -> bool {
+        inner.records == 0 || inner.records + n <= self.capacity
+    }
+
+    fn now(&self) -> Option<Instant> {
+        self.waited.as_ref().map(|_| Instant::now())
+    }
+
+    /// Puts a batch for which there is room.
+    fn put(&self, mut inner: MutexGuard<'_, Inner>, batch: Shared) {
+        if batch.is_empty() {
+            return;
+        }
+        inner.records += batch.len();
+        let now = self.now();
+        match &mut inner.line {
+            Line::Batches(batches) => batches.push_back((batch, now)),
+            Line::Backlog(backlog) => self.sort_in(backlog, batch, now, |_| {}),
+        }
+        inner.high_water = inner.high_water.max(inner.records);
+        drop(inner);
+        self.filled.notify_one();
+    }
+
+    /// Puts each record of a batch in its place; `after` each of them something may be done.
+    fn sort_in(
+        &self,
+        backlog: &mut Backlog,
+        batch: Shared,
+        since: Option<Instant>,
+        mut after: impl FnMut(&mut Backlog),
+    ) {
+        let mut put = |record: FlowRecord| {
+            let class = class_of(&self.rules, &record);
+            backlog.push(record, class, since);
+            after(backlog);
+        };
+        // Other outputs may have the batch as well.
+        match Arc::try_unwrap(batch) {
+            Ok(records) => records.into_iter().for_each(&mut put),
+            Err(batch) => batch.iter().cloned().for_each(&mut put),
+        }
+    }
+
+    /// Waits for room. Gives the batch back when nobody consumes any more, or when there is no room and waiting was
+    /// given up.
+    pub(super) fn push(&self, batch: Shared) -> Result<(), Shared> {
+        let (mut inner, n) = (self.lock(), batch.len());
+        if !self.fits(&inner, n) && inner.may_empty() {
+            inner.waits += 1;
+            inner = self
+                .emptied
+                .wait_while(inner, |inner| !self.fits(inner, n) && inner.may_empty())
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if inner.consumer_gone || !self.fits(&inner, n) {
+            return Err(batch);
+        }
+        self.put(inner, batch);
+        Ok(())
+    }
+
+    /// Never waits: makes room by merging and, where that doesn't do, by giving up what is least important, of what waits
+    /// and of the batch. Gives the batch back when nobody consumes any more.
+    pub(super) fn offer(&self, batch: Shared) -> Result<Strained, Shared> {
+        let mut inner = self.lock();
+        if inner.consumer_gone {
+            return Err(batch);
+        }
+        if self.fits(&inner, batch.len()) {
+            self.put(inner, batch);
+            return Ok(Strained::default());
+        }
+        let mut strained = Strained::default();
+        let mut make_room = |backlog: &mut Backlog| {
+            if backlog.len() > self.capacity {
+                match backlog.shed() {
+                    Some(Shed::Merged) => strained.merged += 1,
+                    Some(Shed::Dropped(record)) => strained.dropped += Amount::of(&record),
+                    None => {}
+                }
+            }
+        };
+        let now = self.now();
+        let inner = &mut *inner;
+        if let Line::Batches(batches) = &mut inner.line {
+            let batches = std::mem::take(batches);
+            let mut backlog = Backlog::default();
+            for (batch, since) in batches {
+                self.sort_in(&mut backlog, batch, since, &mut make_room);
+            }
+            inner.line = Line::Backlog(backlog);
+        }
+        if let Line::Backlog(backlog) = &mut inner.line {
+            self.sort_in(backlog, batch, now, &mut make_room);
+            inner.records = backlog.len();
+        }
+        inner.high_water = inner.high_water.max(inner.records);
+        Ok(strained)
+    }
+
+    /// From now on nobody waits for room.
+    pub(super) fn give_up(&self) {
+        self.lock().given_up = true;
+        self.emptied.notify_all();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.lock().given_up
+    }
+
+    /// Batches that the consumer has taken, where there are more to take.
+    pub(super) fn waiting(&self) -> Option<u64> {
+        let inner = self.lock();
+        inner.has_items().then_some(inner.taken)
+    }
+
+    /// Records that fit, for whoever can wait for room. A queue that nobody consumes takes (and gives back) any number,
+    /// and one that was full so long ago, and has not come down to half since, is not worth waiting for any more.
+    pub(super) fn room(&self, at_most: Duration) -> usize {
+        self.room_at(Instant::now(), at_most)
+    }
+
+    fn room_at(&self, now: Instant, at_most: Duration) -> usize {
+        let mut inner = self.lock();
+        let room = self.capacity.saturating_sub(inner.records);
+        if room == 0 {
+            inner.full_since.get_or_insert(now);
+        }
+        let too_long = inner.full_since.is_some_and(|since| now.saturating_duration_since(since) >= at_most);
+        if inner.consumer_gone || too_long { usize::MAX } else { room }
+    }
+
+    /// Whether there is nothing to take.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.lock().has_items()
+    }
+
+    pub(super) fn end(&self) {
+        self.lock().ends += 1;
+        self.filled.notify_one();
+    }
+
+    pub(super) fn pulse(&self) -> ChannelPulse {
+        let wait = self.waited.as_ref().map(Waits::figures);
+        let inner = self.lock();
+        ChannelPulse {
+            drops: 0,
+            capacity: self.capacity as u64,
+            depth: inner.records as u64,
+            high_water: inner.high_water as u64,
+            waits: inner.waits,
+            wait,
+        }
+    }
+}
+
+/// The consumer's end.
+pub(super) struct Consumer(pub(super) Arc<OutputQueue>);
+
+impl Consumer {
+    /// Waits for the next item; `None` after `at_most` without one.
+    pub(super) fn next(&self, at_most: Duration) -> Option<Item> {
+        let queue = &self.0;
+        let (mut inner, _) = queue
+            .filled
+            .wait_timeout_while(queue.lock(), at_most, |inner| !inner.has_items())
+            .unwrap_or_else(PoisonError::into_inner);
+        if inner.records == 0 {
+            inner.ends = inner.ends.checked_sub(1)?;
+            return Some(Item::End);
+        }
+        let (batch, since) = match &mut inner.line {
+            Line::Batches(batches) => batches.pop_front()?,
+            Line::Backlog(backlog) => {
+                let (records, since) = backlog.take(BATCH);
+                (Arc::new(records), since)
+            }
+        };
+        inner.records -= batch.len();
+        inner.taken += 1;
+        if inner.records <= queue.capacity / 2 {
+            inner.full_since = None;
+        }
+        if inner.records == 0 && matches!(inner.line, Line::Backlog(_)) {
+            inner.line = Line::Batches(VecDeque::new());
+        }
+        drop(inner);
+        queue.emptied.notify_all();
+        if let (Some(waits), Some(since)) = (&queue.waited, since) {
+            waits.until_now(since);
+        }
+        Some(Item::Records(batch))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.0.lock().consumer_gone = true;
+        self.0.emptied.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What goes on beside the packets, each on a thread of its own: statistics in the log, and flow workers that come and go.
+//! A panic of theirs costs one turn.
+
+use crate::incidents::Incidents;
+use crate::observer::{Observer, Shared};
+use crate::scaling::{LOOK, Scaling};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{error, info};
+
+/// Between looks at nothing.
+const LONG: Duration = Duration::from_secs(3_600);
+
+pub(crate) const GOES_ON: &str = "it goes on with its next turn";
+
+impl Shared {
+    /// The statistics task.
+    pub(crate) fn log_statistics(self: Arc<Self>) {
+        let mut incidents = Incidents::new("The statistics task", Arc::clone(&self.panics.tasks));
+        let observer = Observer(Arc::clone(&self));
+        let mut last = Instant::now();
+        loop {
+            let interval = self.control.stats_interval.get();
+            let rest = (last + interval).saturating_duration_since(Instant::now());
+            if self.ends_within(rest, || self.control.stats_interval.get() != interval) {
+                return;
+            }
+            let (now, next) = (Instant::now(), last + self.control.stats_interval.get());
+            if now >= next {
+                // One that comes late by a whole turn, or by another interval, begins anew.
+                last = if now < next + interval { next } else { now };
+                incidents.contain(|| self.tell(&observer, interval), GOES_ON);
+            }
+        }
+    }
+
+    /// One turn of the statistics task.
+    fn tell(&self, observer: &Observer, interval: Duration) {
+        // A stage that is held up doesn't hold up the statistics: then the counts are read where they are.
+        let patience = Duration::from_secs(1).min(interval / 2);
+        let statistics = observer.look(patience).unwrap_or_else(|reader| self.statistics_in_passing(*reader));
+        if self.ends_within(Duration::ZERO, || false) {
+            return;
+        }
+        self.created.say_suppressed();
+        let hanging = if self.live { self.hanging() } else { Vec::new() };
+        for (worker, at_work) in hanging {
+            let seconds = at_work.as_secs();
+            error!(
+                "{worker} has been at one message for {seconds} s: a bug. What is its own stands still; the server's /livez asks for a restart"
+            );
+        }
+        info!("{}", statistics.line());
+        if self.enable_metrics {
+            for (name, figures) in &statistics.stages {
+                let figures: Vec<_> = figures.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                info!("Stage {name}: {}", figures.join(" "));
+            }
+        }
+    }
+
+    /// Waits for `at_most`, for the end, or until it is told of something new and `is_new` says so; whether the end has come.
+    pub(crate) fn ends_within(&self, at_most: Duration, is_new: impl Fn() -> bool) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, _) = self
+            .end
+            .wait_timeout_while(ended, at_most, |ended| !*ended && !is_new())
+            .unwrap_or_else(PoisonError::into_inner);
+        *ended
+    }
+
+    /// The task that has flow workers come and go with the load.
+    pub(crate) fn scale(self: Arc<Self>) {
+        let mut incidents = Incidents::new("The scaling of workers", Arc::clone(&self.panics.tasks));
+        let mut range = self.staff.range();
+        let mut load = self.load(range);
+        loop {
+            // As many as are asked for, whatever the load, want no looks.
+            let until = if range.0 < range.1 { LOOK } else { LONG };
+            if self.ends_within(until, || self.staff.range() != range) {
+                return;
+            }
+            if self.staff.range() != range {
+                range = self.staff.range();
+                load = self.load(range);
+            } else if range.0 < range.1 {
+                incidents.contain(|| self.follow(&mut load), GOES_ON);
+            }
+        }
+    }
+
+    fn load(&self, (least, most): (usize, usize)) -> Load {
+        Load { scaling: Scaling::new(least, most), idle: self.idle(), looked: Instant::now() }
+    }
+
+    /// How long each flow worker has waited so far, ns.
+    fn idle(&self) -> Vec<u64> {
+        self.meters.iter().map(|cells| cells.idle.total(self.started)).collect()
+    }
+
+    /// One turn of the scaling.
+    fn follow(&self, load: &mut Load) {
+        let (idle, passed) = (self.idle(), load.looked.elapsed().as_nanos() as f64);
+        load.looked = Instant::now();
+        let working = self.staff.working();
+        let before = std::mem::replace(&mut load.idle, idle);
+        // A wait that ended just then may have been counted twice the time before.
+        let waited = |(now, before): (&u64, &u64)| now.saturating_sub(*before) as f64;
+        let waited: f64 = load.idle.iter().zip(&before).take(working).map(waited).sum();
+        let busy = (1.0 - waited / (passed * working as f64)).clamp(0.0, 1.0);
+        let full = self.room.credits.used() as f64 / self.room.credits.capacity as f64;
+        let advice = load.scaling.advise(working, busy, full);
+        if advice != working {
+            let busy = (busy * 100.0).round();
+            info!("{advice} flow workers instead of {working}: they were busy for {busy} % of their time");
+            self.staff.want(advice);
+        }
+    }
+}
+
+/// What the scaling knows of the turn before.
+struct Load {
+    scaling: Scaling,
+    idle: Vec<u64>,
+    looked: Instant,
+}

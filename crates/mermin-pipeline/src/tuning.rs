@@ -1,0 +1,60 @@
+//! Settings that change while the pipeline runs.
+//!
+//! What stages look up they find changed. What decides about flows goes down the packet channel like a marker, so that all
+//! flow workers change at one place between two observations: records are those of a run whose settings have been so from
+//! there on, however many workers there are. Only observations that wait in the reader for room, live, come behind the
+//! change though they came before it.
+
+use crate::config::PipelineConfig;
+use crate::observer::Shared;
+use crate::workers::Workers;
+use mermin_flow::FlowConfig;
+use std::sync::{Arc, PoisonError};
+
+/// What goes down the packet channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) flow: Arc<FlowConfig>,
+    /// Observations that may wait in the reader.
+    pub(crate) coalescing_capacity: usize,
+}
+
+impl Change {
+    pub(crate) fn to(pipeline: &PipelineConfig, flow: &FlowConfig) -> Self {
+        Self { flow: Arc::new(flow.clone()), coalescing_capacity: pipeline.coalescing_capacity.get() }
+    }
+}
+
+/// Changes a running pipeline's settings.
+#[derive(Clone)]
+pub struct Tuning(pub(crate) Arc<Shared>);
+
+impl Tuning {
+    /// From now on the pipeline goes by these, as far as they can be changed; what else they say is left out of account: the
+    /// seed of Community IDs, and of `pipeline` all but `coalescing_capacity`, `flow_workers` (as far as
+    /// [`Tuning::has_room_for`] them), `stats_interval` and `shutdown_timeout`.
+    pub fn change(&self, pipeline: &PipelineConfig, flow: &FlowConfig) {
+        let shared = &self.0;
+        shared.shutdown_timeout.set(pipeline.shutdown_timeout.0);
+        // Held while these change, so that nobody misses the word to look again.
+        let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.control.stats_interval.set(pipeline.stats_interval.0);
+        shared.staff.set_range(pipeline.flow_workers.range());
+        drop(ended);
+        shared.end.notify_all();
+        shared.control.change(Change::to(pipeline, flow));
+    }
+
+    /// Whether there may be more flows, and more that waits in the reader, than the bounds of the start allow: with a budget of
+    /// memory these were made to fit into it.
+    #[must_use]
+    pub fn may_raise_bounds(&self) -> bool {
+        !self.0.budgets.bounds_memory()
+    }
+
+    /// Whether there is room for so many flow workers: for no more than there could be at the start.
+    #[must_use]
+    pub fn has_room_for(&self, workers: Workers) -> bool {
+        workers.most() <= self.0.staff.most()
+    }
+}

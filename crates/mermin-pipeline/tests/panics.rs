@@ -1,0 +1,95 @@
+//! Panics of workers while packets flow: contained, in the books, and without a trace in the records of others.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+#[path = "parts/many_records.rs"]
+mod many_records;
+mod parts;
+
+use many_records::{chatty, sorted};
+use mermin_flow::{Enricher, FlowConfig, FlowRecord};
+use mermin_pipeline::{PipelineConfig, Stages, start};
+use parts::{Collected, Names, Synthetic, assert_settled, config, in_reader, stages};
+use std::sync::Arc;
+
+/// Panics at every record of sequence 2, in the middle of its work.
+struct Bug;
+
+impl Enricher for Bug {
+    fn enrich(&self, record: &mut FlowRecord) {
+        Names.enrich(record);
+        assert_ne!(record.sequence, 2, "this panic is the test's");
+    }
+}
+
+#[test]
+fn a_record_at_which_the_enricher_panics_goes_on_without_names() {
+    for config in [config(2, 2), config(1, 1), in_reader()] {
+        let collected = Collected::default();
+        let stages = Stages {
+            enricher: Some(Arc::new(Bug)),
+            ..stages(Synthetic::<false>::new(100_000, 10), &collected)
+        };
+        let outcome = start(&config, &chatty(), stages).unwrap().wait(|| false);
+        assert_settled(&outcome);
+        let records = sorted(&collected);
+        let unnamed = records.iter().filter(|record| record.source.identity.name.is_none());
+        assert!(unnamed.clone().all(|record| record.sequence == 2));
+        assert_eq!(unnamed.count(), 10);
+        assert_eq!(panics(&outcome.statistics, "enrichment_workers"), 10);
+        let packets: u64 = records.iter().map(|record| record.forward.delta.packets).sum();
+        assert_eq!(packets, 100_000);
+    }
+}
+
+/// As the statistics show them.
+fn panics(statistics: &mermin_pipeline::Statistics, stage: &str) -> u64 {
+    let stages = &statistics.to_json("")["stages"];
+    stages[stage]["panics"].as_u64().unwrap()
+}
+
+/// Needs `--features hold`: a release build has nothing to make workers panic with.
+#[cfg(feature = "hold")]
+mod of_flow_workers {
+    use super::*;
+    use mermin_pipeline::Hold;
+
+    /// Replays with flow workers that panic at every `every`th moment. How often they did.
+    fn replay(config: &PipelineConfig, flow: &FlowConfig, every: u64) -> (Vec<FlowRecord>, u64) {
+        let (collected, hold) = (Collected::default(), Hold::default());
+        hold.panic_every(every);
+        let stages =
+            Stages { hold: hold.clone(), ..stages(Synthetic::<false>::new(300_000, 1_000), &collected) };
+        let outcome = start(config, flow, stages).unwrap().wait(|| false);
+        assert_settled(&outcome);
+        assert!(!outcome.statistics.ledger.lost.contains_key("worker_quarantine"));
+        (sorted(&collected), panics(&outcome.statistics, "flow_workers"))
+    }
+
+    #[test]
+    fn a_replay_with_panicking_workers_gives_the_records_of_one_without() {
+        let starts = FlowConfig { start_records: true, ..chatty() };
+        for flow in [chatty(), starts] {
+            let (undisturbed, none) = replay(&config(2, 1), &flow, 0);
+            assert_eq!(none, 0);
+            for config in [config(2, 1), config(3, 2), in_reader()] {
+                let (records, panics) = replay(&config, &flow, 50_021);
+                assert!(panics > 5, "{panics}");
+                assert!(records == undisturbed, "after {panics} panics");
+            }
+        }
+    }
+
+    /// Everything panics: nothing can be metered, and all of it is counted.
+    #[test]
+    fn what_panics_whatever_one_does_is_lost_to_the_packet() {
+        let (collected, hold) = (Collected::default(), Hold::default());
+        hold.panic_every(1);
+        let stages = Stages { hold, ..stages(Synthetic::<false>::new(20, 20), &collected) };
+        let outcome = start(&config(2, 1), &FlowConfig::default(), stages).unwrap().wait(|| false);
+        assert_settled(&outcome);
+        let ledger = &outcome.statistics.ledger;
+        assert_eq!(ledger.lost["worker_quarantine"].packets, 20);
+        assert_eq!((ledger.metered.packets, ledger.seen.buffers), (0, 20));
+        assert_eq!(panics(&outcome.statistics, "flow_workers"), 40);
+    }
+}

@@ -1,0 +1,170 @@
+//! Flow workers that come and go while packets flow: the same records, books that balance at every moment.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+#[path = "parts/many_records.rs"]
+mod many_records;
+mod parts;
+
+use many_records::{chatty, sorted};
+use mermin_pipeline::{PipelineConfig, Workers, start};
+use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// One test counts the threads of the process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const PACKETS: u64 = 400_000;
+
+fn between(least: usize, most: usize) -> PipelineConfig {
+    PipelineConfig { flow_workers: Workers::Between(count(least), count(most)), ..config(1, 2) }
+}
+
+/// Threads of this process whose name begins so, as the kernel counts them.
+fn threads(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+    };
+    tasks.filter_map(name).filter(|name| name.starts_with(prefix)).count()
+}
+
+fn until(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it does not come");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn workers_that_come_and_go_during_a_replay_give_the_same_records() {
+    let _alone = alone();
+    let undisturbed = {
+        let collected = Collected::default();
+        let running =
+            start(&in_reader(), &chatty(), stages(Synthetic::<false>::new(PACKETS, 1_000), &collected));
+        assert_settled(&running.unwrap().wait(|| false));
+        sorted(&collected)
+    };
+    until(|| threads("flow-") == 0);
+    for capacity in [10_000, 64, 1] {
+        let collected = Collected::default();
+        let pipeline = PipelineConfig { packet_channel_capacity: count(capacity), ..between(1, 5) };
+        // The source goes on until it was seen with every number of workers.
+        let packets = if capacity == 1 { PACKETS / 10 } else { PACKETS };
+        let stages = stages(Synthetic::<false>::new(packets, 1_000), &collected);
+        let running = start(&pipeline, &chatty(), stages).unwrap();
+        let (observer, over) = (running.observer(), AtomicBool::new(false));
+        let (outcome, seen) = thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while !over.load(Ordering::Acquire) {
+                    seen.push(threads("flow-"));
+                    if let Some(statistics) = observer.snapshot(Duration::from_secs(5)) {
+                        assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+                    }
+                }
+                seen
+            });
+            let mut numbers = [5, 2, 4, 1, 3].into_iter().cycle();
+            let staffing = running.staffing();
+            let mut since = Instant::now();
+            let outcome = running.wait(|| {
+                if since.elapsed() > Duration::from_millis(15) {
+                    since = Instant::now();
+                    staffing.want(numbers.next().unwrap());
+                }
+                false
+            });
+            over.store(true, Ordering::Release);
+            (outcome, looking.join().unwrap())
+        });
+        assert_settled(&outcome);
+        assert!(seen.contains(&5) && seen.contains(&1), "{capacity}: {seen:?}");
+        let records = sorted(&collected);
+        if packets == PACKETS {
+            assert!(records == undisturbed, "with {capacity}");
+        } else {
+            let packets_told: u64 = records.iter().map(|record| record.forward.delta.packets).sum();
+            assert_eq!(packets_told, packets);
+        }
+        until(|| threads("flow-") == 0);
+    }
+}
+
+/// A live source doesn't wait: what has no room stays where it is until the shards have moved.
+#[test]
+fn live_workers_come_and_go_though_the_channel_is_full() {
+    let _alone = alone();
+    let collected = Collected::default();
+    let pipeline = PipelineConfig { packet_channel_capacity: count(16), ..between(1, 4) };
+    let running = start(&pipeline, &chatty(), stages(Synthetic::<true>::new(200_000, 1_000), &collected));
+    let running = running.unwrap();
+    let (staffing, observer) = (running.staffing(), running.observer());
+    let mut numbers = [4, 1, 3, 2].into_iter().cycle();
+    let outcome = running.wait(|| {
+        staffing.want(numbers.next().unwrap());
+        observer.pulse().flow_workers.packets == 200_000
+    });
+    assert_settled(&outcome);
+    let records = sorted(&collected);
+    let packets: u64 = records.iter().map(|record| record.forward.delta.packets).sum();
+    assert_eq!(packets, 200_000);
+    let ends = records.iter().filter(|record| record.event == mermin_flow::FlowEvent::End).count();
+    assert_eq!(ends, 1_000, "no flow is split");
+}
+
+/// Told so by other settings: a number, and a range that the load decides within.
+#[test]
+fn another_number_of_workers_comes_with_other_settings() {
+    let _alone = alone();
+    let collected = Collected::default();
+    let running =
+        start(&config(4, 1), &chatty(), stages(Synthetic::<true>::new(u64::MAX, 1_000), &collected));
+    let running = running.unwrap();
+    let (tuning, mut steps) = (running.tuning(), [3, 1, 4, 2].into_iter());
+    assert!(tuning.has_room_for(Workers::Between(count(1), count(4))));
+    assert!(!tuning.has_room_for(count(5).into()));
+    let (mut wanted, began) = (4, Instant::now());
+    let outcome = running.wait(|| {
+        assert!(began.elapsed() < Duration::from_secs(60), "{wanted} workers did not come");
+        collected.records.lock().unwrap().clear();
+        if threads("flow-") != wanted {
+            return false;
+        }
+        let Some(next) = steps.next() else { return true };
+        wanted = next;
+        tuning.change(&config(wanted, 1), &chatty());
+        false
+    });
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    assert!(outcome.statistics.ledger.balances());
+    until(|| threads("flow-") == 0);
+}
+
+/// By itself: under load, and when it has gone.
+#[test]
+fn workers_follow_the_load() {
+    let _alone = alone();
+    let collected = Collected::default();
+    let running =
+        start(&between(1, 3), &chatty(), stages(Synthetic::<true>::new(u64::MAX, 100_000), &collected));
+    let running = running.unwrap();
+    let observer = running.observer();
+    let working = || observer.pulse().flow_workers.threads;
+    let began = Instant::now();
+    let outcome = running.wait(|| {
+        assert!(began.elapsed() < Duration::from_secs(60), "no second worker came");
+        collected.records.lock().unwrap().clear();
+        working() > 1
+    });
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    assert!(outcome.statistics.ledger.balances());
+}
