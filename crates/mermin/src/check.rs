@@ -29,7 +29,9 @@ pub(crate) fn check(
     let mut text = String::new();
     let file = args.common.config.as_ref().map(|path| path.display().to_string());
     line(&mut text, "configuration", &format!("fine ({})", file.as_deref().unwrap_or("no file: defaults")));
-    let outputs = outputs::check(config, &surroundings.environment);
+    let mut warnings = Vec::new();
+    let outputs = outputs::check(config, &surroundings.environment, |warning| warnings.push(warning));
+    warnings.iter().for_each(|warning| line(&mut text, "disk buffer", warning));
     if let Ok(Some(plan)) = outputs::otlp_plan(config, &surroundings.environment) {
         for (index, description) in plan.descriptions().iter().enumerate() {
             line(&mut text, if index == 0 { "otlp" } else { "" }, description);

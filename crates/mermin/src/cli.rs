@@ -72,6 +72,21 @@ pub enum Command {
     /// and what it wants is read from the same configuration, or given by options.
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Have a running agent read its configuration again, and say what came of it.
+    ///
+    /// The agent reads the file, profile, environment and options that it was started with, checks them as a whole, changes
+    /// what can change while it runs, and names what needs a restart. Where anything is wrong it changes nothing. This
+    /// command signals its process (SIGHUP), which it finds by the agent's server; so it wants the rights to do that, in the
+    /// same container. The configuration given here is checked first. Exit code 64: it is wrong, or the agent found its own
+    /// to be.
+    #[command(after_long_help = RELOAD_EXAMPLES)]
+    Reload(ReloadArgs),
+    /// Say what to change in a running agent's settings, or that nothing needs to be.
+    ///
+    /// Looks at the agent twice and says which entries of the troubleshooting guide apply to what happened in between,
+    /// with the figure behind each and the settings to change. Changes nothing itself.
+    #[command(after_long_help = DIAGNOSE_EXAMPLES)]
+    Diagnose(DiagnoseArgs),
     /// Print the default configuration, or its schema.
     Config {
         /// Which.
@@ -114,6 +129,18 @@ Examples:
   mermin status -c mermin.yaml                        the agent that was given this configuration
   mermin status --flows 20                            its largest live flows
   mermin status --address https://node-7:9464 --ca ca.pem --token-file token --json";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  mermin reload -c mermin.yaml                        the agent that was given this configuration
+  mermin reload --pid 4711                            the agent with this process
+  kubectl exec POD -- /usr/bin/mermin reload -c /etc/mermin/mermin.yaml";
+
+const DIAGNOSE_EXAMPLES: &str = "\
+Examples:
+  mermin diagnose                                     the agent at 127.0.0.1:9464, for five seconds
+  mermin diagnose -c mermin.yaml --for 1m             the agent that was given this configuration
+  mermin diagnose --stats stats.json --json           a run that has ended, for programs";
 
 /// `config`'s commands.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -188,9 +215,9 @@ pub struct CheckArgs {
 /// Options of `status`.
 #[derive(Debug, Default, Args)]
 pub struct StatusArgs {
-    /// Where the agent listens: HOST:PORT, with https:// in front where it has a certificate.
-    #[arg(long, value_name = "ADDRESS")]
-    pub address: Option<String>,
+    /// Where the agent is.
+    #[command(flatten)]
+    pub agent: AgentArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -200,15 +227,57 @@ pub struct StatusArgs {
     /// Which flows come first.
     #[arg(long, value_enum, value_name = "ORDER", default_value_t, requires = "flows")]
     pub order: OrderArg,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `reload`.
+#[derive(Debug, Default, Args)]
+pub struct ReloadArgs {
+    /// Where the agent is.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// The agent's process, where it has no server that tells it; what came of it is then in its log alone.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Options of `diagnose`.
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    /// Where the agent is.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Time between the two looks, for example 5s or 1m; 1s at least.
+    #[arg(long = "for", value_name = "TIME", value_parser = time_between_looks, default_value = "5s")]
+    pub time: Duration,
+    /// Read the final statistics of a run instead; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "time", "token_file", "ca"])]
+    pub stats: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Configuration and log.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Where a running agent is, and how to speak to it.
+#[derive(Debug, Default, Args)]
+pub struct AgentArgs {
+    /// Where the agent listens: HOST:PORT, with https:// in front where it has a certificate.
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
     /// The file with the agent's token.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Certificates of the authorities that may have certified the agent, in PEM.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Configuration and log.
-    #[command(flatten)]
-    pub common: CommonArgs,
 }
 
 /// Which flows come first.
@@ -236,7 +305,7 @@ impl OrderArg {
 }
 
 /// Which packets.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct CaptureArgs {
     /// Meter interfaces whose name matches; may be repeated. Replaces capture.interfaces.
     #[arg(short, long = "interface", value_name = "GLOB")]
@@ -330,6 +399,16 @@ fn color() -> impl TypedValueParser<Value = Color> {
 
 fn interval(text: &str) -> Result<Duration, String> {
     text.parse::<mermin_flow::Interval>().map(|interval| interval.0).map_err(|error| error.to_string())
+}
+
+fn time_between_looks(text: &str) -> Result<Duration, String> {
+    let time = interval(text)?;
+    if time < Duration::from_secs(1) {
+        return Err(format!(
+            "`{text}` is too short; how busy processors are shows in a second at least: --for 1s"
+        ));
+    }
+    Ok(time)
 }
 
 impl CommonArgs {

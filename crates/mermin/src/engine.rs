@@ -1,24 +1,26 @@
 //! Runs a pipeline from its start to its summary, for every source alike.
 
 use crate::Surroundings;
-use crate::agent::{Agent, Views};
+use crate::agent::{Agent, Means, Present, Views};
 use crate::cli::ResultArgs;
 use crate::config::{Config, in_sentence, lower};
 use crate::exit::{Exit, Stop};
 use crate::metrics::Reporting;
 use crate::outputs::files;
+use crate::reload::{Reload, Reloads};
 use crate::server::{Bound, Serving};
 use crate::signals::Asked;
 use crate::summary::summary;
 use mermin_export::otlp::AgentMetrics;
 use mermin_export::resolved;
-use mermin_flow::{Enricher, Exporter, ObservationPoints, Source};
-use mermin_pipeline::{Hold, Outcome, Stages, Statistics};
+use mermin_flow::{Enricher, Exporter, Loss, ObservationPoints, QUARANTINE, Source};
+use mermin_pipeline::{DiskBuffer, Hold, Outcome, Stages, Statistics};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// A live run that has seen no packet for this long says so.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -30,9 +32,13 @@ pub(crate) struct Plan<S> {
     pub(crate) source: S,
     pub(crate) enricher: Option<Arc<dyn Enricher>>,
     pub(crate) exporters: Vec<Box<dyn Exporter>>,
+    /// Where their records wait on disk.
+    pub(crate) buffers: HashMap<String, DiskBuffer>,
     pub(crate) stats: Option<StatsFile>,
     /// Goes into flow ids; empty in a replay.
     pub(crate) agent_id: String,
+    /// Bytes of resident memory that are counted twice.
+    pub(crate) mapped_twice: u64,
     /// The first line on standard error, without program and version.
     pub(crate) headline: String,
     /// For the log, behind that line.
@@ -47,6 +53,8 @@ pub(crate) struct Plan<S> {
     pub(crate) views: Views,
     /// Sends these figures to a collector.
     pub(crate) agent_metrics: Option<AgentMetrics>,
+    /// Reads its configuration again when it is asked to.
+    pub(crate) reload: Option<Reload>,
 }
 
 /// What ends a run, besides its source.
@@ -91,8 +99,10 @@ impl StatsFile {
         Ok(Some(Self::File(path.clone(), file)))
     }
 
-    fn write(self, statistics: &Statistics, out: &mut dyn Write) -> Result<(), Stop> {
-        let text = format!("{}\n", statistics.to_json(env!("CARGO_PKG_VERSION")));
+    fn write(self, statistics: &Statistics, means: &Means, out: &mut dyn Write) -> Result<(), Stop> {
+        let mut json = statistics.to_json(env!("CARGO_PKG_VERSION"));
+        means.tell(&mut json);
+        let text = format!("{json}\n");
         let (result, place) = match self {
             Self::StandardOutput => {
                 (out.write_all(text.as_bytes()).and_then(|()| out.flush()), "--stats -".to_owned())
@@ -123,33 +133,43 @@ pub(crate) fn drive<S: Source + 'static>(
     let version = env!("CARGO_PKG_VERSION");
     drop(writeln!(surroundings.err, "mermin {version}: {}", plan.headline));
     plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let started = SystemTime::now();
+    let started = Instant::now();
     let stages = Stages {
         source: plan.source,
         enricher: plan.enricher.clone(),
         exporters: plan.exporters,
+        buffers: plan.buffers,
         output_queue_capacity: config.export.queue_capacity.get(),
         agent_id: plan.agent_id,
+        budget: config.resources.budget(plan.mapped_twice),
         hold: Hold::default(),
     };
     let running = mermin_pipeline::start(&config.pipeline, &config.flow, stages).map_err(|error| {
         Stop::new(Exit::Unavailable, error.to_string()).help("raise the limit of threads (ulimit -u)")
     })?;
-    let observer = running.observer();
+    let (observer, present) = (running.observer(), Arc::new(Present::of(config, plan.command)));
+    let reloads = plan.reload.is_some().then(|| Arc::new(Reloads::new(config.clone())));
     let agent = Agent {
         command: plan.command,
         headline: plan.headline,
         started,
         observer: observer.clone(),
-        table_capacity: config.flow.table_capacity.get() as u64,
         points: plan.points,
         enricher: plan.enricher,
+        present: Arc::clone(&present),
+        reloads: reloads.clone(),
         views: plan.views,
         looked: Mutex::default(),
     };
     let agent = Arc::new(agent);
     let reporting = plan.agent_metrics.map(|metrics| Reporting::start(metrics, &agent)).transpose()?;
     let serving = plan.server.map(|bound| Serving::start(bound, agent)).transpose()?;
+    let reloading = match (plan.reload, &reloads) {
+        (Some(reload), Some(reloads)) => {
+            Some(reload.start(reloads, &present, running.tuning(), observer.clone())?)
+        }
+        _ => None,
+    };
     let started = Instant::now();
     let (mut end, mut listens_on) = (plan.end, plan.listens_on);
     let outcome = running.wait(|| {
@@ -164,20 +184,21 @@ pub(crate) fn drive<S: Source + 'static>(
         }
         end.asked.now() || end.after.is_some_and(|after| started.elapsed() >= after) || (end.when)()
     });
-    drop((serving, reporting));
-    finish(outcome, plan.stats, surroundings)
+    drop((serving, reporting, reloading));
+    let means = present.means();
+    finish(outcome, plan.stats.map(|stats| (stats, &means)), surroundings)
 }
 
 fn finish<S>(
     outcome: Outcome<S>,
-    stats: Option<StatsFile>,
+    stats: Option<(StatsFile, &Means)>,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Finished<S>, Stop> {
     if !outcome.nobody_reads {
         drop(write!(surroundings.err, "{}", summary(&outcome.statistics)));
     }
-    if let Some(stats) = stats {
-        stats.write(&outcome.statistics, surroundings.out)?;
+    if let Some((stats, means)) = stats {
+        stats.write(&outcome.statistics, means, surroundings.out)?;
     }
     let mut exit = Exit::Fine;
     let mut say = |stop: Stop| {
@@ -200,6 +221,24 @@ fn finish<S>(
         )
         .help("its book above says how many records were lost, and why"));
     }
+    let given_up = outcome.statistics.ledger.lost.get(Loss::WorkerQuarantine.name());
+    if let Some(given_up) = given_up {
+        let n = given_up.packets;
+        let packets = if n == 1 { "1 packet".to_owned() } else { format!("{n} packets") };
+        say(Stop::new(Exit::Software, format!("{packets} could not be metered: a bug in mermin"))
+            .help("they stand in lost.worker_quarantine; please report it with the lines above"));
+    }
+    for (output, book) in &outcome.statistics.outputs {
+        if let Some(given_up) = book.dropped.get(QUARANTINE) {
+            let n = given_up.records;
+            let records = if n == 1 { "1 record".to_owned() } else { format!("{n} records") };
+            say(Stop::new(
+                Exit::Software,
+                format!("output {output} could not take {records}: a bug in mermin"),
+            )
+            .help("they stand in its dropped.quarantine; please report it with the lines above"));
+        }
+    }
     for thread in &outcome.panicked {
         say(Stop::new(Exit::Software, format!("the thread {thread} panicked: a bug in mermin"))
             .help("please report it with the lines above and the input, if it can be shared"));
@@ -210,22 +249,59 @@ fn finish<S>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mermin_flow::{Amount, Tally};
+    use mermin_pipeline::OutputBook;
+
+    /// An end like this one: the exit code, and what is said.
+    fn end(outcome: Outcome<()>) -> (Exit, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut surroundings = Surroundings { environment: Vec::new(), out: &mut out, err: &mut err };
+        let exit = finish(outcome, None, &mut surroundings).map(|finished| finished.exit).unwrap();
+        (exit, String::from_utf8(err).unwrap())
+    }
+
+    /// All came to its end.
+    fn in_order(statistics: Statistics) -> Outcome<()> {
+        Outcome {
+            statistics,
+            source: Some(()),
+            failures: Vec::new(),
+            timed_out: false,
+            nobody_reads: true,
+            panicked: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_metered_is_a_bug_and_said_to_be_one() {
+        for (packets, said) in [(1, "1 packet could not"), (3, "3 packets could not")] {
+            let mut statistics = Statistics::default();
+            let given_up = Tally { packets, ..Tally::ZERO };
+            statistics.ledger.lost.insert(Loss::WorkerQuarantine.name(), given_up);
+            let (exit, err) = end(in_order(statistics));
+            assert_eq!(exit, Exit::Software);
+            assert!(err.starts_with(&format!("error: {said} be metered: a bug in mermin\n")), "{err}");
+        }
+    }
+
+    #[test]
+    fn records_that_an_output_could_not_take_are_a_bug_too() {
+        for (records, said) in [(1, "1 record"), (2, "2 records")] {
+            let given_up = Amount { records, packets: 9, bytes: 900 };
+            let book = OutputBook { dropped: [(QUARANTINE, given_up)].into(), ..OutputBook::default() };
+            let statistics = Statistics { outputs: vec![("json".to_owned(), book)], ..Statistics::default() };
+            let (exit, err) = end(in_order(statistics));
+            assert_eq!(exit, Exit::Software);
+            let said = format!("error: output json could not take {said}: a bug in mermin\n");
+            assert!(err.starts_with(&said), "{err}");
+        }
+    }
 
     #[test]
     fn an_end_out_of_time_says_whom_it_waited_for() {
         let end = |source: Option<()>, panicked: &[&str]| {
-            let outcome = Outcome {
-                statistics: Statistics::default(),
-                source,
-                failures: Vec::new(),
-                timed_out: true,
-                nobody_reads: true,
-                panicked: panicked.iter().map(|name| (*name).to_owned()).collect(),
-            };
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            let mut surroundings = Surroundings { environment: Vec::new(), out: &mut out, err: &mut err };
-            let exit = finish(outcome, None, &mut surroundings).map(|finished| finished.exit).unwrap();
-            (exit, String::from_utf8(err).unwrap())
+            let panicked = panicked.iter().map(|name| (*name).to_owned()).collect();
+            end(Outcome { source, panicked, timed_out: true, ..in_order(Statistics::default()) })
         };
         let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         let (exit, err) = end(None, &[]);

@@ -9,6 +9,7 @@ mod check;
 pub mod cli;
 pub mod config;
 mod demo;
+mod diagnose;
 mod engine;
 pub mod exit;
 mod host;
@@ -18,7 +19,9 @@ mod manual;
 mod metrics;
 mod output;
 mod outputs;
+mod reload;
 mod replay;
+mod resources;
 mod server;
 mod signals;
 mod status;
@@ -26,11 +29,12 @@ mod summary;
 mod usage;
 
 pub use metrics::metrics_page;
+pub use reload::reload_page;
 pub use server::{Listen, ListenError, ServerConfig, ServerTls};
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, CommonArgs, ConfigCommand, ResultArgs};
-use config::{Config, Override};
+use config::{Config, Inputs, Override};
 use exit::{Exit, Stop};
 use output::print;
 use std::ffi::OsString;
@@ -69,26 +73,42 @@ pub fn run(
 fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop> {
     match cli.command {
         Command::Run(args) => {
-            let config = settle(&args.common, args.capture.overrides(), Some(&args.results), surroundings)?;
-            live::run(&args, &config, surroundings)
+            // First of all: a service manager may ask for a reload as soon as there is a process.
+            let hangups = reload::Hangups::listen()?;
+            let inputs = inputs(&args.common, args.capture.overrides(), surroundings);
+            let config = settle(&args.common, &inputs, Some(&args.results))?;
+            live::run(&args, &config, (inputs, hangups), surroundings)
         }
         Command::Replay(args) => {
-            let config = settle(&args.common, Vec::new(), Some(&args.results), surroundings)?;
+            let config =
+                settle(&args.common, &inputs(&args.common, Vec::new(), surroundings), Some(&args.results))?;
             replay::replay(&args, &config, surroundings)
         }
         Command::Demo(args) => {
             let source = args.source.map(cli::SourceArg::setting);
-            let config =
-                settle(&args.common, source.into_iter().collect(), Some(&args.results), surroundings)?;
+            let config = settle(
+                &args.common,
+                &inputs(&args.common, source.into_iter().collect(), surroundings),
+                Some(&args.results),
+            )?;
             demo::demo(&args, &config, surroundings)
         }
         Command::Check(args) => {
-            let config = settle(&args.common, args.capture.overrides(), None, surroundings)?;
+            let config =
+                settle(&args.common, &inputs(&args.common, args.capture.overrides(), surroundings), None)?;
             check::check(&args, &config, surroundings)
         }
         Command::Status(args) => {
-            let config = settle(&args.common, Vec::new(), None, surroundings)?;
+            let config = settle(&args.common, &inputs(&args.common, Vec::new(), surroundings), None)?;
             status::status(&args, &config, surroundings)
+        }
+        Command::Reload(args) => {
+            let config = settle(&args.common, &inputs(&args.common, Vec::new(), surroundings), None)?;
+            reload::reload(&args, &config, surroundings)
+        }
+        Command::Diagnose(args) => {
+            let config = settle(&args.common, &inputs(&args.common, Vec::new(), surroundings), None)?;
+            diagnose::diagnose(&args, &config, surroundings)
         }
         Command::Config { what: ConfigCommand::Default } => print(surroundings.out, &config::default_file()),
         Command::Config { what: ConfigCommand::Schema } => {
@@ -103,16 +123,16 @@ fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop>
     }
 }
 
-/// The configuration that all layers give, with the log started as it says.
-fn settle(
-    common: &CommonArgs,
-    overrides: Vec<Override>,
-    results: Option<&ResultArgs>,
-    surroundings: &Surroundings<'_>,
-) -> Result<Config, Stop> {
+/// What the configuration is made of.
+fn inputs(common: &CommonArgs, overrides: Vec<Override>, surroundings: &Surroundings<'_>) -> Inputs {
     let mut inputs = common.inputs(surroundings.environment.clone());
     inputs.overrides.extend(overrides);
-    let config = config::load(&inputs)?;
+    inputs
+}
+
+/// The configuration that all layers give, with the log started as it says.
+fn settle(common: &CommonArgs, inputs: &Inputs, results: Option<&ResultArgs>) -> Result<Config, Stop> {
+    let config = config::load(inputs)?;
     logging::start(logging::Style {
         level: config.log_level,
         format: common.log_format,

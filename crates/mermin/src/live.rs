@@ -6,11 +6,12 @@
 use crate::Surroundings;
 use crate::agent::{Capture, Views};
 use crate::cli::{CaptureArgs, RunArgs};
-use crate::config::{Config, lower};
+use crate::config::{Config, Inputs, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::host;
-use crate::outputs::{Enriching, Outputs};
+use crate::outputs::{self, Enriching, Outputs};
+use crate::reload::{Hands, Hangups, Reload};
 use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
@@ -19,19 +20,24 @@ use mermin_capture::ebpf::{EbpfOptions, EbpfSource, Opened};
 use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
 use mermin_capture::links::{Follow, Links};
 use mermin_flow::{ObservationPoints, Source};
+use std::cell::RefCell;
 use std::error::Error;
 use std::fs;
 use std::sync::Arc;
 
 /// Runs the command.
+///
+/// `inputs` are what `config` is made of.
 pub(crate) fn run(
     args: &RunArgs,
     config: &Config,
+    (inputs, hangups): (Inputs, Hangups),
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
     let (interfaces, selection) = selected(&args.capture, config)?;
     let server = Bound::bind(config)?;
-    let live = Live { args, config, interfaces, selection, points: Arc::default(), server };
+    let reload = RefCell::new(Some((inputs, hangups)));
+    let live = Live { args, config, interfaces, selection, points: Arc::default(), server, reload };
     match config.capture.source {
         SourceKind::Ebpf => live.with_ebpf(surroundings).unwrap_or_else(|why| Err(not_permitted(why))),
         SourceKind::AfPacket => {
@@ -105,6 +111,8 @@ struct Live<'a> {
     selection: Selection,
     points: Arc<ObservationPoints>,
     server: Option<Arc<Bound>>,
+    /// Goes to the source that is used in the end.
+    reload: RefCell<Option<(Inputs, Hangups)>>,
 }
 
 impl Live<'_> {
@@ -121,7 +129,8 @@ impl Live<'_> {
             skipped.iter().map(|one| (&*one.interface, one.error.as_ref().map(|error| in_full(error))));
         let (names, warnings) = self.told(&skipped.collect::<Vec<_>>());
         let links = source.links();
-        Ok(self.drive(source, &links, ("ebpf (packet mode)", &names), warnings, surroundings))
+        let ring = source.ring_bytes();
+        Ok(self.drive((source, ring), &links, ("ebpf (packet mode)", &names), warnings, surroundings))
     }
 
     /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.
@@ -141,7 +150,7 @@ impl Live<'_> {
         let (names, skips) = self.told(&skipped.collect::<Vec<_>>());
         let warnings = no_ebpf.into_iter().map(fallback).chain(skips).collect();
         let links = source.links();
-        Ok(self.drive(source, &links, ("af_packet", &names), warnings, surroundings))
+        Ok(self.drive((source, 0), &links, ("af_packet", &names), warnings, surroundings))
     }
 
     /// The names of those that are captured on, and a warning for each of the others.
@@ -155,9 +164,31 @@ impl Live<'_> {
         (names, skipped.iter().map(skip).collect())
     }
 
+    /// What reads the configuration again, and what says that the run is to go with its terminal.
+    fn reload(
+        &self,
+        (inputs, hangups): (Inputs, Hangups),
+        hands: Hands,
+        surroundings: &Surroundings<'_>,
+    ) -> (Reload, Asked) {
+        let ends = hangups.end.clone();
+        let (capture, environment) = (self.args.capture.clone(), surroundings.environment.clone());
+        let replaced = !self.args.results.outputs.is_empty();
+        // Only what is new is tried: a device that has gone, or a disk that is full, is no mistake in the configuration.
+        let check = move |running: &Config, config: &Config| {
+            if running.capture.interfaces != config.capture.interfaces {
+                selected(&capture, config)?;
+            }
+            // `-o` takes the place of what the configuration says of outputs.
+            let is_new = running.export != config.export && !replaced;
+            if is_new { outputs::check(config, &environment, |_| {}) } else { Ok(()) }
+        };
+        (Reload { inputs, hangups, check: Box::new(check), hands }, ends)
+    }
+
     fn drive<S: Source + 'static>(
         &self,
-        source: S,
+        (source, mapped_twice): (S, u64),
         links: &Arc<Links>,
         (kind, names): (&str, &str),
         warnings: Vec<String>,
@@ -171,22 +202,34 @@ impl Live<'_> {
             &self.points,
             &surroundings.environment,
         )?;
-        let enriching = Enriching::start(self.config, true)?;
+        let enriching = Enriching::start(self.config, Some(&source.wall_clock()))?;
+        let hands = Hands { links: Arc::clone(links), chain: enriching.chain.clone() };
+        let reload = self.reload.take().map(|it| self.reload(it, hands, surroundings));
+        let (reload, terminal_has_gone) = reload.unzip();
+        let terminal_has_gone = terminal_has_gone.unwrap_or_default();
+        let end = End {
+            after: self.args.duration,
+            when: Box::new(move || terminal_has_gone.now()),
+            ..End::on_signal(Asked::listen()?)
+        };
         let plan = Plan {
             command: "run",
             source,
-            enricher: enriching.enricher,
+            enricher: enriching.enricher(),
             exporters: outputs.exporters,
+            buffers: outputs.buffers,
             stats,
             agent_id: agent_id(),
+            mapped_twice,
             headline: format!("{kind} on {names}; records: {}; Ctrl-C ends", outputs.description),
-            warnings,
+            warnings: warnings.into_iter().chain(outputs.warnings).collect(),
             listens_on: Some(names.to_owned()),
-            end: End { after: self.args.duration, ..End::on_signal(Asked::listen()?) },
+            end,
             points: Arc::clone(&self.points),
             server: self.server.clone(),
             views: Views { capture: Some(Capture::of(kind, links)), kubernetes: enriching.kubernetes },
             agent_metrics: outputs.agent_metrics,
+            reload,
         };
         let finished = drive(self.config, plan, surroundings);
         // Also when the source did not come to its end in time: filters would stay.

@@ -9,16 +9,19 @@ use crate::config::LogLevel;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
-    /// The least important level.
+    /// The least important level, at first.
     pub(crate) level: LogLevel,
     /// Text or JSON.
     pub(crate) format: LogFormat,
@@ -30,29 +33,88 @@ pub(crate) struct Style {
 
 /// Sends events of the whole process to standard error from now on. Only the first call counts: a process has one log.
 pub(crate) fn start(style: Style) {
-    let lines = Lines { style, write: |line: &[u8]| drop(std::io::stderr().write_all(line)) };
-    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style)));
+    static THRESHOLD: Threshold = Threshold(AtomicU8::new(0));
+    if OF_PROCESS.get().is_some() {
+        return;
+    }
+    THRESHOLD.set(style.level);
+    let write = |line: &[u8]| drop(std::io::stderr().write_all(line));
+    let lines = Lines { style, threshold: &THRESHOLD, write };
+    let filter = Enough { threshold: &THRESHOLD, records: style.records };
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     // Fails when there is one already, which only tests within one process can bring about.
-    drop(tracing::subscriber::set_global_default(subscriber));
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = OF_PROCESS.set(&THRESHOLD);
+    }
 }
+
+/// From now on the process's log has events of this level and above.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(threshold) = OF_PROCESS.get() {
+        threshold.set(level);
+        // Who asks whether an event is wanted keeps the answer.
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+/// That of the process's log.
+static OF_PROCESS: OnceLock<&'static Threshold> = OnceLock::new();
 
 /// The target of the log output's events, which are of level INFO.
 const RECORDS: &str = "mermin::flow";
 
-fn filter(style: Style) -> Targets {
-    let level = match style.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let all = Targets::new().with_default(level);
-    if style.records { all.with_target(RECORDS, level.max(LevelFilter::INFO)) } else { all }
+/// The least important level that is logged. It may change.
+struct Threshold(AtomicU8);
+
+impl Threshold {
+    fn set(&self, level: LogLevel) {
+        self.0.store(level as u8, Ordering::Relaxed);
+    }
+
+    fn level(&self) -> LevelFilter {
+        const LEVELS: [LevelFilter; 5] = [
+            LevelFilter::ERROR,
+            LevelFilter::WARN,
+            LevelFilter::INFO,
+            LevelFilter::DEBUG,
+            LevelFilter::TRACE,
+        ];
+        LEVELS[usize::from(self.0.load(Ordering::Relaxed)) % LEVELS.len()]
+    }
 }
 
-struct Lines<W> {
+/// Lets through what is important enough.
+struct Enough<'t> {
+    threshold: &'t Threshold,
+    /// Whether the log is an output of flow records.
+    records: bool,
+}
+
+impl Enough<'_> {
+    fn is_wanted(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.threshold.level()
+            || (self.records && *metadata.level() <= Level::INFO && metadata.target().starts_with(RECORDS))
+    }
+}
+
+impl<S> Filter<S> for Enough<'_> {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        self.is_wanted(metadata)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.is_wanted(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let level = self.threshold.level();
+        Some(if self.records { level.max(LevelFilter::INFO) } else { level })
+    }
+}
+
+struct Lines<'t, W> {
     style: Style,
+    threshold: &'t Threshold,
     write: W,
 }
 
@@ -60,9 +122,10 @@ thread_local! {
     static LINE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-impl<S: Subscriber, W: Fn(&[u8]) + 'static> Layer<S> for Lines<W> {
+impl<S: Subscriber, W: Fn(&[u8]) + 'static> Layer<S> for Lines<'static, W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let with_target = self.threshold.level() >= LevelFilter::DEBUG;
         LINE.with(|line| {
             // An event within an event (a value whose formatting logs) gets a line of its own.
             let mut own = String::new();
@@ -70,8 +133,8 @@ impl<S: Subscriber, W: Fn(&[u8]) + 'static> Layer<S> for Lines<W> {
             let line = shared.as_deref_mut().unwrap_or(&mut own);
             line.clear();
             match self.style.format {
-                LogFormat::Text => text_line(line, self.style, now, event),
-                LogFormat::Json => json_line(line, self.style, now, event),
+                LogFormat::Text => text_line(line, (self.style, with_target), now, event),
+                LogFormat::Json => json_line(line, with_target, now, event),
             }
             line.push('\n');
             (self.write)(line.as_bytes());
@@ -79,12 +142,12 @@ impl<S: Subscriber, W: Fn(&[u8]) + 'static> Layer<S> for Lines<W> {
     }
 }
 
-fn text_line(line: &mut String, style: Style, now: Duration, event: &Event<'_>) {
+fn text_line(line: &mut String, (style, with_target): (Style, bool), now: Duration, event: &Event<'_>) {
     timestamp(line, now);
     let level = *event.metadata().level();
     let (color, reset) = if style.color { (color(level), "\x1b[0m") } else { ("", "") };
     let _ = write!(line, " {color}{level:<5}{reset} ");
-    if style.level >= LogLevel::Debug {
+    if with_target {
         let _ = write!(line, "{}: ", event.metadata().target());
     }
     let mut fields = TextFields { message: String::new(), rest: String::new() };
@@ -148,13 +211,13 @@ impl Visit for TextFields {
     }
 }
 
-fn json_line(line: &mut String, style: Style, now: Duration, event: &Event<'_>) {
+fn json_line(line: &mut String, with_target: bool, now: Duration, event: &Event<'_>) {
     let mut time = String::new();
     timestamp(&mut time, now);
     let mut fields = JsonFields(serde_json::Map::new());
     fields.0.insert("time".to_owned(), time.into());
     fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
-    if style.level >= LogLevel::Debug {
+    if with_target {
         fields.0.insert("target".to_owned(), event.metadata().target().into());
     }
     event.record(&mut fields);
@@ -221,11 +284,18 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     fn logged(style: Style, events: impl FnOnce()) -> Vec<String> {
+        logged_with(style, |_| events())
+    }
+
+    fn logged_with(style: Style, events: impl FnOnce(&'static Threshold)) -> Vec<String> {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
-        let lines = Lines { style, write: move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line) };
-        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter(style)));
-        tracing::subscriber::with_default(subscriber, events);
+        let threshold: &Threshold = Box::leak(Box::new(Threshold(AtomicU8::new(style.level as u8))));
+        let write = move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line);
+        let filter = Enough { threshold, records: style.records };
+        let subscriber =
+            tracing_subscriber::registry().with(Lines { style, threshold, write }.with_filter(filter));
+        tracing::subscriber::with_default(subscriber, || events(threshold));
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
@@ -290,6 +360,25 @@ mod tests {
             assert_eq!(lines.len(), expected, "{lines:?}");
             assert!(lines.iter().all(|line| line.contains("INFO  flow sequence=0")), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn the_level_may_change() {
+        fn event() {
+            tracing::debug!("an event");
+        }
+        let lines = logged_with(style(LogLevel::Info, LogFormat::Text), |threshold| {
+            for level in [LogLevel::Info, LogLevel::Debug, LogLevel::Error, LogLevel::Trace] {
+                threshold.set(level);
+                tracing::callsite::rebuild_interest_cache();
+                event();
+                tracing::info!("level {}", level.name());
+            }
+        });
+        let rest: Vec<_> = lines.iter().map(|line| line.split_once("Z ").unwrap().1).collect();
+        let (here, event) = (module_path!(), "DEBUG mermin::logging::tests: an event");
+        let named = |level: &str| format!("INFO  {here}: level {level}");
+        assert_eq!(rest, ["INFO  level info", event, &named("debug"), event, &named("trace")]);
     }
 
     #[test]

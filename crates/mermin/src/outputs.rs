@@ -6,14 +6,20 @@ use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster, KubernetesError};
 use mermin_export::otlp::{AgentMetrics, Environment, OtlpPlan};
-use mermin_export::{ExportError, Materials, OutputKind, OutputSpec, Target, build_all, check_all};
-use mermin_flow::{Enricher, Exporter, ObservationPoints};
+use mermin_export::{ExportError, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all};
+use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
+use mermin_pipeline::DiskBuffer;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The outputs of a run.
 pub(crate) struct Outputs {
     pub(crate) exporters: Vec<Box<dyn Exporter>>,
+    /// Where their records wait on disk, by their names.
+    pub(crate) buffers: HashMap<String, DiskBuffer>,
+    /// For the log.
+    pub(crate) warnings: Vec<String>,
     /// For the first line: `text to stdout`.
     pub(crate) description: String,
     /// Sends the agent's own metrics.
@@ -33,26 +39,41 @@ impl Outputs {
         let mut materials = materials(config, environment);
         materials.points = Arc::clone(points);
         materials.color = common.color;
-        let exporters = build_all(&specs, &materials).map_err(|error| stop(&error))?;
+        let (mut exporters, mut buffers, mut warnings) = (Vec::new(), HashMap::new(), Vec::new());
+        for Open { exporter, buffer } in
+            build_all(&specs, &materials, |warning| warnings.push(warning)).map_err(|error| stop(&error))?
+        {
+            if let Some(spool) = buffer {
+                let points = Arc::clone(points);
+                buffers.insert(exporter.name().to_owned(), DiskBuffer { spool, points });
+            }
+            exporters.push(exporter);
+        }
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
         // Where records go to a collector, the agent's own figures may, too.
         let plans = specs.iter().find_map(|spec| materials.otlp_plan(spec).transpose()).transpose();
         let plan = plans.map_err(|error| stop(&error))?;
         let agent_metrics = plan.map(|plan| plan.open_agent_metrics()).transpose();
         let agent_metrics = agent_metrics.map_err(|error| stop(&error))?.flatten();
-        Ok(Self { exporters, description, agent_metrics })
+        Ok(Self { exporters, buffers, warnings, description, agent_metrics })
     }
 }
 
-/// Whether those that the configuration names could be opened.
-pub(crate) fn check(config: &Config, environment: &[(String, String)]) -> Result<(), Stop> {
-    check_all(&config.export.outputs(), &materials(config, environment)).map_err(|error| stop(&error))
+/// Whether those that the configuration names could be opened; `warn` is told what should be known all the same.
+pub(crate) fn check(
+    config: &Config,
+    environment: &[(String, String)],
+    warn: impl FnMut(String),
+) -> Result<(), Stop> {
+    let (outputs, materials) = (config.export.outputs(), materials(config, environment));
+    check_all(&outputs, &materials, warn).map_err(|error| stop(&error))
 }
 
 fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
     Materials {
         otlp: config.export.otlp.clone().unwrap_or_default(),
         environment: Environment::new(environment),
+        disk_buffer: config.export.disk_buffer.clone(),
         ..Materials::default()
     }
 }
@@ -90,18 +111,23 @@ pub(crate) fn to_log(results: &ResultArgs, config: &Config) -> bool {
 /// What adds names to records, and how its sources are.
 pub(crate) struct Enriching {
     /// Nothing where the configuration has nothing to add.
-    pub(crate) enricher: Option<Arc<dyn Enricher>>,
+    pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) kubernetes: Option<View<KubernetesView>>,
 }
 
 impl Enriching {
-    /// From the configuration. `live`: packets of this host.
-    pub(crate) fn start(config: &Config, live: bool) -> Result<Self, Stop> {
-        let cluster = cluster(config, live)?;
+    /// From the configuration. `live`: packets of this host, timed by this clock.
+    pub(crate) fn start(config: &Config, live: Option<&WallClock>) -> Result<Self, Stop> {
+        let cluster = cluster(config, live.is_some())?;
         let chain = Chain::build(&config.enrich, cluster.as_ref(), &config.flow, live);
-        let chain = chain.map_err(|error| no_cluster(&error))?;
-        let kubernetes = chain.as_ref().and_then(Chain::kubernetes).cloned().map(KubernetesView::of);
-        Ok(Self { enricher: chain.map(|chain| Arc::new(chain) as Arc<dyn Enricher>), kubernetes })
+        let chain = chain.map_err(|error| no_cluster(&error))?.map(Arc::new);
+        let kubernetes = chain.as_deref().and_then(Chain::kubernetes).cloned().map(KubernetesView::of);
+        Ok(Self { chain, kubernetes })
+    }
+
+    /// What the pipeline goes by.
+    pub(crate) fn enricher(&self) -> Option<Arc<dyn Enricher>> {
+        self.chain.clone().map(|chain| chain as Arc<dyn Enricher>)
     }
 }
 
@@ -140,7 +166,10 @@ fn describe(specs: &[OutputSpec], materials: &Materials) -> Result<String, Expor
 
 fn stop(error: &ExportError) -> Stop {
     let (exit, cause) = match error {
-        ExportError::Open { source, .. } | ExportError::Stdout { source } => (Exit::Io, Some(source)),
+        ExportError::Open { source, .. }
+        | ExportError::Stdout { source }
+        | ExportError::BufferFolder { source, .. } => (Exit::Io, Some(source)),
+        ExportError::BufferInUse { .. } => (Exit::Unavailable, None),
         ExportError::Runtime { source } => (Exit::Unavailable, Some(source)),
         _ => (Exit::Usage, None),
     };

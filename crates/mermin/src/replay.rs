@@ -33,22 +33,25 @@ pub(crate) fn replay(
         }
         many => format!("{} captures", many.len()),
     };
-    let enriching = Enriching::start(config, false)?;
+    let enriching = Enriching::start(config, None)?;
     let plan = Plan {
         command: "replay",
         source,
-        enricher: enriching.enricher,
+        enricher: enriching.enricher(),
         exporters: outputs.exporters,
+        buffers: outputs.buffers,
         stats,
         agent_id: String::new(),
+        mapped_twice: 0,
         headline: format!("replay of {}; records: {}", files, outputs.description),
-        warnings: Vec::new(),
+        warnings: outputs.warnings,
         listens_on: None,
         end: End::on_signal(Asked::listen()?),
         points,
         server,
         views: Views { capture: None, kubernetes: enriching.kubernetes },
         agent_metrics: outputs.agent_metrics,
+        reload: None,
     };
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();

@@ -38,12 +38,17 @@ impl Asked {
             match first {
                 None => {
                     first = Some(Instant::now());
-                    self.0.store(true, Ordering::Relaxed);
+                    self.ask();
                 }
                 Some(at) if at.elapsed() < ECHO => {}
                 Some(_) => low_level::exit(Exit::Interrupted.code().into()),
             }
         }
+    }
+
+    /// Asks for an orderly end, as the first signal does.
+    pub(crate) fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn now(&self) -> bool {

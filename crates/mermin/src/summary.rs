@@ -41,6 +41,23 @@ pub(crate) fn books(statistics: &Statistics) -> String {
         for (reason, amount) in &book.dropped {
             let _ = writeln!(text, "    dropped: {} {reason}", grouped(amount.records));
         }
+        if book.recovered.records > 0 {
+            let _ = writeln!(
+                text,
+                "    recovered: {} left on disk by an earlier run",
+                grouped(book.recovered.records)
+            );
+        }
+        if book.spooled.records > 0 {
+            let _ = writeln!(
+                text,
+                "    on disk: {}, for the next run if this one is over",
+                grouped(book.spooled.records)
+            );
+        }
+        if book.merged > 0 {
+            let _ = writeln!(text, "    merged: {} into later records of their flows", grouped(book.merged));
+        }
     }
     text.push('\n');
     text.push_str(&verdict(statistics));

@@ -3,7 +3,7 @@
 use super::View;
 use mermin_enrich::{KindReading, KubernetesStatus, WatchState, WatchesState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// All watches together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl KubernetesView {
     /// Of watches, each time anew.
     pub(crate) fn of(status: Arc<KubernetesStatus>) -> View<Self> {
         Box::new(move || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = status.now();
             let state = status.state();
             Self {
                 state: match state {

@@ -3,16 +3,19 @@
 mod capture;
 mod health;
 mod kubernetes;
+mod means;
 mod report;
 
 pub(crate) use capture::Capture;
 pub(crate) use health::Readiness;
 pub(crate) use kubernetes::{KindView, KubernetesView};
+pub(crate) use means::{Means, Present};
 
+use crate::reload::Reloads;
 use mermin_flow::{Enricher, FlowOrder, ObservationPoints};
 use mermin_pipeline::{FlowsSeen, Observer, Pulse, Statistics};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How long a snapshot may take: a reader with nothing to read looks up ten times a second, and the kernel's grace
 /// period takes some tens of milliseconds.
@@ -31,12 +34,14 @@ pub(crate) struct Agent {
     pub(crate) command: &'static str,
     /// What it does, in the words of its first line.
     pub(crate) headline: String,
-    pub(crate) started: SystemTime,
+    pub(crate) started: Instant,
     pub(crate) observer: Observer,
-    /// Flows that the tables hold at most.
-    pub(crate) table_capacity: u64,
     pub(crate) points: Arc<ObservationPoints>,
     pub(crate) enricher: Option<Arc<dyn Enricher>>,
+    /// What it goes by.
+    pub(crate) present: Arc<Present>,
+    /// What came of reading its configuration again, where it does that.
+    pub(crate) reloads: Option<Arc<Reloads>>,
     pub(crate) views: Views,
     pub(crate) looked: Mutex<Option<Looked>>,
 }

@@ -1,10 +1,9 @@
 //! The agent as one JSON object: what `GET /status` answers.
 
 use super::{Agent, Readiness};
-use mermin_pipeline::{ChannelPulse, OutputPulse};
+use mermin_pipeline::{BufferPulse, ChannelPulse, OutputPulse};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 impl Readiness {
     /// As `/readyz` and `/livez` tell it.
@@ -21,6 +20,7 @@ impl Agent {
         let (statistics, consistent) = self.statistics();
         let mut json = statistics.to_json(env!("CARGO_PKG_VERSION"));
         json["consistent"] = json!(consistent);
+        self.present.means().tell(&mut json);
         json
     }
 
@@ -45,6 +45,9 @@ impl Agent {
         });
         let mut channels = Map::new();
         channels.insert("packet_channel".to_owned(), channel(&pulse.packet_channel));
+        if let Some(waiting) = &pulse.coalescing {
+            channels.insert("coalescing".to_owned(), channel(&waiting.room));
+        }
         if let Some((enrichment, _)) = &pulse.enrichment {
             channels.insert("enrichment_channel".to_owned(), channel(enrichment));
         }
@@ -58,15 +61,21 @@ impl Agent {
             "checks": readiness["checks"],
             "capture": capture,
             "kubernetes": self.kubernetes_json(),
-            "flow_table_capacity": self.table_capacity,
+            "flow_table_capacity": self.present.means().table_capacity,
+            "reload": self.reloads.as_ref().map(|reloads| reloads.to_json()),
             "channels": channels,
+            "enrichment": pulse.enrichment.as_ref().map(|(_, workers)| json!({
+                "records": workers.records,
+                "held": workers.held,
+                "early": workers.early,
+            })),
             "outputs": pulse.outputs.iter().map(output).collect::<Vec<_>>(),
             "statistics": self.statistics_json(),
         })
     }
 
     pub(crate) fn uptime_seconds(&self) -> f64 {
-        SystemTime::now().duration_since(self.started).unwrap_or_default().as_secs_f64()
+        self.started.elapsed().as_secs_f64()
     }
 
     fn kubernetes_json(&self) -> Value {
@@ -99,6 +108,10 @@ fn channel(channel: &ChannelPulse) -> Value {
     })
 }
 
+fn buffer(buffer: &BufferPulse) -> Value {
+    json!({ "bytes": buffer.bytes, "capacity": buffer.capacity, "trouble": buffer.trouble })
+}
+
 fn output(output: &OutputPulse) -> Value {
     let (state, error) = output.delivery.as_ref().map(|delivery| delivery.condition()).unzip();
     json!({
@@ -108,5 +121,9 @@ fn output(output: &OutputPulse) -> Value {
         "state": state.map(mermin_flow::DeliveryState::name),
         "error": output.failing.clone().or(error.flatten()),
         "queue": channel(&output.queue),
+        "buffer": output.buffer.as_ref().map(buffer),
+        "breaker": output.breaker.name(),
+        "let_be": output.let_be,
+        "breaker_opened": output.opened,
     })
 }

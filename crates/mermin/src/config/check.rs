@@ -112,6 +112,8 @@ impl Check {
                 }
                 return;
             }
+            // Where a section is one of several forms, nothing is not an empty one.
+            (Form::Either(_), Value::Scalar(Scalar { kind: Kind::Null, .. })) => {}
             (Form::Either(schemas), _) => return self.either(schema, schemas, node, key_origin),
             (_, Value::Scalar(scalar)) => {
                 let free_text = !matches!(node.origin, Origin::Text { .. });
@@ -190,7 +192,8 @@ fn scalar_fits(schema: Schema<'_>, form: &Form<'_>, scalar: &Scalar) -> bool {
         (Form::Integer { min, max }, Kind::Integer(number)) => {
             min.is_none_or(|min| number >= min) && max.is_none_or(|max| number <= max)
         }
-        (Form::Number, Kind::Integer(_) | Kind::Float(_)) | (Form::Bool, Kind::Bool(_)) => true,
+        (Form::Number, Kind::Float(number)) => number.is_finite(),
+        (Form::Number, Kind::Integer(_)) | (Form::Bool, Kind::Bool(_)) => true,
         _ => false,
     }
 }

@@ -5,6 +5,7 @@
 //! problem names the line, variable or option to blame. No file is searched for: what is not given does not count.
 
 mod check;
+mod differences;
 mod layers;
 mod problem;
 mod profile;
@@ -17,18 +18,23 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use differences::keys;
+pub(crate) use differences::{Difference, differences};
 pub use problem::{Origin, Problem, Problems};
 pub use profile::Profile;
 pub use reference::reference_page;
 pub use template::default_file;
+pub(crate) use template::flow_style;
 
+use crate::resources::ResourcesConfig;
 use crate::server::ServerConfig;
 use mermin_capture::CaptureConfig;
 use mermin_enrich::EnrichConfig;
 use mermin_export::ExportConfig;
 use mermin_flow::FlowConfig;
 use mermin_pipeline::PipelineConfig;
-use schema::Schema;
+use schema::{Form, Schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -57,6 +63,9 @@ pub struct Config {
     pub enrich: EnrichConfig,
     /// Where flow records go. Without any output here they go to standard output as text.
     pub export: ExportConfig,
+    /// What the agent may take of the machine. What it would take beyond that, it does without, step by step, and takes back
+    /// when it can.
+    pub resources: ResourcesConfig,
     /// An HTTP server that tells metrics, health, statistics and live flows. Without this section nothing listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerConfig>,
@@ -72,6 +81,7 @@ impl Default for Config {
             flow: FlowConfig::default(),
             enrich: EnrichConfig::default(),
             export: ExportConfig::default(),
+            resources: ResourcesConfig::default(),
             server: None,
         }
     }
@@ -209,6 +219,20 @@ pub fn parse(text: &str) -> Result<Config, Problems> {
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Config).to_value()
+}
+
+/// The largest number that a key such as `pipeline.flow_workers` takes.
+pub(crate) fn largest(key: &str) -> Option<u64> {
+    let json_schema = json_schema();
+    let schema = key.split('.').try_fold(Schema::new(&json_schema), Schema::property)?;
+    let number = |schema: Schema<'_>| match schema.form() {
+        Form::Integer { max, .. } => u64::try_from(max?).ok(),
+        _ => None,
+    };
+    match schema.form() {
+        Form::Either(forms) => forms.into_iter().find_map(number),
+        _ => number(schema),
+    }
 }
 
 fn read_file(path: &Path) -> Result<String, Problem> {

@@ -108,7 +108,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// A default on one line, as YAML.
-pub(super) fn flow_style(value: &Value) -> String {
+pub(crate) fn flow_style(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Array(items) => {

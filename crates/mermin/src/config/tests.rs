@@ -32,19 +32,34 @@ fn messages() {
              --> config.yaml:2:28 pipeline.packet_channel_capacity\nhelp: expected a whole number from 1 to 16777216",
         ),
         (
-            "pipeline:\n  flow_workers: auto\n",
-            "error: `flow_workers` can't be the text `auto`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
+            "pipeline:\n  flow_workers: many\n",
+            "error: `flow_workers` can't be the text `many`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
+             help: expected a whole number from 1 to 64, or `auto`, or a section with keys of min, max",
+        ),
+        (
+            "pipeline:\n  flow_workers: {min: 4, max: 2}\n",
+            "error: `min` is more than `max`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
+             help: `mermin config schema` and docs/reference/configuration.md say what goes here",
+        ),
+        (
+            "pipeline:\n  flow_workers: {min: 1, max: 65}\n",
+            "error: `max` can't be the number `65`\n  --> config.yaml:2:31 pipeline.flow_workers.max\n\
              help: expected a whole number from 1 to 64",
+        ),
+        (
+            "pipeline:\n  flow_workers: {min: 1}\n",
+            "error: missing field `max`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
+             help: `mermin config schema` and docs/reference/configuration.md say what goes here",
         ),
         (
             "pipeline:\n  flow_workers: '2'\n",
             "error: `flow_workers` can't be the text `2`\n  --> config.yaml:2:17 pipeline.flow_workers\n\
-             help: expected a whole number from 1 to 64",
+             help: expected a whole number from 1 to 64, or `auto`, or a section with keys of min, max",
         ),
         (
             "pipeline:\n  flow_workers:\n",
             "error: `flow_workers` has no value\n  --> config.yaml:2:3 pipeline.flow_workers\n\
-             help: expected a whole number from 1 to 64",
+             help: expected a whole number from 1 to 64, or `auto`, or a section with keys of min, max",
         ),
         (
             "pipeline:\n  enrichment_workers: 100000\n",
@@ -99,9 +114,32 @@ fn messages() {
              help: check indentation (two spaces a level, no tabs), colons and quotes around here",
         ),
         (
+            "pipeline:\n  priority:\n    - match: {port: [443]}\n      class: high\n",
+            "error: unknown key `port`\n  --> config.yaml:3:15 pipeline.priority.0.match.port\n\
+             help: did you mean `ports`?",
+        ),
+        (
+            "pipeline:\n  priority:\n    - match: {ports: 443}\n      class: urgent\n",
+            "error: `ports` can't be the number `443`\n  --> config.yaml:3:22 pipeline.priority.0.match.ports\n\
+             help: expected a list, each item a whole number from 0 to 65535\n\n\
+             error: `class` can't be the text `urgent`\n  --> config.yaml:4:14 pipeline.priority.0.class\n\
+             help: expected one of high, normal, low",
+        ),
+        (
+            "pipeline:\n  priority:\n    - match:\n        networks: [10.1.0.0/8]\n      class: low\n",
+            "error: `10.1.0.0/8` has bits set behind its prefix; the network is 10.0.0.0/8\n  \
+             --> config.yaml:4:20 pipeline.priority.0.match.networks.0\n\
+             help: `mermin config schema` and docs/reference/configuration.md say what goes here",
+        ),
+        (
+            "pipeline:\n  priority:\n    - match: {}\n",
+            "error: missing field `class`\n  --> config.yaml:3:7 pipeline.priority.0\n\
+             help: `mermin config schema` and docs/reference/configuration.md say what goes here",
+        ),
+        (
             "just a text",
             "error: the configuration can't be the text `just a text`\n  --> config.yaml:1:1\n\
-             help: expected a section with keys of config_version, log_level, pipeline, capture, flow, enrich, export, server",
+             help: expected a section with keys of config_version, log_level, pipeline, capture, flow, enrich, export, resources, server",
         ),
     ];
     for (text, expected) in cases {
@@ -125,7 +163,7 @@ fn absent_empty_and_partial_sections_take_defaults() {
         assert_eq!(parse(text).unwrap(), Config::default(), "{text}");
     }
     let config = parse("pipeline:\n  flow_workers: 3\n").unwrap();
-    assert_eq!(config.pipeline.flow_workers.get(), 3);
+    assert_eq!(config.pipeline.flow_workers.most(), 3);
     assert_eq!(config.pipeline.packet_channel_capacity.get(), 10_000);
 }
 
@@ -162,7 +200,7 @@ fn precedence() {
     }];
     assert_eq!(level(&inputs), LogLevel::Info);
     let config = load(&inputs).unwrap();
-    assert_eq!(config.pipeline.flow_workers.get(), 5, "the file's other keys stay");
+    assert_eq!(config.pipeline.flow_workers.most(), 5, "the file's other keys stay");
     assert_eq!(config.pipeline.stats_interval, Interval::seconds(10), "and the profile's");
 }
 
@@ -181,7 +219,7 @@ fn environment_and_set_name_themselves() {
         ..Inputs::default()
     };
     assert_eq!(
-        load(&environment("MERMIN_PIPELINE__FLOW_WORKERS", "4")).unwrap().pipeline.flow_workers.get(),
+        load(&environment("MERMIN_PIPELINE__FLOW_WORKERS", "4")).unwrap().pipeline.flow_workers.most(),
         4
     );
     for (name, value, expected) in [
@@ -197,7 +235,7 @@ fn environment_and_set_name_themselves() {
             "none",
             "error: `flow_workers` can't be the text `none`\n  \
              --> environment MERMIN_PIPELINE__FLOW_WORKERS pipeline.flow_workers\n\
-             help: expected a whole number from 1 to 64",
+             help: expected a whole number from 1 to 64, or `auto`, or a section with keys of min, max",
         ),
         (
             "MERMIN_LOG_LEVEL",
@@ -285,13 +323,13 @@ fn every_profile_loads_alone_and_sets_what_it_says() {
         match profile {
             Profile::HighTraffic => {
                 assert_eq!(pipeline.packet_channel_capacity.get(), 50_000);
-                assert_eq!((pipeline.flow_workers.get(), pipeline.enrichment_workers.get()), (4, 2));
+                assert_eq!((pipeline.flow_workers.most(), pipeline.enrichment_workers.get()), (4, 2));
                 assert!(pipeline.enable_backpressure && pipeline.enable_metrics);
             }
             Profile::LowTraffic | Profile::MemoryConstrained => {
                 assert_eq!(pipeline.packet_channel_capacity.get(), 5_000);
                 assert_eq!(pipeline.enrichment_channel_capacity.get(), 500);
-                assert_eq!((pipeline.flow_workers.get(), pipeline.enrichment_workers.get()), (1, 1));
+                assert_eq!((pipeline.flow_workers.most(), pipeline.enrichment_workers.get()), (1, 1));
                 assert!(!pipeline.enable_metrics);
             }
             Profile::Development => {
@@ -320,8 +358,8 @@ fn every_section_of_the_schema_is_closed_and_every_key_documented() {
             let below = format!("{path}.{}", property.key);
             assert!(!property.description().is_empty(), "{below} has no documentation");
             match property.schema.form() {
-                schema::Form::Section => walk(property.schema, &below),
-                schema::Form::Either(forms) => {
+                Form::Section => walk(property.schema, &below),
+                Form::Either(forms) => {
                     assert!(!forms.is_empty(), "{below}: a form that is not understood");
                 }
                 _ => {}
@@ -426,7 +464,7 @@ proptest! {
             "pipeline:\n  flow_workers: {workers}\n  stats_interval: {seconds}s\n  enable_metrics: {metrics}\n"
         );
         let pipeline = parse(&text).unwrap().pipeline;
-        prop_assert_eq!(pipeline.flow_workers.get(), workers);
+        prop_assert_eq!(pipeline.flow_workers.most(), workers);
         prop_assert_eq!(pipeline.stats_interval, Interval::seconds(seconds));
         prop_assert_eq!(pipeline.enable_metrics, metrics);
     }

@@ -39,4 +39,8 @@ impl Exporter for CountByProtocol {
     fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
         Ok(())
     }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        Some(0)
+    }
 }

@@ -195,15 +195,17 @@ fn perform<S: Source + 'static>(
         command: "demo",
         source,
         // Its addresses are those of two namespaces: no host or cluster knows them.
-        enricher: Enriching::start(config, false)?.enricher,
+        enricher: Enriching::start(config, None)?.enricher(),
         exporters,
+        buffers: outputs.buffers,
         stats,
         agent_id: "demo".to_owned(),
+        mapped_twice: 0,
         headline: format!(
             "{kind} on {NEAR}, which leads to {FAR} in another namespace; records: {}; Ctrl-C ends",
             outputs.description
         ),
-        warnings,
+        warnings: warnings.into_iter().chain(outputs.warnings).collect(),
         listens_on: None,
         end: End { asked, after: None, when: Box::new(move || over.load(Ordering::Acquire)) },
         points: Arc::clone(points),
@@ -211,6 +213,7 @@ fn perform<S: Source + 'static>(
         server: None,
         views: Views::default(),
         agent_metrics: outputs.agent_metrics,
+        reload: None,
     };
     let finished = drive(config, plan, surroundings)?;
     // Then traffic was still going on, or may have been: there is nothing to compare.

@@ -3,8 +3,11 @@
 use super::process::Process;
 use super::table::{self, AMOUNT_UNITS, TALLY_UNITS};
 use crate::agent::{Agent, KindView, KubernetesView};
+use crate::reload::Verdict;
 use mermin_flow::{Amount, Delivery, DeliveryState, Family, Label, Loss, Metric, Sample, Tally, Value};
-use mermin_pipeline::{ChannelPulse, Ledger, OutputBook, Pulse, Statistics};
+use mermin_pipeline::{
+    BreakerState, BudgetPulse, BudgetsPulse, ChannelPulse, Ledger, OutputBook, Pulse, Statistics,
+};
 use mermin_wire::Unmetered;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,13 +22,15 @@ pub(crate) fn gather(agent: &Agent) -> Vec<Family> {
     let mut all = Gathering(Vec::new());
     all.ledger(&statistics.ledger, consistent);
     all.outputs(&statistics.outputs, &pulse);
-    all.flows(&statistics, agent.table_capacity);
+    all.flows(&statistics, agent.present.means().table_capacity);
     all.stages(&pulse);
     all.capture(agent);
     all.kubernetes(agent.kubernetes().as_ref());
+    all.configuration(agent);
     all.one(&table::BUILD, [("version", env!("CARGO_PKG_VERSION").into())], 1);
     all.one(&table::READY, [], u64::from(agent.readiness().is_ready()));
     all.number(&table::SCRAPE_DURATION, began.elapsed().as_secs_f64());
+    all.budgets(&pulse.budgets);
     all.process(Process::this());
     all.0
 }
@@ -117,10 +122,12 @@ impl Gathering {
         let output = |name: &str| ("output", Cow::Owned(name.to_owned()));
         let handed = books.iter().map(|(name, book)| (vec![output(name)], book.handed));
         self.amounts(&table::HANDED, &handed.collect::<Vec<_>>());
+        let recovered = books.iter().map(|(name, book)| (vec![output(name)], book.recovered));
+        self.amounts(&table::RECOVERED, &recovered.collect::<Vec<_>>());
         let settled: Vec<_> = books.iter().flat_map(|(name, book)| settled(name, book, pulse)).collect();
         self.amounts(&table::SETTLED, &settled);
         let waiting = books.iter().flat_map(|(name, book)| {
-            [("queue", book.queued), ("spool", Amount::default())]
+            [("queue", book.queued), ("spool", book.spooled)]
                 .map(|(place, amount)| (vec![output(name), ("place", place.into())], amount))
         });
         self.amounts(&table::WAITING, &waiting.collect::<Vec<_>>());
@@ -128,6 +135,21 @@ impl Gathering {
         self.many(&table::OUTPUT_INEXACT, books.iter().map(inexact));
         let healthy = pulse.outputs.iter().map(|one| sample([output(&one.name)], one.is_healthy()));
         self.many(&table::OUTPUT_HEALTHY, healthy);
+        let all = BreakerState::ALL.map(BreakerState::name);
+        let mut breakers = Vec::new();
+        for one in &pulse.outputs {
+            breakers.extend(states(&[output(&one.name)], &all, one.breaker.name()));
+        }
+        self.many(&table::OUTPUT_BREAKER, breakers);
+        let opened = pulse.outputs.iter().map(|one| sample([output(&one.name)], one.opened));
+        self.many(&table::OUTPUT_BREAKER_OPENED, opened);
+        let buffers = || pulse.outputs.iter().filter_map(|one| Some((one, one.buffer.as_ref()?)));
+        let bytes = buffers().map(|(one, buffer)| sample([output(&one.name)], buffer.bytes));
+        self.many(&table::OUTPUT_BUFFER_BYTES, bytes);
+        let capacity = buffers().map(|(one, buffer)| sample([output(&one.name)], buffer.capacity));
+        self.many(&table::OUTPUT_BUFFER_CAPACITY, capacity);
+        let works = buffers().map(|(one, buffer)| sample([output(&one.name)], buffer.trouble.is_none()));
+        self.many(&table::OUTPUT_BUFFER_WRITABLE, works);
         self.deliveries(pulse);
     }
 
@@ -168,6 +190,7 @@ impl Gathering {
         self.one(&table::FLOW_TABLE_CAPACITY, [], capacity);
         self.one(&table::FLOWS_CREATED, [], statistics.flows_created);
         self.one(&table::FLOWS_RELEASED, [], statistics.flows_released);
+        self.one(&table::FLOWS_EVICTED, [], statistics.flows_evicted);
         self.one(&table::PACKETS_PROCESSED, [], statistics.ledger.processed());
         let anomaly = |kind: &'static str| {
             let count = statistics.anomalies.get(kind).copied();
@@ -182,12 +205,23 @@ impl Gathering {
         if pulse.enrichment.is_some() {
             stages.extend(["enrichment_channel", "enrichment_workers"]);
         }
+        stages.extend(pulse.coalescing.as_ref().map(|_| "coalescing"));
         let drops = |name: &&'static str| {
             let drops = if *name == "packet_channel" { pulse.packet_channel.drops } else { 0 };
             sample(stage(name), drops)
         };
         self.many(&table::STAGE_DROPS, stages.iter().map(drops));
-        self.many(&table::STAGE_MERGES, stages.iter().map(|name| sample(stage(name), 0_u64)));
+        let merges = |name: &&'static str| {
+            let waiting = pulse.coalescing.as_ref().filter(|_| *name == "coalescing");
+            sample(stage(name), waiting.map_or(0, |waiting| waiting.merges))
+        };
+        self.many(&table::STAGE_MERGES, stages.iter().map(merges));
+        let enrichment = pulse.enrichment.as_ref().map(|(_, workers)| workers);
+        let mut panics = vec![sample(stage("flow_workers"), pulse.flow_workers.panics)];
+        panics.extend(enrichment.map(|workers| sample(stage("enrichment_workers"), workers.panics)));
+        let outputs = pulse.outputs.iter().map(|output| output.panics).sum::<u64>();
+        panics.push(sample(stage("outputs"), outputs));
+        self.many(&table::STAGE_PANICS, panics);
         if !pulse.detailed {
             return;
         }
@@ -196,7 +230,6 @@ impl Gathering {
             [sample(stage("packet_reader"), reader), sample(stage("flow_workers"), workers)]
         };
         self.many(&table::STAGE_PACKETS, both(reader.packets, workers.packets));
-        let enrichment = pulse.enrichment.as_ref().map(|(_, workers)| workers);
         let records =
             |workers: &mermin_pipeline::EnrichmentPulse| sample(stage("enrichment_workers"), workers.records);
         self.many(&table::STAGE_RECORDS, enrichment.map(records));
@@ -212,6 +245,7 @@ impl Gathering {
     fn channels(&mut self, pulse: &Pulse) {
         let name = |name: &'static str| vec![("channel", Cow::Borrowed(name))];
         let mut channels = vec![(name("packet_channel"), &pulse.packet_channel)];
+        channels.extend(pulse.coalescing.iter().map(|waiting| (name("coalescing"), &waiting.room)));
         channels.extend(pulse.enrichment.iter().map(|(channel, _)| (name("enrichment_channel"), channel)));
         channels.extend(pulse.outputs.iter().map(|output| {
             let mut labels = name("output_queue");
@@ -236,6 +270,30 @@ impl Gathering {
             Some(Sample { labels, value: Value::Distribution { buckets: wait.buckets, sum: wait.sum } })
         });
         self.many(&table::CHANNEL_WAIT, waits);
+    }
+
+    fn budgets(&mut self, budgets: &BudgetsPulse) {
+        let both = [("cpu", &budgets.cpu), ("memory", &budgets.memory)];
+        self.number(&table::BUDGET_CORES, budgets.cpu.budget.unwrap_or_default());
+        self.number(&table::BUDGET_MEMORY, budgets.memory.budget.unwrap_or_default());
+        let figures: [Figure<BudgetPulse, u64>; 2] = [
+            (&table::SHEDDING_STEP, |budget| budget.step),
+            (&table::SHEDDING_CHANGES, |budget| budget.changes),
+        ];
+        for (metric, figure) in figures {
+            self.many(metric, both.map(|(name, budget)| sample([("budget", name.into())], figure(budget))));
+        }
+    }
+
+    fn configuration(&mut self, agent: &Agent) {
+        let Some(reloads) = &agent.reloads else { return };
+        let last = reloads.last();
+        let result = |(verdict, count): (Verdict, u64)| sample([("result", verdict.name().into())], count);
+        self.many(&table::CONFIG_RELOADS, reloads.counts().map(result));
+        let refused = last.as_ref().is_some_and(|last| last.verdict == Verdict::Refused);
+        self.one(&table::CONFIG_VALID, [], u64::from(!refused));
+        self.number(&table::CONFIG_TIME, reloads.fine_since());
+        self.one(&table::CONFIG_AT_RESTART, [], reloads.at_restart() as u64);
     }
 
     fn capture(&mut self, agent: &Agent) {
@@ -331,6 +389,6 @@ fn settled(name: &str, book: &OutputBook, pulse: &Pulse) -> Vec<(Vec<Label>, Amo
         labels.push(("reason", Cow::Borrowed(reason)));
         terms.push((labels, book.dropped.get(reason).copied().unwrap_or_default()));
     }
-    terms.push((outcome("merged"), Amount::default()));
+    terms.push((outcome("merged"), Amount { records: book.merged, ..Amount::default() }));
     terms
 }

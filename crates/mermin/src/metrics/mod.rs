@@ -15,6 +15,7 @@ mod table;
 mod tests;
 
 pub(crate) use gather::gather;
+pub(crate) use process::Process;
 pub use reference::metrics_page;
 pub(crate) use render::Form;
 pub(crate) use report::Reporting;

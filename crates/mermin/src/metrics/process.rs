@@ -6,9 +6,9 @@ use std::fs;
 
 /// What could be read; the rest is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Process {
-    pub(super) cpu_seconds: Option<f64>,
-    pub(super) resident_bytes: Option<u64>,
+pub(crate) struct Process {
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) resident_bytes: Option<u64>,
     pub(super) virtual_bytes: Option<u64>,
     pub(super) threads: Option<u64>,
     /// Seconds since 1970.
@@ -18,7 +18,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn this() -> Self {
+    pub(crate) fn this() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let ticks = clock_ticks_per_second() as f64;
         let page = rustix::param::page_size() as u64;
@@ -27,6 +27,14 @@ impl Process {
         process.open_files = fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64 - 1);
         process.max_files = getrlimit(Resource::Nofile).current;
         process
+    }
+
+    /// Seconds of processor time, and resident bytes.
+    pub(crate) fn taken() -> (Option<f64>, Option<u64>) {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let (ticks, page) = (clock_ticks_per_second() as f64, rustix::param::page_size() as u64);
+        let this = Self::in_stat(&stat, "", ticks, page);
+        (this.cpu_seconds, this.resident_bytes)
     }
 
     /// `own` is proc(5)'s /proc/PID/stat, `system` its /proc/stat.

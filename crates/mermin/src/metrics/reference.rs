@@ -46,6 +46,7 @@ fn row(page: &mut String, when: When, metric: &Metric) {
         When::Always => "always",
         When::Detailed => "detailed",
         When::Live => "live capture",
+        When::OnDisk => "outputs with a disk buffer",
         When::WithReceiver => "outputs with a receiver",
         When::WithKubernetes => "Kubernetes is asked",
     };

@@ -12,6 +12,8 @@ pub(super) enum When {
     Detailed,
     /// Only in a live run.
     Live,
+    /// For outputs whose records wait on disk.
+    OnDisk,
     /// For outputs that send to a receiver.
     WithReceiver,
     /// Where Kubernetes is asked.
@@ -82,6 +84,7 @@ tallies! {
 
 amounts! {
     HANDED: Counter "handed" ["output"] "Given to the output";
+    RECOVERED: Counter "recovered" ["output"] "Left on disk for the output by an earlier run";
     SETTLED: Counter "settled" ["output", "outcome", "reason"] "What became of it";
     WAITING: Gauge "waiting" ["output", "place"] "Given to the output and not settled yet";
 }
@@ -95,7 +98,15 @@ metrics! {
     OUTPUT_INEXACT: Gauge "output_inexact" "{count}" ["output"]
         "Counts of the output's book that are bounds, because the receiver did not say which records it rejected";
     OUTPUT_HEALTHY: Gauge "output_healthy" "1" ["output"]
-        "0 when the last attempt to deliver failed for good or nobody reads the output any more, else 1";
+        "0 when the last attempt to deliver failed for good, the output is let be or nobody reads it any more, else 1";
+    OUTPUT_BREAKER: Gauge "output_breaker" "1" ["output", "state"]
+        "1 for the state of the output's breaker (`closed`: it gets its records), 0 for the others";
+    OUTPUT_BREAKER_OPENED: Counter "output_breaker_opened" "{time}" ["output"]
+        "Times that the output came to be let be";
+    OUTPUT_BUFFER_BYTES: Gauge "output_buffer_bytes" "By" ["output"] "Size of the output's files in its disk buffer";
+    OUTPUT_BUFFER_CAPACITY: Gauge "output_buffer_capacity_bytes" "By" ["output"] "The bound on that";
+    OUTPUT_BUFFER_WRITABLE: Gauge "output_buffer_writable" "1" ["output"]
+        "0 while records can't be written to the output's disk buffer, because it is full or the disk fails, else 1";
     OUTPUT_REQUESTS: Counter "output_requests" "{request}" ["output"] "Requests sent, repeated ones too";
     OUTPUT_RETRIES: Counter "output_retries" "{request}" ["output"] "Requests that repeated another";
     OUTPUT_FAILURES: Counter "output_failures" "{request}" ["output"] "Requests that got no answer or a bad one";
@@ -110,11 +121,13 @@ metrics! {
     FLOW_TABLE_CAPACITY: Gauge "flow_table_capacity_flows" "{flow}" [] "Flows that the tables hold at most";
     FLOWS_CREATED: Counter "flows_created" "{flow}" [] "Flows created";
     FLOWS_RELEASED: Counter "flows_released" "{flow}" [] "Flows ended";
+    FLOWS_EVICTED: Counter "flows_evicted" "{flow}" [] "Flows that ended early for another, the table being full";
     PACKETS_PROCESSED: Counter "packets_processed" "{packet}" [] "Packets given a verdict other than lost";
     ANOMALIES: Counter "anomalies" "{packet}" ["kind"] "Oddities of packets that were metered all the same";
 
     STAGE_DROPS: Counter "stage_drops" "{packet}" ["stage"] "Packets that a stage dropped";
     STAGE_MERGES: Counter "stage_merges" "{packet}" ["stage"] "Observations or records that a stage merged for want of room";
+    STAGE_PANICS: Counter "stage_panics" "{panic}" ["stage"] "Panics that a stage's workers have contained: bugs";
     STAGE_PACKETS: Counter "stage_packets" "{packet}" ["stage"] "Packets that a stage has handled";
     STAGE_RECORDS: Counter "stage_records" "{record}" ["stage"] "Records that a stage has handled";
     STAGE_BATCHES: Counter "stage_batches" "{batch}" ["stage"]
@@ -148,6 +161,19 @@ metrics! {
     KUBERNETES_UNREADABLE: Counter "kubernetes_unreadable_objects" "{object}" ["kind"]
         "Objects that could not be read, and so are missing";
 
+    BUDGET_CORES: Gauge "budget_cores" "{core}" [] "Cores that the agent may take; 0: all that there are";
+    BUDGET_MEMORY: Gauge "budget_memory_bytes" "By" [] "Memory that the agent may take; 0: all that there is";
+    SHEDDING_STEP: Gauge "shedding_step" "{step}" ["budget"]
+        "Steps taken at the moment to keep within the budget; 0: nothing is done without";
+    SHEDDING_CHANGES: Counter "shedding_changes" "{step}" ["budget"] "Steps taken or taken back so far";
+    CONFIG_RELOADS: Counter "config_reloads" "{reload}" ["result"] "Times that the configuration was read again";
+    CONFIG_VALID: Gauge "config_last_reload_successful" "1" []
+        "0 when the configuration was wrong when it was last read again, so that nothing was changed; else 1";
+    CONFIG_TIME: Gauge "config_last_success_timestamp_seconds" "s" []
+        "When the configuration was last read and found right, seconds since 1970";
+    CONFIG_AT_RESTART: Gauge "config_keys_at_restart" "{key}" []
+        "Keys that differed when the configuration was last read, and of which a change counts from the next start on";
+
     BUILD: Gauge "build_info" "1" ["version"] "1; the label says which program this is";
     READY: Gauge "ready" "1" [] "1 when /readyz says so";
     SCRAPE_DURATION: Gauge "scrape_duration_seconds" "s" [] "Time that it took to gather these figures";
@@ -177,7 +203,7 @@ process! {
 
 /// All metrics, in the order in which they are told.
 pub(super) fn sections() -> Vec<Section> {
-    use When::{Always, Detailed, Live, WithKubernetes, WithReceiver};
+    use When::{Always, Detailed, Live, OnDisk, WithKubernetes, WithReceiver};
     let all = |when: When, metrics: &[&'static Metric]| -> Vec<(When, &'static Metric)> {
         metrics.iter().map(|metric| (when, *metric)).collect()
     };
@@ -186,8 +212,9 @@ pub(super) fn sections() -> Vec<Section> {
     };
     let mut ledger = terms(&[&SEEN, &VERDICT, &IN_FLIGHT, &RESIDENT, &RELEASED]);
     ledger.extend(all(Always, &[&LEDGER_CONSISTENT, &LEDGER_INEXACT]));
-    let mut outputs = terms(&[&HANDED, &SETTLED, &WAITING]);
-    outputs.extend(all(Always, &[&OUTPUT_INEXACT, &OUTPUT_HEALTHY]));
+    let mut outputs = terms(&[&HANDED, &RECOVERED, &SETTLED, &WAITING]);
+    outputs.extend(all(Always, &[&OUTPUT_INEXACT, &OUTPUT_HEALTHY, &OUTPUT_BREAKER, &OUTPUT_BREAKER_OPENED]));
+    outputs.extend(all(OnDisk, &[&OUTPUT_BUFFER_BYTES, &OUTPUT_BUFFER_CAPACITY, &OUTPUT_BUFFER_WRITABLE]));
     outputs.extend(all(
         WithReceiver,
         &[
@@ -206,10 +233,11 @@ pub(super) fn sections() -> Vec<Section> {
         &FLOW_TABLE_CAPACITY,
         &FLOWS_CREATED,
         &FLOWS_RELEASED,
+        &FLOWS_EVICTED,
         &PACKETS_PROCESSED,
         &ANOMALIES,
     ];
-    let mut stages = all(Always, &[&STAGE_DROPS, &STAGE_MERGES]);
+    let mut stages = all(Always, &[&STAGE_DROPS, &STAGE_MERGES, &STAGE_PANICS]);
     stages.extend(all(
         Detailed,
         &[
@@ -244,6 +272,10 @@ pub(super) fn sections() -> Vec<Section> {
         &BUILD,
         &READY,
         &SCRAPE_DURATION,
+        &BUDGET_CORES,
+        &BUDGET_MEMORY,
+        &SHEDDING_STEP,
+        &SHEDDING_CHANGES,
         &CPU,
         &RESIDENT_MEMORY,
         &VIRTUAL_MEMORY,
@@ -263,6 +295,11 @@ pub(super) fn sections() -> Vec<Section> {
             metrics: all(Live, &[&INTERFACES_ATTACHED, &INTERFACE_EVENTS]),
         },
         Section { title: "Kubernetes", introduction: "", metrics: kubernetes },
+        Section {
+            title: "The configuration",
+            introduction: CONFIGURATION,
+            metrics: all(Live, &[&CONFIG_RELOADS, &CONFIG_VALID, &CONFIG_TIME, &CONFIG_AT_RESTART]),
+        },
         Section { title: "The agent", introduction: AGENT, metrics: all(Always, &agent) },
     ]
 }
@@ -291,14 +328,16 @@ A book for each output; `output` is its name as in the statistics. `outcome` is 
 
 ```promql
 mermin_output_handed_packets_total
+  + mermin_output_recovered_packets_total
   - sum without (outcome, reason) (mermin_output_settled_packets_total)
   - sum without (place) (mermin_output_waiting_packets)
 ```";
 
 const STAGES: &str = "\
-`stage` is `packet_reader`, `packet_channel`, `flow_workers`, `enrichment_channel` or `enrichment_workers`; `channel` is \
-`packet_channel` (it counts observations), `enrichment_channel` or, with the label `output`, `output_queue` (they count \
-records). What enrichment is concerned with is absent where nothing is added to records.";
+`stage` is `packet_reader`, `packet_channel`, `coalescing` (what waits in the reader while the packet channel is full, merged \
+by flow; live, with `pipeline.enable_backpressure`), `flow_workers`, `enrichment_channel` or `enrichment_workers`; `channel` is \
+`packet_channel` or `coalescing` (they count observations), `enrichment_channel` or, with the label `output`, `output_queue` \
+(they count records). What enrichment is concerned with is absent where nothing is added to records.";
 
 const CAPTURE: &str = "\
 `event` is `attached`, `detached`, `failed` (an interface refused), `without_number` (one too many, see the \
@@ -306,8 +345,13 @@ const CAPTURE: &str = "\
 of others came on tcx, and Mermin's went there too) or `restored` (somebody else had taken Mermin's programs off, and they \
 were put on again: what crossed meanwhile was not seen).";
 
+const CONFIGURATION: &str = "\
+What came of reading the configuration again (SIGHUP, `mermin reload`). `result` is `applied`, `unchanged`, `at_restart` \
+(all that differs counts from the next start on) or `refused`. [What a reload changes](reload.md) says which is which.";
+
 const AGENT: &str = "\
-Those of the process have the names that Prometheus' own libraries give them.";
+Those of the process have the names that Prometheus' own libraries give them. `budget` is `cpu` or `memory` \
+([resources](configuration.md#resources)).";
 
 /// The units of a tally, in the order of the metrics.
 pub(super) const TALLY_UNITS: [fn(&Tally) -> u64; 4] =

@@ -9,11 +9,13 @@ use mermin_flow::{
     Amount, Delivery, DeliveryState, Exporter, Failure, Family, FlowConfig, FlowRecord, Label, Metric,
     MetricKind, Observation, Polled, PortForm, Receipt, Sample, Sightings, Sink, Source, Value,
 };
-use mermin_pipeline::{PipelineConfig, Running, Stages, start};
+use mermin_pipeline::{DiskBuffer, PipelineConfig, Running, Stages, start};
+use mermin_spool::{Fsync, Spool, SpoolSettings};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
 
 #[test]
 fn the_committed_page_is_fresh() {
@@ -78,8 +80,11 @@ impl Source for Few {
     }
 }
 
-/// An output with a receiver.
-struct Received(Arc<Delivery>);
+/// An output with a receiver, and the folder of its disk buffer.
+struct Received {
+    delivery: Arc<Delivery>,
+    _folder: TempDir,
+}
 
 impl Exporter for Received {
     fn name(&self) -> &str {
@@ -96,21 +101,32 @@ impl Exporter for Received {
         &["rejected"]
     }
     fn delivery(&self) -> Option<Arc<Delivery>> {
-        Some(Arc::clone(&self.0))
+        Some(Arc::clone(&self.delivery))
     }
 }
 
 fn running(enable_metrics: bool, packets: u32, delivery: &Arc<Delivery>) -> Running<Few> {
     let config = PipelineConfig { enable_metrics, ..PipelineConfig::default() };
     let none = OutputSpec::parse("none").unwrap();
-    let mut exporters = build_all(&[none], &Materials::default()).unwrap();
-    exporters.push(Box::new(Received(Arc::clone(delivery))));
+    let none = build_all(&[none], &Materials::default(), |_| {}).unwrap();
+    let mut exporters: Vec<Box<dyn Exporter>> = none.into_iter().map(|open| open.exporter).collect();
+    let folder = tempfile::tempdir().unwrap();
+    // With details there is a disk buffer, too.
+    let buffer = enable_metrics.then(|| {
+        let spool =
+            Spool::open(folder.path(), SpoolSettings { bytes: 1 << 20, fsync: Fsync::Never }).unwrap();
+        ("received".to_owned(), DiskBuffer { spool, points: Arc::default() })
+    });
+    let buffers = buffer.into_iter().collect();
+    exporters.push(Box::new(Received { delivery: Arc::clone(delivery), _folder: folder }));
     let stages = Stages {
         source: Few { packets, closed: false },
         enricher: Some(Arc::new(mermin_enrich::Chain::default())),
         exporters,
+        buffers,
         output_queue_capacity: 100,
         agent_id: String::new(),
+        budget: mermin_pipeline::Budget::default(),
         hold: mermin_pipeline::Hold::default(),
     };
     start(&config, &FlowConfig::default(), stages).unwrap()
@@ -120,11 +136,12 @@ fn agent(running: &Running<Few>, views: Views) -> Agent {
     Agent {
         command: "run",
         headline: String::new(),
-        started: SystemTime::now(),
+        started: std::time::Instant::now(),
         observer: running.observer(),
-        table_capacity: 131_072,
         points: Arc::default(),
         enricher: None,
+        present: Arc::new(crate::agent::Present::of(&crate::config::Config::default(), "run")),
+        reloads: views.capture.is_some().then(|| Arc::new(crate::reload::Reloads::new(Default::default()))),
         views,
         looked: Mutex::default(),
     }
@@ -222,6 +239,9 @@ fn figures_are_those_of_the_pipeline_and_their_number_is_fixed() {
         ("mermin_output_settled_records", &[("output", "received"), ("reason", "rejected")], 0),
         ("mermin_output_state", &[("output", "received"), ("state", "idle")], 1),
         ("mermin_output_state", &[("output", "received"), ("state", "failing")], 0),
+        ("mermin_output_recovered_records", &[("output", "received")], 0),
+        ("mermin_output_buffer_capacity_bytes", &[("output", "received")], 1 << 20),
+        ("mermin_output_buffer_writable", &[("output", "received")], 1),
         ("mermin_stage_packets", &[("stage", "packet_reader")], 300),
         ("mermin_interfaces_attached", &[], 1),
         ("mermin_kubernetes_state", &[("state", "ready")], 1),

@@ -25,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_MAX: usize = 16 << 20;
 
 /// What came back.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) body: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
 }
 
 /// Asks for `path`.
-pub(super) fn ask(target: &Target, path: &str) -> Result<Reply, Stop> {
+pub(crate) fn ask(target: &Target, path: &str) -> Result<Reply, Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| target.nobody(&lower(&error)))?;
     runtime.block_on(async {

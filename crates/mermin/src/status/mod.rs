@@ -6,16 +6,16 @@ mod client;
 mod page;
 mod target;
 
+pub(crate) use client::{Reply, ask};
 pub(crate) use page::page;
+pub(crate) use target::Target;
 
 use crate::Surroundings;
 use crate::cli::StatusArgs;
 use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use crate::output::print;
-use client::{Reply, ask};
 use std::io::IsTerminal;
-use target::Target;
 
 /// Runs the command.
 pub(crate) fn status(
@@ -23,7 +23,7 @@ pub(crate) fn status(
     config: &Config,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
-    let target = Target::find(args, config)?;
+    let target = Target::find(&args.agent, config, "status")?;
     let terminal = std::io::stdout().is_terminal();
     let color = args.common.color.wanted(terminal);
     let columns = if terminal {

@@ -1,8 +1,10 @@
 //! The agent as people read it, made by the agent that is asked.
 
 use crate::agent::{Agent, KubernetesView};
+use crate::reload::Verdict;
 use crate::summary::{books, grouped, time};
-use mermin_pipeline::{ChannelPulse, Pulse};
+use mermin_flow::ByteSize;
+use mermin_pipeline::{BudgetPulse, BudgetsPulse, ChannelPulse, Pulse};
 use std::fmt::Write as _;
 
 /// Columns of what stands left of a line, as of the books' names.
@@ -33,6 +35,11 @@ pub(crate) fn page(agent: &Agent, color: bool) -> String {
         let _ = writeln!(page, "  {}", paint.on(RED, &format!("{}: {}", check.what, check.how)));
     }
     let _ = writeln!(page, "  {}", agent.headline);
+    if let Some((told, age)) = agent.reloads.as_ref().and_then(|reloads| reloads.last().zip(reloads.age())) {
+        let sentence = format!("{} ago: {}", time(age.as_secs_f64()), told.sentence());
+        let bad = told.verdict == Verdict::Refused;
+        let _ = writeln!(page, "  {}", if bad { paint.on(YELLOW, &sentence) } else { sentence });
+    }
     page.push('\n');
     if let Some(capture) = agent.capture() {
         let names: Vec<_> = capture.interfaces.iter().map(|one| &*one.name).collect();
@@ -51,14 +58,16 @@ pub(crate) fn page(agent: &Agent, color: bool) -> String {
     let active = format!(
         "{} active of {} at most; {} created, {} ended",
         grouped(statistics.flows_active),
-        grouped(agent.table_capacity),
+        grouped(agent.present.means().table_capacity),
         grouped(statistics.flows_created),
         grouped(statistics.flows_released)
     );
     line(&mut page, "flows", &active);
+    let pulse = agent.pulse();
+    budgets(&mut page, &pulse.budgets, paint);
     kubernetes(&mut page, agent.kubernetes().as_ref(), paint);
     page.push('\n');
-    channels(&mut page, &agent.pulse(), paint);
+    channels(&mut page, &pulse, paint);
     page.push('\n');
     page.push_str(&books(&statistics));
     if !consistent {
@@ -82,10 +91,31 @@ fn line(page: &mut String, head: &str, rest: &str) {
     let _ = writeln!(page, "{head:<HEAD$}{rest}");
 }
 
+/// The numbers of a name that is too long to stand before them come below it.
+fn below<'a>(page: &mut String, name: &'a str) -> &'a str {
+    if name.chars().count() < HEAD {
+        return name;
+    }
+    let _ = writeln!(page, "{name}");
+    ""
+}
+
 fn row(page: &mut String, name: &str, cells: [String; 3], rest: &str) {
     let [first, second, third] = cells;
+    let name = below(page, name);
     let _ = write!(page, "{name:<HEAD$}{first:>NUMBER$}{second:>NUMBER$}{third:>NUMBER$}");
     let _ = writeln!(page, "{}{rest}", if rest.is_empty() { "" } else { "  " });
+}
+
+/// What the agent takes, where that is limited.
+fn budgets(page: &mut String, budgets: &BudgetsPulse, paint: Paint) {
+    let mut one = |name: &str, of: &BudgetPulse, show: fn(f64) -> String| {
+        let Some((budget, taken)) = of.budget.zip(of.taken) else { return };
+        let without: Vec<_> = of.without.iter().map(|what| paint.on(YELLOW, &format!("; {what}"))).collect();
+        line(page, name, &format!("{} of {}{}", show(taken), show(budget), without.concat()));
+    };
+    one("processor", &budgets.cpu, |cores| format!("{cores:.2} cores"));
+    one("memory", &budgets.memory, |bytes| format!("{:.0} MiB", bytes / f64::from(1 << 20)));
 }
 
 fn channels(page: &mut String, pulse: &Pulse, paint: Paint) {
@@ -95,6 +125,10 @@ fn channels(page: &mut String, pulse: &Pulse, paint: Paint) {
         row(page, &format!("  {name}"), cells, rest);
     };
     channel("packet channel", &pulse.packet_channel, "");
+    if let Some(waiting) = pulse.coalescing.as_ref().filter(|waiting| waiting.room.high_water > 0) {
+        let merges = format!("in the reader; {} merged", grouped(waiting.merges));
+        channel("coalescing", &waiting.room, &merges);
+    }
     if let Some((enrichment, _)) = &pulse.enrichment {
         channel("enrichment channel", enrichment, "");
     }
@@ -104,6 +138,10 @@ fn channels(page: &mut String, pulse: &Pulse, paint: Paint) {
         let error = output.failing.clone().or(condition.and_then(|(_, error)| error));
         let rest = match (error, output.is_healthy()) {
             (_, false) if output.closed => paint.on(RED, "nobody reads it any more"),
+            (error, false) if output.let_be.is_some() => {
+                let why = output.let_be.clone().or(error).unwrap_or_default();
+                paint.on(RED, &format!("let be for now: {why}"))
+            }
             (Some(error), false) => paint.on(RED, &error),
             (Some(error), true) => paint.on(YELLOW, &format!("{state}: {error}")),
             (None, _) => paint.on(DIM, state),
@@ -113,6 +151,15 @@ fn channels(page: &mut String, pulse: &Pulse, paint: Paint) {
             &output.queue,
             if rest.trim().is_empty() { "" } else { &rest },
         );
+    }
+    let buffers = pulse.outputs.iter().filter_map(|output| Some((&output.name, output.buffer.as_ref()?)));
+    for (name, buffer) in buffers {
+        let [bytes, capacity] = [buffer.bytes, buffer.capacity].map(|bytes| ByteSize((bytes >> 10) << 10));
+        let trouble = buffer.trouble.as_ref().map(|trouble| paint.on(YELLOW, &format!("  {trouble}")));
+        let rest = format!("{bytes} of {capacity}{}", trouble.unwrap_or_default());
+        let name = format!("  on disk, {name}");
+        let name = below(page, &name);
+        line(page, name, &rest);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where the agent is, and how to speak to it: by the options, else by the configuration that the agent was given, else
 //! at the default address.
 
-use crate::cli::StatusArgs;
+use crate::cli::AgentArgs;
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use crate::server::{ServerConfig, certificates};
@@ -10,9 +10,11 @@ use rustls_pki_types::CertificateDer;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// `host:port`.
-    pub(super) authority: String,
+    pub(crate) authority: String,
+    /// The command that asks.
+    command: &'static str,
     pub(super) tls: Option<Trust>,
     pub(super) token: Option<String>,
 }
@@ -27,19 +29,19 @@ pub(super) enum Trust {
 }
 
 impl Target {
-    pub(super) fn find(args: &StatusArgs, config: &Config) -> Result<Self, Stop> {
+    pub(crate) fn find(args: &AgentArgs, config: &Config, command: &'static str) -> Result<Self, Stop> {
         let server = config.server.clone().unwrap_or_default();
         let (https, authority) = match &args.address {
             Some(address) => split(address),
             None if server.listen.0.port() == 0 => {
                 return Err(Stop::new(Exit::Usage, "the configuration gives the agent any free port")
                     .at("server.listen")
-                    .help("its log says which: mermin status --address HOST:PORT"));
+                    .help(format!("its log says which: mermin {command} --address HOST:PORT")));
             }
             None => (None, server.listen.reached_at().to_string()),
         };
         let https = https.unwrap_or(server.tls.is_some() || args.ca.is_some());
-        let tls = if https { Some(trust(args, &server)?) } else { None };
+        let tls = if https { Some(trust(args, &server, command)?) } else { None };
         let token_file = args.token_file.as_ref().or(server.token_file.as_ref());
         let token = token_file
             .map(|path| {
@@ -50,26 +52,27 @@ impl Target {
                 })
             })
             .transpose()?;
-        Ok(Self { authority, tls, token })
+        Ok(Self { authority, command, tls, token })
     }
 
     pub(super) fn nobody(&self, why: &str) -> Stop {
-        Stop::new(Exit::Unavailable, format!("no agent answers at {}: {why}", self.authority)).help(
+        Stop::new(Exit::Unavailable, format!("no agent answers at {}: {why}", self.authority)).help(format!(
             "an agent answers when it has a server section: mermin run --set server.listen=127.0.0.1:9464; \
-             another address: mermin status --address HOST:PORT, or -c with the agent's configuration",
-        )
+             another address: mermin {} --address HOST:PORT, or -c with the agent's configuration",
+            self.command
+        ))
     }
 
-    pub(super) fn wants_token(&self) -> Stop {
+    pub(crate) fn wants_token(&self) -> Stop {
         let what = match self.token {
             Some(_) => format!("the agent at {} wants another token", self.authority),
             None => format!("the agent at {} wants a token", self.authority),
         };
         Stop::new(Exit::NoPermission, what)
-            .help("mermin status --token-file FILE, or -c with the agent's configuration")
+            .help(format!("mermin {} --token-file FILE, or -c with the agent's configuration", self.command))
     }
 
-    pub(super) fn unexpected(&self, status: StatusCode, body: &str) -> Stop {
+    pub(crate) fn unexpected(&self, status: StatusCode, body: &str) -> Stop {
         let sentence: String = body.lines().next().unwrap_or_default().chars().take(200).collect();
         let what = format!("{} answers {status}: {}", self.authority, sentence.escape_debug());
         Stop::new(Exit::Unavailable, what).help("is it a mermin agent, and of this version?")
@@ -98,7 +101,7 @@ fn split(address: &str) -> (Option<bool>, String) {
     (https, authority)
 }
 
-fn trust(args: &StatusArgs, server: &ServerConfig) -> Result<Trust, Stop> {
+fn trust(args: &AgentArgs, server: &ServerConfig, command: &str) -> Result<Trust, Stop> {
     let wrong = |what: String, place: String| {
         Stop::new(Exit::NoInput, what).at(place).help("give certificates in PEM that you may read")
     };
@@ -108,7 +111,7 @@ fn trust(args: &StatusArgs, server: &ServerConfig) -> Result<Trust, Stop> {
     }
     let Some(tls) = &server.tls else {
         return Err(Stop::new(Exit::Usage, "who has certified the agent is not known")
-            .help("mermin status --ca FILE, or -c with the agent's configuration"));
+            .help(format!("mermin {command} --ca FILE, or -c with the agent's configuration")));
     };
     let chain = certificates(&tls.cert).map_err(|what| wrong(what, "server.tls.cert".to_owned()))?;
     let first = chain.into_iter().next();
@@ -137,14 +140,18 @@ mod tests {
     #[test]
     fn the_configuration_of_the_agent_says_where_it_is() {
         let config = |text: &str| crate::config::parse(text).unwrap();
-        let find = |text: &str| Target::find(&StatusArgs::default(), &config(text));
+        let find = |text: &str| Target::find(&AgentArgs::default(), &config(text), "status");
         assert_eq!(find("").unwrap().authority, "127.0.0.1:9464");
         assert_eq!(find("server: {listen: '0.0.0.0:7'}").unwrap().authority, "127.0.0.1:7");
         let stop = find("server: {listen: '127.0.0.1:0'}").unwrap_err();
         assert_eq!(stop.exit(), Exit::Usage);
         let stop = find("server: {token_file: /nonexistent/token}").unwrap_err();
         assert_eq!(stop.exit(), Exit::NoInput);
-        let args = StatusArgs { address: Some("https://a:1".to_owned()), ..StatusArgs::default() };
-        assert_eq!(Target::find(&args, &config("")).unwrap_err().exit(), Exit::Usage, "whom to trust?");
+        let args = AgentArgs { address: Some("https://a:1".to_owned()), ..AgentArgs::default() };
+        assert_eq!(
+            Target::find(&args, &config(""), "status").unwrap_err().exit(),
+            Exit::Usage,
+            "whom to trust?"
+        );
     }
 }

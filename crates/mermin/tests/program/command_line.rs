@@ -13,7 +13,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["replya"],
-            "error: unrecognized subcommand 'replya'\nhelp: did you mean `replay`? the commands are run, replay, demo, check, status, \
+            "error: unrecognized subcommand 'replya'\nhelp: did you mean `replay`? the commands are run, replay, demo, check, status, reload, diagnose, \
              config, completions, man\n",
         ),
         (
@@ -28,12 +28,12 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["rnu"],
-            "error: unrecognized subcommand 'rnu'\nhelp: did you mean `run`? the commands are run, replay, demo, check, status, \
+            "error: unrecognized subcommand 'rnu'\nhelp: did you mean `run`? the commands are run, replay, demo, check, status, reload, diagnose, \
              config, completions, man\n",
         ),
         (
             &["frobnicate"],
-            "error: unrecognized subcommand 'frobnicate'\nhelp: the commands are run, replay, demo, check, status, config, \
+            "error: unrecognized subcommand 'frobnicate'\nhelp: the commands are run, replay, demo, check, status, reload, diagnose, config, \
              completions, man\n",
         ),
         (
@@ -63,7 +63,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["--config", "x", "run"],
-            "error: unexpected argument '--config' found\nhelp: `--config` is an option of run, replay, demo, check, status: write it behind the command; `mermin --help` lists the options\n",
+            "error: unexpected argument '--config' found\nhelp: `--config` is an option of run, replay, demo, check, status, reload, diagnose: write it behind the command; `mermin --help` lists the options\n",
         ),
         (
             &["run", "eth0"],
@@ -87,7 +87,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["help", "run"],
-            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, status, config, completions, man\n",
+            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, status, reload, diagnose, config, completions, man\n",
         ),
         (
             &["run", "--duration", "5"],

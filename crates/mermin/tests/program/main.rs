@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod command_line;
+mod diagnose;
 mod live;
+mod reload;
 mod server;
 
 use std::path::{Path, PathBuf};

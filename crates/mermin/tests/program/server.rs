@@ -11,21 +11,21 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Something that must come to be does so within this time.
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 const SERVING: &str = "Serving metrics, health and status on ";
 
 /// A running agent. Ended when the test lets go of it.
-struct Agent {
-    child: Child,
+pub(super) struct Agent {
+    pub(super) child: Child,
     err: BufReader<ChildStderr>,
     /// What it had said when it began to answer.
     said: String,
     url: String,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 impl Agent {
-    fn start(command: &mut Command) -> Self {
+    pub(super) fn start(command: &mut Command) -> Self {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = BufReader::new(child.stderr.take().unwrap());
@@ -43,7 +43,7 @@ impl Agent {
     }
 
     /// A replay that waits for its input, and needs no privilege.
-    fn replay(arguments: &[&str]) -> Self {
+    pub(super) fn replay(arguments: &[&str]) -> Self {
         let mut agent = Self::start(&mut mermin(&[&["replay", "-", "-o", "none"], arguments].concat()));
         agent.child.stdin.as_mut().unwrap().write_all(&super::capture(3)).unwrap();
         agent
@@ -53,12 +53,12 @@ impl Agent {
         ask(self.address, request)
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(super) fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     }
 
     /// Ends it and returns the rest of what it says.
-    fn end(mut self) -> String {
+    pub(super) fn end(mut self) -> String {
         signal(&self.child, "-INT");
         drop(self.child.stdin.take());
         let mut rest = String::new();
@@ -76,14 +76,14 @@ impl Drop for Agent {
 }
 
 #[derive(Debug)]
-struct Answer {
+pub(super) struct Answer {
     status: u16,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
@@ -111,7 +111,7 @@ fn answer(stream: &mut TcpStream) -> Answer {
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-fn metric(page: &str, series: &str) -> f64 {
+pub(super) fn metric(page: &str, series: &str) -> f64 {
     let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {series} in {page}")).parse().unwrap()
 }

@@ -1,0 +1,292 @@
+//! The configuration of a live agent, read again.
+
+use super::live::{has_privileges, signal};
+use super::mermin;
+use super::server::{Agent, LONG};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+pub(super) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < LONG, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn write(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+}
+
+/// An agent on lo that reads `file`.
+fn agent(file: &Path, more: &[&str]) -> Agent {
+    let file = file.to_str().unwrap();
+    let run = ["run", "-i", "lo", "-o", "none", "-c", file, "--set", "server.listen=127.0.0.1:0"];
+    Agent::start(&mut mermin(&[&run, more].concat()))
+}
+
+/// Signals the agent; what came of it.
+fn reload(agent: &Agent) -> Value {
+    let number = |status: &Value| status["reload"]["number"].as_u64().unwrap();
+    let before = number(&agent.get("/status").json());
+    signal(&agent.child, "-HUP");
+    until("no reload", || {
+        let status = agent.get("/status").json();
+        (number(&status) > before).then(|| status["reload"]["last"].clone())
+    })
+}
+
+#[test]
+fn a_reload_applies_what_it_can_and_names_the_rest() {
+    if !has_privileges("a_reload_applies_what_it_can_and_names_the_rest") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mermin.yaml");
+    write(&file, "log_level: info\n");
+    let agent = agent(&file, &["--set", "capture.ring_bytes=1MiB"]);
+    assert_eq!(reload(&agent)["sentence"], "Reloaded: nothing has changed");
+
+    write(
+        &file,
+        "log_level: debug\npipeline: {stats_interval: 7s, enrichment_workers: 3}\ncapture: {ring_bytes: 2MiB}\n",
+    );
+    let last = reload(&agent);
+    assert_eq!(last["result"], "applied");
+    assert_eq!(
+        last["sentence"],
+        "Reloaded: log_level (info → debug), pipeline.stats_interval (30s → 7s); \
+         a restart is needed for pipeline.enrichment_workers (1 → 3)",
+        "--set still goes ahead of the file"
+    );
+    let settings = || agent.get("/stats").json()["settings"].clone();
+    assert_eq!(settings()["pipeline.stats_interval"], "7s");
+    assert_eq!(settings()["pipeline.enrichment_workers"], 1);
+
+    // One mistake, and nothing of the rest counts.
+    write(&file, "log_level: loud\npipeline: {stats_interval: 1s}\nflow:\n  idle_timeout: 5\n");
+    let last = reload(&agent);
+    assert_eq!(last["result"], "refused");
+    let problems: Vec<_> =
+        last["problems"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    let place = format!("\n  --> {}:1:12 log_level\nhelp: expected one of error, ", file.display());
+    assert!(problems[0].starts_with("error: `log_level` can't be the text `loud`"), "{problems:?}");
+    assert!(
+        problems[0].contains(&place) && problems[1].contains("; if seconds are meant: 5s"),
+        "{problems:?}"
+    );
+    assert_eq!(settings()["pipeline.stats_interval"], "7s");
+    let page = agent.get("/metrics").body;
+    for (series, value) in [
+        ("mermin_config_reloads_total{result=\"applied\"}", 1.0),
+        ("mermin_config_reloads_total{result=\"unchanged\"}", 1.0),
+        ("mermin_config_reloads_total{result=\"at_restart\"}", 0.0),
+        ("mermin_config_reloads_total{result=\"refused\"}", 1.0),
+        ("mermin_config_last_reload_successful", 0.0),
+        ("mermin_config_keys_at_restart", 1.0),
+    ] {
+        assert_eq!(super::server::metric(&page, series), value, "{series}");
+    }
+    let page = agent.get("/status?format=text").body;
+    assert!(
+        page.contains(" ago: Not reloaded: the configuration is wrong, and nothing was changed"),
+        "{page}"
+    );
+
+    std::fs::remove_file(&file).unwrap();
+    assert!(reload(&agent)["problems"][0].as_str().unwrap().contains("no such file or directory"));
+
+    let said = agent.end();
+    assert!(said.contains("All books balance (sightings, metering, outputs)"), "{said}");
+    for line in [
+        "INFO  Reloaded: nothing has changed\n",
+        "INFO  mermin::reload: Reloaded: log_level (info → debug), ",
+        "WARN  mermin::reload: Not reloaded: the configuration is wrong, and nothing was changed\n",
+        "WARN  mermin::reload: `log_level` can't be the text `loud` --> ",
+    ] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+}
+
+/// Whether the process handles SIGHUP.
+fn is_listening(child: &Child) -> Option<()> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    (u64::from_str_radix(caught.trim(), 16).ok()? & 1 == 1).then_some(())
+}
+
+#[test]
+fn a_reload_that_is_asked_for_before_the_agent_is_up_comes_after() {
+    if !has_privileges("a_reload_that_is_asked_for_before_the_agent_is_up_comes_after") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("config");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let mut command = mermin(&["run", "-i", "lo", "-o", "none", "-c", pipe.to_str().unwrap()]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // It waits for its configuration.
+    until("nobody listens", || is_listening(&child));
+    signal(&child, "-HUP");
+    signal(&child, "-HUP");
+    write(&pipe, "log_level: info\n");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    // It has read to the end of that by then.
+    assert!(lines.any(|line| line.starts_with("mermin ")), "it is up");
+    write(&pipe, "pipeline: {stats_interval: 9s}\n");
+    assert!(lines.any(|line| line.contains("Reloaded: pipeline.stats_interval (30s → 9s)")));
+    signal(&child, "-INT");
+    // Two signals are one reload: a second one would wait for another text, and the end waits for nobody.
+    assert_eq!(lines.filter(|line| line.contains("eloaded")).count(), 0);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Nothing listens for it there: a terminal that closes ends what was begun in it.
+#[test]
+fn a_replay_ends_by_it_as_other_programs_do() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut agent = Agent::replay(&["--set", "server.listen=127.0.0.1:0"]);
+    signal(&agent.child, "-HUP");
+    if is_hangup_ignored() {
+        // These tests run under nohup: so does the replay, and stays.
+        assert!(agent.get("/status").json().is_object());
+        return;
+    }
+    assert_eq!(agent.child.wait().unwrap().signal(), Some(1));
+}
+
+/// By this process, and so by those that it starts.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 == 1
+}
+
+/// Another selection of interfaces, and one that fits none.
+#[test]
+fn interfaces_are_selected_anew() {
+    if !has_privileges("interfaces_are_selected_anew") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mermin.yaml");
+    let select = |pattern: &str| {
+        write(
+            &file,
+            &format!(
+                "capture: {{interfaces: {{include: [{pattern}], exclude: [], wait: {}}}}}\n",
+                pattern == "none*"
+            ),
+        );
+    };
+    select("l?");
+    let run = ["run", "-o", "none", "-c", file.to_str().unwrap(), "--set", "server.listen=127.0.0.1:0"];
+    let agent = Agent::start(&mut mermin(&run));
+    let on = || agent.get("/status").json()["capture"]["interfaces"].as_array().unwrap().len();
+    assert_eq!(on(), 1);
+    select("no-such");
+    let last = reload(&agent);
+    assert_eq!(last["result"], "refused");
+    assert!(
+        last["problems"][0].as_str().unwrap().starts_with("error: no interface fits `no-such`; there are ")
+    );
+    assert_eq!(on(), 1);
+    select("none*");
+    assert_eq!(reload(&agent)["applied"].as_array().unwrap().len(), 2);
+    until("it goes off", || (on() == 0).then_some(()));
+    select("lo");
+    assert_eq!(reload(&agent)["result"], "applied");
+    until("it goes on", || (on() == 1).then_some(()));
+    let said = agent.end();
+    assert!(said.contains("All books balance (sightings, metering, outputs)"), "{said}");
+}
+
+#[test]
+fn the_command_asks_the_agent_and_says_what_came_of_it() {
+    if !has_privileges("the_command_asks_the_agent_and_says_what_came_of_it") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mermin.yaml");
+    write(&file, "");
+    let agent = agent(&file, &[]);
+    let (address, pid) = (agent.address.to_string(), agent.child.id().to_string());
+    let asks = |more: &[&str]| super::run(&[&["reload", "--address", &address], more].concat());
+    let number = || agent.get("/status").json()["reload"]["number"].as_u64().unwrap();
+
+    let super::Ran { code, out, err } = asks(&[]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "Reloaded: nothing has changed\n", ""));
+    write(&file, "flow: {idle_timeout: 3s, community_id_seed: 1}\n");
+    let super::Ran { code, out, err } = asks(&["--pid", &pid]);
+    let sentence =
+        "Reloaded: flow.idle_timeout (30s → 3s); a restart is needed for flow.community_id_seed (0 → 1)\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (0, sentence, ""));
+
+    // Wrong here: the agent isn't asked. Wrong there: it says so.
+    let wrong = folder.path().join("wrong.yaml");
+    write(&wrong, "flow: {idle_timeout: 0s}\n");
+    let before = number();
+    let super::Ran { code, out, err } = asks(&["-c", wrong.to_str().unwrap()]);
+    assert_eq!((code, out.as_str(), number()), (64, "", before));
+    assert!(err.starts_with("error: `idle_timeout` can't be zero\n  --> "), "{err}");
+    write(&file, "flow: {idle_timeout: 0s}\n");
+    let super::Ran { code, out, err } = asks(&[]);
+    assert_eq!((code, out.as_str(), number()), (64, "", before + 1));
+    let place =
+        format!("error: `idle_timeout` can't be zero\n  --> {}:1:22 flow.idle_timeout\n", file.display());
+    assert!(err.starts_with(&place) && err.contains("\nerror: not reloaded: "), "{err}");
+
+    // Without a server to ask only its log tells.
+    let super::Ran { code, out, .. } = super::run(&["reload", "--address", "127.0.0.1:1", "--pid", &pid]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.ends_with("was asked to read its configuration again; its log says what came of it\n"),
+        "{out}"
+    );
+    until("the agent is asked", || (number() == before + 2).then_some(()));
+    assert_eq!(agent.end().matches("Not reloaded").count(), 2);
+}
+
+/// A server on an agent's port may be anybody's, and name whom it likes.
+#[test]
+fn the_command_signals_nobody_but_an_agent() {
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let pid = other.id();
+    let replay = Agent::replay(&["--set", "server.listen=127.0.0.1:0"]);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            use std::io::{Read, Write};
+            let mut stream = stream;
+            let _ = stream.read(&mut [0; 4_096]);
+            let body = format!("{{\"pid\":{pid},\"reload\":{{\"number\":0}}}}");
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    let (other_pid, replay_pid) = (pid.to_string(), replay.child.id().to_string());
+    for (arguments, why) in [
+        (&["--address", &address][..], format!("process {other_pid} is no agent that can be asked here")),
+        (&["--address", &address, "--pid", &other_pid], format!("process {other_pid} is no agent")),
+        // It has the name, and would end by it.
+        (&["--address", "127.0.0.1:1", "--pid", &replay_pid], format!("process {replay_pid} is no agent")),
+        (&["--address", &replay.address.to_string()], "does not read its configuration again".to_owned()),
+        (&["--address", "127.0.0.1:1"], "no agent answers at 127.0.0.1:1".to_owned()),
+    ] {
+        let super::Ran { code, out, err } = super::run(&[&["reload"], arguments].concat());
+        assert_eq!((code, out.as_str()), (69, ""), "{arguments:?}: {err}");
+        assert!(err.contains(&why) && err.contains("\nhelp: "), "{arguments:?}: {err}");
+    }
+    assert!(other.try_wait().unwrap().is_none(), "it was signalled");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    replay.end();
+}
