@@ -3,7 +3,8 @@
 
 serve PORT              answers each TCP connection's line with 2 000 bytes, over IPv4 and IPv6
 connect HOST PORT N     N short connections one after another
-datagrams HOST PORT N   N UDP datagrams of 100, 101, … bytes
+datagrams HOST PORT N [PORTS]
+                        N UDP datagrams of 100, 101, … bytes, to so many ports in turn (1)
 ports HOST PORT N       one UDP datagram to each of N ports
 frames DEVICE FILE      sends the frames of a classic capture as they are
 """
@@ -37,11 +38,11 @@ def connect(host, port, count):
                 pass
 
 
-def datagrams(host, port, count):
+def datagrams(host, port, count, ports=1):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         for index in range(int(count)):
-            sender.sendto(b"d" * (100 + index % 900), (host, int(port)))
+            sender.sendto(b"d" * (100 + index % 900), (host, int(port) + index % int(ports)))
 
 
 def ports(host, port, count):

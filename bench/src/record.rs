@@ -33,11 +33,15 @@ pub(crate) fn record(n: u64, kubernetes: bool) -> FlowRecord {
         start_time: 1_767_225_599_987_654_321 + n * 71_234_567,
         end_time: 1_767_225_609_987_654_321 + n * 71_234_567,
         counts_from: 0,
+        clock_ahead: [0; 2],
         protocol: 6,
         source: end([10, 12, high, low], 40_000, "client"),
         destination: end([203, 0, 113, low], 443, "server"),
         initiator: Initiator::Syn,
-        enrichment: Enrichment { direction: kubernetes.then_some(FlowDirection::Outbound), degraded: None },
+        enrichment: Enrichment {
+            direction: kubernetes.then_some(FlowDirection::Outbound),
+            ..Enrichment::default()
+        },
         icmp: None,
         forward: direction,
         reverse: direction,

@@ -1,4 +1,7 @@
-//! What metrics cost: a replay by turns without them, with the waiting times of channels, and scraped every second too.
+//! What metrics cost: a replay by turns without them, with the waiting times of channels, and scraped too.
+//!
+//! One per cent is less than what runs differ by. So runs are compared within their turn, and scrapes are made often:
+//! what one costs is then their cost together by their number.
 
 use crate::measure::{Cost, run};
 use anyhow::{Result, bail};
@@ -19,7 +22,7 @@ pub(crate) struct Scrape {
     #[arg(long, default_value_t = 7)]
     runs: usize,
     /// Between scrapes, in milliseconds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 20)]
     every: u64,
 }
 
@@ -40,28 +43,44 @@ impl Scrape {
             [(Way::Without, "without"), (Way::Counted, "`enable_metrics`"), (Way::Scraped, "and scraped")];
         let mut costs: [Vec<Cost>; 3] = Default::default();
         let scrapes = AtomicUsize::new(0);
-        for _ in 0..self.runs {
-            for (costs, (way, _)) in costs.iter_mut().zip(ways) {
-                costs.push(self.one(way, &scrapes)?);
+        for turn in 0..self.runs {
+            let mut order = [0, 1, 2];
+            order.rotate_left(turn % 3);
+            for way in order {
+                costs[way].push(self.one(ways[way].0, &scrapes)?);
             }
         }
-        println!("| metrics | CPU s (min–max) | of that without | wall s (min–max) |\n|---|---|---|---|");
-        let mut base = None;
-        for (costs, (_, title)) in costs.iter().zip(ways) {
-            let sorted = |part: fn(&Cost) -> f64| {
-                let mut values: Vec<f64> = costs.iter().map(part).collect();
-                values.sort_by(f64::total_cmp);
-                [values[values.len() / 2], values[0], values[values.len() - 1]]
-            };
-            let ([cpu, least, most], [wall, shortest, longest]) =
-                (sorted(|cost| cost.cpu), sorted(|cost| cost.wall));
-            let base = *base.get_or_insert(cpu);
+        println!(
+            "| metrics | CPU s (min–max) | of that without, in the same turn (quartiles) | wall s (min–max) |\n|---|---|---|---|"
+        );
+        for (way, (_, title)) in ways.iter().enumerate() {
+            let cpu = Spread::of(costs[way].iter().map(|cost| cost.cpu));
+            let wall = Spread::of(costs[way].iter().map(|cost| cost.wall));
+            let ratio = Spread::of(costs[way].iter().zip(&costs[0]).map(|(cost, base)| cost.cpu / base.cpu));
             println!(
-                "| {title} | {cpu:.2} ({least:.2}–{most:.2}) | {:.3} | {wall:.2} ({shortest:.2}–{longest:.2}) |",
-                cpu / base
+                "| {title} | {:.2} ({:.2}–{:.2}) | {:.3} ({:.3}–{:.3}) | {:.2} ({:.2}–{:.2}) |",
+                cpu.median,
+                cpu.least,
+                cpu.most,
+                ratio.median,
+                ratio.lower,
+                ratio.upper,
+                wall.median,
+                wall.least,
+                wall.most
             );
         }
-        println!("\n{} scrapes in {} runs", scrapes.into_inner(), self.runs);
+        let scrapes = scrapes.into_inner().max(1) as f64;
+        let more = costs[2].iter().zip(&costs[1]).map(|(scraped, counted)| scraped.cpu - counted.cpu);
+        let more = Spread::of(more);
+        let each = |seconds: f64| seconds * 1e3 * self.runs as f64 / scrapes;
+        println!(
+            "\n{scrapes} scrapes in {} runs; CPU for one, by turns: {:.2} ms (quartiles {:.2}–{:.2})",
+            self.runs,
+            each(more.median),
+            each(more.lower),
+            each(more.upper)
+        );
         Ok(())
     }
 
@@ -96,5 +115,24 @@ impl Scrape {
                 due += Duration::from_millis(self.every);
             }
         }
+    }
+}
+
+/// Where values lie.
+struct Spread {
+    least: f64,
+    lower: f64,
+    median: f64,
+    upper: f64,
+    most: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
+        Self { least: at(0), lower: at(1), median: at(2), upper: at(3), most: at(4) }
     }
 }

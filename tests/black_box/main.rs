@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 mod bounded;
+mod breakers;
 mod captures;
 mod community_id;
 mod contract;
 mod deterministic;
+mod disk_buffer;
 mod founding_document;
 mod kubernetes;
 mod live;
@@ -14,6 +16,7 @@ mod live_exits;
 mod metrics;
 mod otlp;
 mod pods;
+mod reload;
 mod robust;
 mod sources_agree;
 mod witness_tshark;

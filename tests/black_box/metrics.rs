@@ -24,6 +24,7 @@ const LEDGER: &str = "
     - mermin_released_packets_total
     - sum without (place) (mermin_resident_packets))
   + sum without (output) (abs(mermin_output_handed_packets_total
+    + mermin_output_recovered_packets_total
     - sum without (outcome, reason) (mermin_output_settled_packets_total)
     - sum without (place) (mermin_output_waiting_packets)))";
 

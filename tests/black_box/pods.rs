@@ -167,15 +167,30 @@ fn come_and_go(node: &Node, crowd: Crowd, here: &Rtnetlink, far: &Namespace) -> 
     gone
 }
 
-/// Removes links whose senders have been still for a moment: what waits on a CPU's backlog when its link is removed is
-/// thrown away by the kernel before anyone sees it.
+/// Waits until nothing waits on a CPU's backlog. `softnet_stat` has a line a CPU, in hexadecimal; the twelfth field is
+/// the backlog's length.
+fn backlog_is_empty() {
+    let waiting = || {
+        let lines = std::fs::read_to_string("/proc/net/softnet_stat").unwrap();
+        let length = |line: &str| u32::from_str_radix(line.split(' ').nth(11).unwrap(), 16).unwrap();
+        lines.lines().map(length).sum::<u32>()
+    };
+    let began = Instant::now();
+    while waiting() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the backlog never empties");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Removes links whose senders are still: what waits on a CPU's backlog when its link is removed is thrown away by the
+/// kernel before anyone sees it.
 fn remove(node: &Node, here: &Rtnetlink, old: &[Up], gone: &mut Vec<Gone>) {
     if old.is_empty() {
         return;
     }
     let numbers: Vec<usize> = old.iter().map(|(number, ..)| *number).collect();
     let mut sent = node.still(&numbers);
-    std::thread::sleep(Duration::from_millis(50));
+    backlog_is_empty();
     for &(number, index, up, _) in old {
         let (_, [frames, bytes]) = here.received(&near(number)).unwrap();
         here.remove(index).unwrap();

@@ -76,6 +76,7 @@ fn the_ledgers_panel_shows_0_only_where_every_equation_holds() {
             (r#"mermin_output_settled_packets_total{output="json", outcome="delivered"}"#, 70),
             (r#"mermin_output_waiting_packets{output="json", place="queue"}"#, 10),
             ("mermin_ledger_consistent{}", consistent),
+            (r#"mermin_output_recovered_packets_total{output="json"}"#, 0),
         ]
         .map(|(term, value)| series(instance, term, value))
     };

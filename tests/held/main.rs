@@ -16,11 +16,14 @@ use mermin_tests::netns::{Namespace, Net, RIGHT};
 use mermin_tests::witness::{Interface as Counters, interface};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const HELD: Duration = Duration::from_secs(10);
+/// Between so many pairs of ports.
+const FLOWS: usize = 1_000;
 /// What the sender sends: far more than ring and packet channel hold together.
 const DATAGRAMS: u64 = 60_000;
 /// The least that a ring may have.
@@ -54,24 +57,25 @@ struct Held {
 
 impl Held {
     /// Starts a pipeline on `source`, holds its workers for ten seconds while the sender sends, lets them go.
-    fn run<S: Source + 'static>(net: &Net, source: S, enable_backpressure: bool) -> Self {
+    fn run<S: Source + 'static>(net: &Net, source: S, config: &PipelineConfig) -> Self {
         let hold = Hold::default();
         hold.set(true);
         let stages = Stages {
             source,
             enricher: None,
             exporters: Vec::new(),
+            buffers: std::collections::HashMap::new(),
             output_queue_capacity: 1,
             agent_id: String::new(),
+            budget: mermin_pipeline::Budget::default(),
             hold: hold.clone(),
         };
-        let config =
-            PipelineConfig { enable_backpressure, enable_metrics: true, ..PipelineConfig::default() };
+        let config = PipelineConfig { enable_metrics: true, ..config.clone() };
         let before = interface(&net.left, "left");
         let began = Instant::now();
         let running = start(&config, &FlowConfig::default(), stages).unwrap();
         let script = root().join("tests/traffic.py");
-        let line = format!("python3 {} datagrams {RIGHT} 9999 {DATAGRAMS}", script.display());
+        let line = format!("python3 {} datagrams {RIGHT} 9999 {DATAGRAMS} {FLOWS}", script.display());
         let mut sender = net.left.start(&line);
         let mut sent = false;
         let outcome = running.wait(|| {
@@ -108,20 +112,21 @@ impl Held {
         let out = ledger.metered.packets + ledger.secondary.packets + unmetered + lost;
         assert_eq!(self.frames, out, "{ledger:#?}");
         assert!(ledger.metered.packets > 0);
-        assert_eq!(self.figure("waits"), 0.0, "the reader waited for a worker");
+        let gap = self.figure("packet_reader", "longest_gap_seconds");
+        assert!(gap < HELD.as_secs_f64() / 2.0, "the reader waited for a worker for {gap} s");
         let test = std::thread::current().name().unwrap_or_default().to_owned();
         eprintln!(
             "{test}: {} frames, metered {}, lost {:?}, longest gap of the reader {:.4} s",
             self.frames,
             ledger.metered.packets,
             self.losses(),
-            self.figure("longest_gap_seconds"),
+            self.figure("packet_reader", "longest_gap_seconds"),
         );
     }
 
-    fn figure(&self, name: &str) -> f64 {
-        let (_, reader) = self.statistics.stages.iter().find(|(stage, _)| stage == "packet_reader").unwrap();
-        reader.iter().find(|(figure, _)| *figure == name).unwrap().1.as_f64().unwrap()
+    fn figure(&self, stage: &str, name: &str) -> f64 {
+        let (_, figures) = self.statistics.stages.iter().find(|(known, _)| known == stage).unwrap();
+        figures.iter().find(|(figure, _)| *figure == name).unwrap().1.as_f64().unwrap()
     }
 
     /// Reasons for which something was lost.
@@ -158,11 +163,53 @@ fn af_packet(net: &Net, ring_bytes: u64) -> AfPacketSource {
     })
 }
 
+/// With backpressure, where as many flows may wait as `capacity` says.
+fn merging(capacity: usize) -> PipelineConfig {
+    let coalescing_capacity = NonZeroUsize::new(capacity).unwrap();
+    PipelineConfig { enable_backpressure: true, coalescing_capacity, ..PipelineConfig::default() }
+}
+
+fn all_flows_fit(net: &Net, source: impl Source + 'static) {
+    let held = Held::run(net, source, &merging(2 * FLOWS));
+    assert!(held.losses().is_empty(), "{:?}", held.losses());
+    let ledger = &held.statistics.ledger;
+    assert!(ledger.metered.packets >= DATAGRAMS, "{ledger:#?}");
+    assert_eq!(ledger.seen.bytes, held.frame_bytes, "by the interface: {ledger:#?}");
+    assert!(ledger.inexact.is_empty(), "{:?}", ledger.inexact);
+    let (merges, high_water) = (held.figure("coalescing", "merges"), held.figure("coalescing", "high_water"));
+    assert!(merges > DATAGRAMS as f64 / 2.0, "{merges}");
+    assert!(high_water >= FLOWS as f64 && high_water < 2.0 * FLOWS as f64, "{high_water}");
+}
+
 #[test]
-fn with_backpressure_ebpf_leaves_packets_in_the_ring() {
+fn with_backpressure_ebpf_loses_nothing_while_flows_fit() {
+    need!(namespaces(), tool("python3"), tool("ethtool"));
+    let net = Net::new("fit", false);
+    all_flows_fit(&net, ebpf(&net, LARGE_RING));
+}
+
+#[test]
+fn with_backpressure_af_packet_loses_nothing_while_flows_fit() {
+    need!(namespaces(), tool("python3"), tool("ethtool"));
+    let net = Net::new("fit", false);
+    all_flows_fit(&net, af_packet(&net, LARGE_RING));
+}
+
+/// Frames a call of the source may read before the reader looks at anything else.
+const BUDGET: f64 = 512.0;
+
+fn half_of_the_flows_fit(net: &Net, source: impl Source + 'static) -> Held {
+    let held = Held::run(net, source, &merging(FLOWS / 2));
+    let high_water = held.figure("coalescing", "high_water");
+    assert!(high_water <= FLOWS as f64 / 2.0 + BUDGET, "{high_water}");
+    held
+}
+
+#[test]
+fn with_backpressure_ebpf_leaves_packets_in_the_ring_once_flows_do_not_fit() {
     need!(namespaces(), tool("python3"), tool("ethtool"));
     let net = Net::new("ring", false);
-    let held = Held::run(&net, ebpf(&net, SMALL_RING), true);
+    let held = half_of_the_flows_fit(&net, ebpf(&net, SMALL_RING));
     let lost = held.lost_only("ring_full");
     assert!(lost.packets > DATAGRAMS / 2, "{lost:?}");
     let ledger = &held.statistics.ledger;
@@ -171,21 +218,23 @@ fn with_backpressure_ebpf_leaves_packets_in_the_ring() {
 }
 
 #[test]
-fn with_backpressure_af_packet_leaves_packets_in_the_socket() {
+fn with_backpressure_af_packet_leaves_packets_in_the_socket_once_flows_do_not_fit() {
     need!(namespaces(), tool("python3"), tool("ethtool"));
     let net = Net::new("sock", false);
-    let held = Held::run(&net, af_packet(&net, SMALL_RING), true);
+    let held = half_of_the_flows_fit(&net, af_packet(&net, SMALL_RING));
     let lost = held.lost_only("socket_drop");
     assert!(lost.packets > DATAGRAMS / 2, "{lost:?}");
     let inexact = &held.statistics.ledger.inexact;
     assert!(inexact.contains(&"lost.socket_drop.bytes"), "{inexact:?}");
 }
 
-/// The packet channel's capacity, and the most that a batch on its way to it holds.
-const CHANNEL: u64 = 10_000 + 1_024;
+/// The packet channel's capacity, and the most that batches outside of it hold: one on its way to it, and one that each of
+/// the two workers has taken before it was held.
+const CHANNEL: u64 = 10_000 + 3 * 1_024;
 
 fn the_channel_drops_exactly(net: &Net, source: impl Source + 'static) {
-    let held = Held::run(net, source, false);
+    let config = PipelineConfig { enable_backpressure: false, ..PipelineConfig::default() };
+    let held = Held::run(net, source, &config);
     let lost = held.lost_only("packet_channel_full");
     assert!(lost.packets >= DATAGRAMS - CHANNEL, "{lost:?}");
     let ledger = &held.statistics.ledger;

@@ -7,7 +7,7 @@ use crate::random::Random;
 use crate::record::record;
 use anyhow::{Context, Result, bail};
 use mermin_enrich::{Chain, Cluster, EnrichConfig, Environment, KubernetesConfig, WatchesState};
-use mermin_flow::{Enricher, FlowConfig, FlowRecord, Resolution};
+use mermin_flow::{Enricher, FlowConfig, FlowRecord, Resolution, WallClock};
 use server::{Town, pod_address};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,7 +67,8 @@ impl ClusterTask {
         let config = EnrichConfig { kubernetes, ..EnrichConfig::default() };
         let (before, began) = (anonymous()?, Instant::now());
         let chain =
-            Chain::build(&config, Some(&cluster), &FlowConfig::default(), true)?.context("a chain")?;
+            Chain::build(&config, Some(&cluster), &FlowConfig::default(), Some(&WallClock::default()))?
+                .context("a chain")?;
         let status = chain.kubernetes().context("its Kubernetes")?;
         while status.state() != WatchesState::Ready {
             thread::sleep(Duration::from_millis(5));

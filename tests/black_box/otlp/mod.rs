@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// A capture of so many flows, of one packet each.
-fn capture(flows: u64) -> Vec<u8> {
+pub(crate) fn capture(flows: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     crowd::write(&mut bytes, flows, &AtomicU64::new(0)).unwrap();
     bytes
@@ -23,17 +23,17 @@ fn replay(endpoint: &str, protocol: &str) -> Program {
 }
 
 /// An output's book.
-fn book<'a>(outcome: &'a Outcome, output: &str) -> &'a Value {
+pub(crate) fn book<'a>(outcome: &'a Outcome, output: &str) -> &'a Value {
     &outcome.statistics()["outputs"][output]
 }
 
 /// Records, packets and bytes of a term.
-fn amount(term: &Value) -> [u64; 3] {
+pub(crate) fn amount(term: &Value) -> [u64; 3] {
     ["records", "packets", "bytes"].map(|unit| term[unit].as_u64().unwrap())
 }
 
 /// Returns when the log holds `text`.
-fn says(running: &Running, text: &str) {
+pub(crate) fn says(running: &Running, text: &str) {
     let asked = Instant::now();
     while !running.stderr().contains(text) {
         assert!(asked.elapsed() < Duration::from_secs(30), "it does not say {text}: {}", running.stderr());
