@@ -109,7 +109,7 @@ pub fn start<S: Source + 'static>(
         detailed: config.enable_metrics,
         rules: config.priority.iter().cloned().collect(),
         breaker: config.breaker.clone(),
-        waits: Arc::clone(&waits),
+        waits,
     };
     let mut buffers = stages.buffers;
     for exporter in stages.exporters {
@@ -120,7 +120,7 @@ pub fn start<S: Source + 'static>(
         }
         outputs.push(output);
     }
-    let fan_out = Arc::new(FanOut::new(outputs, producers, waits));
+    let fan_out = Arc::new(FanOut::new(outputs, producers, treatment));
 
     let shutdown_timeout = Arc::new(Adjustable::new(config.shutdown_timeout.0));
     let (panics, started) = (Panics::default(), Instant::now());

@@ -9,6 +9,7 @@ use crate::config::PipelineConfig;
 use crate::observer::Shared;
 use crate::workers::Workers;
 use mermin_flow::FlowConfig;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
 
 /// What goes down the packet channel.
@@ -32,7 +33,7 @@ pub struct Tuning(pub(crate) Arc<Shared>);
 impl Tuning {
     /// From now on the pipeline goes by these, as far as they can be changed; what else they say is left out of account: the
     /// seed of Community IDs, and of `pipeline` all but `coalescing_capacity`, `flow_workers` (as far as
-    /// [`Tuning::has_room_for`] them), `stats_interval` and `shutdown_timeout`.
+    /// [`Tuning::has_room_for`] them), `stats_interval`, `priority`, `breaker` and `shutdown_timeout`.
     pub fn change(&self, pipeline: &PipelineConfig, flow: &FlowConfig) {
         let shared = &self.0;
         shared.shutdown_timeout.set(pipeline.shutdown_timeout.0);
@@ -42,10 +43,20 @@ impl Tuning {
         shared.staff.set_range(pipeline.flow_workers.range());
         drop(ended);
         shared.end.notify_all();
+        shared.fan_out.treat(|treatment| {
+            treatment.rules = pipeline.priority.iter().cloned().collect();
+            treatment.breaker.clone_from(&pipeline.breaker);
+        });
         shared.control.change(Change::to(pipeline, flow));
     }
 
-    /// Whether there may be more flows, and more that waits in the reader, than the bounds of the start allow: with a budget of
+    /// From now on so many records may wait for one output. Where fewer may than do, none is dropped at once; see
+    /// `output/queue.rs`.
+    pub fn set_output_queue_capacity(&self, records: NonZeroUsize) {
+        self.0.fan_out.treat(|treatment| treatment.capacity = records.get());
+    }
+
+    /// Whether there may be more flows, and more that waits in the reader or for outputs, than the bounds of the start allow: with a budget of
     /// memory these were made to fit into it.
     #[must_use]
     pub fn may_raise_bounds(&self) -> bool {

@@ -75,6 +75,10 @@ enum Event {
     Tight(u64),
     /// The active timeout becomes so many milliseconds.
     ActiveTimeout(u64),
+    /// So many records may wait for an output.
+    Room(usize),
+    /// An output is let be after so many failures; never with 0.
+    Breaker(u32),
 }
 
 /// One run, made from its seed.
@@ -146,14 +150,16 @@ impl Plan {
 
 fn event(dice: &mut Dice, changes_records: bool) -> Event {
     let output = dice.below(TOUCHY as u64) as usize;
-    match dice.below(if changes_records { 8 } else { 6 }) {
+    match dice.below(if changes_records { 10 } else { 8 }) {
         0 => Event::Hold(dice.below(100)),
         1 => Event::PanicEvery(dice.one_of(&[0, 5_003, 20_011])),
         2 => Event::Want(1 + dice.below(5) as usize),
         3 => Event::Look,
         4 => Event::Hang(output, dice.below(300)),
         5 => Event::Away(output, dice.below(300)),
-        6 => Event::Tight(dice.below(300)),
+        6 => Event::Room(dice.one_of(&[1, 16, 300, 10_000])),
+        7 => Event::Breaker(dice.below(4) as u32),
+        8 => Event::Tight(dice.below(300)),
         _ => Event::ActiveTimeout(dice.one_of(&[10, 100, 10_000])),
     }
 }
@@ -214,6 +220,14 @@ impl Fate {
             Event::Tight(millis) => {
                 self.is_tight.store(true, Ordering::Release);
                 self.until.push((after(millis), Arc::clone(&self.is_tight)));
+            }
+            Event::Room(records) => self.tuning.set_output_queue_capacity(count(records)),
+            Event::Breaker(failures) => {
+                let (pipeline, flow) = &mut self.settings;
+                let breaker = &mut pipeline.breaker;
+                breaker.enabled = failures > 0;
+                breaker.failures = NonZeroU32::new(failures).unwrap_or(breaker.failures);
+                self.tuning.change(pipeline, flow);
             }
             Event::ActiveTimeout(millis) => {
                 let (pipeline, flow) = &mut self.settings;

@@ -11,7 +11,7 @@ use mermin_flow::{
     CommunityId, CountingSink, FlowConfig, FlowRecord, HashSecret, Interval, Meter, Observation, Orientation,
     Polled, RecordSink, Sightings, Sink, Source,
 };
-use mermin_pipeline::{PipelineConfig, Stages, Tuning, Workers, start};
+use mermin_pipeline::{BreakerConfig, BreakerState, PipelineConfig, Stages, Tuning, Workers, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -218,6 +218,49 @@ fn another_interval_of_statistics_counts_for_the_turn_under_way() {
         times.load(Ordering::Relaxed) >= 10
     });
     assert_settled(&outcome);
+}
+
+/// Of an output that hangs: less room for it, other rules, another breaker.
+#[test]
+fn how_outputs_are_treated_changes_for_those_that_run() {
+    let collected = Collected::default();
+    collected.stuck.store(true, Ordering::Release);
+    let pipeline = config(1, 1);
+    let source = Synthetic::<true>::new(400_000, FLOWS);
+    let stages = Stages { output_queue_capacity: 2_000, ..stages(source, &collected) };
+    let running = start(&pipeline, &chatty(), stages).unwrap();
+    let (tuning, observer) = (running.tuning(), running.observer());
+    let mut step = 0;
+    let outcome = running.wait(|| {
+        let (statistics, _) = observer.statistics(Duration::from_secs(5));
+        let book = &statistics.outputs[0].1;
+        assert!(statistics.ledger.balances() && book.balances(), "{book:?}");
+        let output = &observer.pulse().outputs[0];
+        match step {
+            // It would be let be after 5 s.
+            0 if output.queue.depth == 2_000 && book.merged > 0 => {
+                let slow = PipelineConfig {
+                    breaker: BreakerConfig { slow: milliseconds(1), ..pipeline.breaker.clone() },
+                    ..pipeline.clone()
+                };
+                tuning.change(&slow, &chatty());
+                tuning.set_output_queue_capacity(count(500));
+                step = 1;
+            }
+            1 if output.breaker == BreakerState::Open && output.queue.depth == 500 => {
+                assert_eq!(output.queue.capacity, 500);
+                collected.stuck.store(false, Ordering::Release);
+                step = 2;
+            }
+            2 => return observer.packets() == 400_000,
+            _ => {}
+        }
+        false
+    });
+    assert_eq!(step, 2);
+    assert_settled(&outcome);
+    let book = &outcome.statistics.outputs[0].1;
+    assert_eq!(book.handed.packets, 400_000);
 }
 
 #[test]

@@ -119,6 +119,16 @@ impl Breaker {
         Self { config, state, failures: 0, pauses: 0, until: now, since: now, opened: 0 }
     }
 
+    /// From now on it goes by this. A pause under way is no longer than the longest one; where it is not to be let be at all,
+    /// it is not let be any more.
+    pub(super) fn change(&mut self, config: BreakerConfig, now: Instant) {
+        self.config = config;
+        self.until = self.until.min(now + self.config.pause_max.0);
+        if !self.config.enabled {
+            (self.state, self.failures, self.pauses) = (BreakerState::Closed, 0, 0);
+        }
+    }
+
     pub(super) const fn state(&self) -> BreakerState {
         self.state
     }

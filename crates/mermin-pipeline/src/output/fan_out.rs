@@ -1,7 +1,7 @@
 //! From the stages to every output: one batch, shared.
 
-use super::Output;
 use super::book::{amount, lock};
+use super::{Output, Treatment};
 use crate::snapshot::{Arrivals, Marker, OutputBook};
 use mermin_flow::FlowRecord;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ pub(crate) struct FanOut {
     pub(crate) outputs: Vec<Output>,
     /// Whether a full output is waited for.
     waits: Arc<AtomicBool>,
+    /// How all outputs are treated.
+    treatment: Mutex<Treatment>,
     /// Threads that hand records over.
     producers: usize,
     arrivals: Mutex<Arrivals>,
@@ -24,8 +26,23 @@ pub(crate) struct FanOut {
 }
 
 impl FanOut {
-    pub(crate) fn new(outputs: Vec<Output>, producers: usize, waits: Arc<AtomicBool>) -> Self {
-        Self { outputs, waits, producers, arrivals: Mutex::default(), promised: Mutex::default() }
+    /// `producers` is how many threads hand records over.
+    pub(crate) fn new(outputs: Vec<Output>, producers: usize, treatment: Treatment) -> Self {
+        Self {
+            outputs,
+            waits: Arc::clone(&treatment.waits),
+            treatment: Mutex::new(treatment),
+            producers,
+            arrivals: Mutex::default(),
+            promised: Mutex::default(),
+        }
+    }
+
+    /// From now on all outputs are treated as `change` leaves it.
+    pub(crate) fn treat(&self, change: impl FnOnce(&mut Treatment)) {
+        let mut treatment = lock(&self.treatment);
+        change(&mut treatment);
+        self.outputs.iter().for_each(|output| output.treat(&treatment));
     }
 
     /// From now on every output is waited for: the end has begun, and what is left is to be delivered.
@@ -128,7 +145,6 @@ impl FanOut {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Treatment;
     use super::*;
     use crate::testing::record;
     use mermin_flow::{Exporter, Failure, FlowEvent, Receipt};
@@ -156,7 +172,7 @@ mod tests {
         let of = |capacity| Output::new(Box::new(Idle), None, &Treatment::with_room_for(capacity), 1);
         // The threads' work isn't done, but it holds the queues' other ends.
         let ((small, _keep), (large, _this)) = (of(10), of(100));
-        let fan_out = FanOut::new(vec![small, large], 1, Arc::default());
+        let fan_out = FanOut::new(vec![small, large], 1, Treatment::with_room_for(10));
         let records = |n| vec![record(1, FlowEvent::End); n];
         assert_eq!(fan_out.promise(30, LONG), 10);
         assert_eq!(fan_out.promise(1, LONG), 0, "all of that is promised");
@@ -179,7 +195,7 @@ mod tests {
         for output in [&stuck, &moves] {
             output.queue.push(batch()).unwrap();
         }
-        let fan_out = FanOut::new(vec![stuck, moves, gets], 1, Arc::default());
+        let fan_out = FanOut::new(vec![stuck, moves, gets], 1, Treatment::with_room_for(10));
         let before = fan_out.waiting();
         assert_eq!(before, [Some(0), Some(0), None]);
         assert!(consumer.next(Duration::ZERO).is_some());

@@ -54,6 +54,15 @@ impl Guard {
         Self { name, sums_up, delivery, waits, inner }
     }
 
+    /// From now on its breaker goes by this.
+    pub(super) fn change(&self, config: &BreakerConfig) {
+        let inner = &mut *lock(&self.inner);
+        inner.breaker.change(config.clone(), Instant::now());
+        if inner.breaker.state() == BreakerState::Closed {
+            inner.why.clear();
+        }
+    }
+
     fn turn(&self, inner: &mut Inner, change: Option<Change>) {
         match change {
             Some(Change::Opened) => {

@@ -61,6 +61,7 @@ pub struct OutputFailure {
 }
 
 /// How an output is treated.
+#[derive(Clone)]
 pub(crate) struct Treatment {
     /// Records that its queue holds.
     pub(crate) capacity: usize,
@@ -160,6 +161,12 @@ impl Output {
         let works =
             vec![(main, Box::new(move || thread.run()) as Work), (format!("disk-{}", output.name), writes)];
         (output, works)
+    }
+
+    /// From now on it is treated so.
+    fn treat(&self, treatment: &Treatment) {
+        self.queue.change(treatment.capacity, Arc::clone(&treatment.rules));
+        self.shared.guard.change(&treatment.breaker);
     }
 
     /// Takes a batch; `wait` for room, or make some: what is merged and dropped for that is counted.

@@ -5,6 +5,9 @@
 //! that has been worked off the queue is a line of batches again. A producer that waits for room (a replay with
 //! backpressure, the end of a run) changes nothing in the order.
 //!
+//! A capacity that becomes smaller drops nothing by itself: the queue keeps to what it holds, and to less with each record
+//! that is taken or comes, until it is there. So a mistake of a zero costs little until it is put right.
+//!
 //! A mutex and two condition variables: records are two orders of magnitude fewer than packets, and a queue that one can
 //! look into is what merging needs. Whoever consumes holds a [`Consumer`]; when that is gone (also by a panic) producers
 //! don't wait for it.
@@ -50,6 +53,11 @@ struct Inner {
     full_since: Option<Instant>,
     consumer_gone: bool,
     given_up: bool,
+    /// Records that may wait.
+    capacity: usize,
+    /// To what the backlog is kept: the capacity, or more while it comes down to that.
+    bound: usize,
+    rules: Arc<[PriorityRule]>,
 }
 
 impl Inner {
@@ -60,6 +68,16 @@ impl Inner {
 
     const fn has_items(&self) -> bool {
         self.records > 0 || self.ends > 0
+    }
+
+    /// Whether a batch of `n` fits. An empty queue takes any batch, however small the capacity.
+    const fn fits(&self, n: usize) -> bool {
+        self.records == 0 || self.records + n <= self.capacity
+    }
+
+    /// The bound doesn't stay above what waits.
+    fn lower_bound(&mut self) {
+        self.bound = self.bound.min(self.records).max(self.capacity);
     }
 }
 
@@ -75,8 +93,6 @@ pub(super) struct Strained {
 /// See the module's text.
 pub(crate) struct OutputQueue {
     inner: Mutex<Inner>,
-    capacity: usize,
-    rules: Arc<[PriorityRule]>,
     filled: Condvar,
     emptied: Condvar,
     /// How long records were in the queue, of each batch taken the first that came; only where somebody wants to know.
@@ -95,11 +111,12 @@ impl OutputQueue {
             full_since: None,
             consumer_gone: false,
             given_up: false,
+            capacity,
+            bound: capacity,
+            rules,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
-            capacity,
-            rules,
             filled: Condvar::new(),
             emptied: Condvar::new(),
             waited: detailed.then(Waits::default),
@@ -110,9 +127,13 @@ impl OutputQueue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a batch of `n` fits. An empty queue takes any batch, however small the capacity.
-    const fn fits(&self, inner: &Inner, n: usize) -> bool {
-        inner.records == 0 || inner.records + n <= self.capacity
+    /// From now on there is room for so many records, and these rules say which of those that come go first.
+    pub(super) fn change(&self, capacity: usize, rules: Arc<[PriorityRule]>) {
+        let mut inner = self.lock();
+        (inner.capacity, inner.rules) = (capacity, rules);
+        inner.lower_bound();
+        drop(inner);
+        self.emptied.notify_all();
     }
 
     fn now(&self) -> Option<Instant> {
@@ -126,47 +147,28 @@ impl OutputQueue {
         }
         inner.records += batch.len();
         let now = self.now();
-        match &mut inner.line {
+        let Inner { line, rules, .. } = &mut *inner;
+        match line {
             Line::Batches(batches) => batches.push_back((batch, now)),
-            Line::Backlog(backlog) => self.sort_in(backlog, batch, now, |_| {}),
+            Line::Backlog(backlog) => sort_in(backlog, rules, batch, now, |_| {}),
         }
         inner.high_water = inner.high_water.max(inner.records);
         drop(inner);
         self.filled.notify_one();
     }
 
-    /// Puts each record of a batch in its place; `after` each of them something may be done.
-    fn sort_in(
-        &self,
-        backlog: &mut Backlog,
-        batch: Shared,
-        since: Option<Instant>,
-        mut after: impl FnMut(&mut Backlog),
-    ) {
-        let mut put = |record: FlowRecord| {
-            let class = class_of(&self.rules, &record);
-            backlog.push(record, class, since);
-            after(backlog);
-        };
-        // Other outputs may have the batch as well.
-        match Arc::try_unwrap(batch) {
-            Ok(records) => records.into_iter().for_each(&mut put),
-            Err(batch) => batch.iter().cloned().for_each(&mut put),
-        }
-    }
-
     /// Waits for room. Gives the batch back when nobody consumes any more, or when there is no room and waiting was
     /// given up.
     pub(super) fn push(&self, batch: Shared) -> Result<(), Shared> {
         let (mut inner, n) = (self.lock(), batch.len());
-        if !self.fits(&inner, n) && inner.may_empty() {
+        if !inner.fits(n) && inner.may_empty() {
             inner.waits += 1;
             inner = self
                 .emptied
-                .wait_while(inner, |inner| !self.fits(inner, n) && inner.may_empty())
+                .wait_while(inner, |inner| !inner.fits(n) && inner.may_empty())
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if inner.consumer_gone || !self.fits(&inner, n) {
+        if inner.consumer_gone || !inner.fits(n) {
             return Err(batch);
         }
         self.put(inner, batch);
@@ -180,32 +182,36 @@ impl OutputQueue {
         if inner.consumer_gone {
             return Err(batch);
         }
-        if self.fits(&inner, batch.len()) {
+        if inner.fits(batch.len()) {
             self.put(inner, batch);
             return Ok(Strained::default());
         }
         let mut strained = Strained::default();
-        let mut make_room = |backlog: &mut Backlog| {
-            if backlog.len() > self.capacity {
+        let mut keep_to = |bound: usize, backlog: &mut Backlog| {
+            while backlog.len() > bound {
                 match backlog.shed() {
                     Some(Shed::Merged) => strained.merged += 1,
                     Some(Shed::Dropped(record)) => strained.dropped += Amount::of(&record),
-                    None => {}
+                    None => break,
                 }
             }
         };
         let now = self.now();
         let inner = &mut *inner;
-        if let Line::Batches(batches) = &mut inner.line {
+        let Inner { line, rules, bound, capacity, .. } = inner;
+        if let Line::Batches(batches) = line {
             let batches = std::mem::take(batches);
             let mut backlog = Backlog::default();
             for (batch, since) in batches {
-                self.sort_in(&mut backlog, batch, since, &mut make_room);
+                sort_in(&mut backlog, rules, batch, since, |backlog| keep_to(*bound, backlog));
             }
-            inner.line = Line::Backlog(backlog);
+            *line = Line::Backlog(backlog);
         }
-        if let Line::Backlog(backlog) = &mut inner.line {
-            self.sort_in(backlog, batch, now, &mut make_room);
+        if let Line::Backlog(backlog) = line {
+            sort_in(backlog, rules, batch, now, |backlog| {
+                *bound = bound.saturating_sub(1).max(*capacity);
+                keep_to(*bound, backlog);
+            });
             inner.records = backlog.len();
         }
         inner.high_water = inner.high_water.max(inner.records);
@@ -237,7 +243,7 @@ impl OutputQueue {
 
     fn room_at(&self, now: Instant, at_most: Duration) -> usize {
         let mut inner = self.lock();
-        let room = self.capacity.saturating_sub(inner.records);
+        let room = inner.capacity.saturating_sub(inner.records);
         if room == 0 {
             inner.full_since.get_or_insert(now);
         }
@@ -260,12 +266,32 @@ impl OutputQueue {
         let inner = self.lock();
         ChannelPulse {
             drops: 0,
-            capacity: self.capacity as u64,
+            capacity: inner.capacity as u64,
             depth: inner.records as u64,
             high_water: inner.high_water as u64,
             waits: inner.waits,
             wait,
         }
+    }
+}
+
+/// Puts each record of a batch in its place; `after` each of them something may be done.
+fn sort_in(
+    backlog: &mut Backlog,
+    rules: &[PriorityRule],
+    batch: Shared,
+    since: Option<Instant>,
+    mut after: impl FnMut(&mut Backlog),
+) {
+    let mut put = |record: FlowRecord| {
+        let class = class_of(rules, &record);
+        backlog.push(record, class, since);
+        after(backlog);
+    };
+    // Other outputs may have the batch as well.
+    match Arc::try_unwrap(batch) {
+        Ok(records) => records.into_iter().for_each(&mut put),
+        Err(batch) => batch.iter().cloned().for_each(&mut put),
     }
 }
 
@@ -293,7 +319,8 @@ impl Consumer {
         };
         inner.records -= batch.len();
         inner.taken += 1;
-        if inner.records <= queue.capacity / 2 {
+        inner.lower_bound();
+        if inner.records <= inner.capacity / 2 {
             inner.full_since = None;
         }
         if inner.records == 0 && matches!(inner.line, Line::Backlog(_)) {

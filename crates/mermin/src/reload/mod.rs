@@ -154,6 +154,9 @@ impl Work {
             "pipeline.coalescing_capacity" => {
                 may_raise || config.pipeline.coalescing_capacity <= started.pipeline.coalescing_capacity
             }
+            "export.queue_capacity" => {
+                may_raise || config.export.queue_capacity <= started.export.queue_capacity
+            }
             "pipeline.flow_workers" => self.tuning.has_room_for(config.pipeline.flow_workers),
             "enrich.names" => self.reload.hands.chain.is_some(),
             _ => true,
@@ -170,6 +173,7 @@ impl Work {
         // Before there are such flows.
         chain.iter().for_each(|chain| chain.expect(&config.flow));
         self.tuning.change(&config.pipeline, &config.flow);
+        self.tuning.set_output_queue_capacity(config.export.queue_capacity);
         let (before, interfaces) = (&running.capture.interfaces, &config.capture.interfaces);
         if before != interfaces
             && let Ok(selection) = Selection::new(&interfaces.include, &interfaces.exclude)

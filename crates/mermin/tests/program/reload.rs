@@ -55,19 +55,22 @@ fn a_reload_applies_what_it_can_and_names_the_rest() {
 
     write(
         &file,
-        "log_level: debug\npipeline: {stats_interval: 7s, enrichment_workers: 3}\ncapture: {ring_bytes: 2MiB}\n",
+        "log_level: debug\ncapture: {ring_bytes: 2MiB}\nexport: {queue_capacity: 70}\npipeline:\n  \
+         {stats_interval: 7s, enrichment_workers: 3, breaker: {slow: 2s}, priority: [{match: {ports: [53]}, class: low}]}\n",
     );
     let last = reload(&agent);
     assert_eq!(last["result"], "applied");
     assert_eq!(
         last["sentence"],
-        "Reloaded: log_level (info → debug), pipeline.stats_interval (30s → 7s); \
-         a restart is needed for pipeline.enrichment_workers (1 → 3)",
+        "Reloaded: log_level (info → debug), pipeline.stats_interval (30s → 7s), pipeline.priority, \
+         pipeline.breaker.slow (5s → 2s), export.queue_capacity; a restart is needed for pipeline.enrichment_workers (1 → 3)",
         "--set still goes ahead of the file"
     );
     let settings = || agent.get("/stats").json()["settings"].clone();
     assert_eq!(settings()["pipeline.stats_interval"], "7s");
     assert_eq!(settings()["pipeline.enrichment_workers"], 1);
+    assert_eq!(settings()["pipeline.priority"][0]["class"], "low");
+    assert_eq!(settings()["export.queue_capacity"], 70);
 
     // One mistake, and nothing of the rest counts.
     write(&file, "log_level: loud\npipeline: {stats_interval: 1s}\nflow:\n  idle_timeout: 5\n");

@@ -3,6 +3,31 @@
 use super::*;
 use proptest::prelude::*;
 
+#[test]
+fn other_settings_count_for_failures_to_come_and_for_the_pause_under_way() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let settings = |failures, pause_max| BreakerConfig {
+        failures: NonZeroU32::new(failures).unwrap(),
+        pause: Interval(Duration::from_millis(100)),
+        pause_max: Interval(Duration::from_millis(pause_max)),
+        ..BreakerConfig::default()
+    };
+    let mut breaker = Breaker::new(settings(5, 800), start);
+    assert_eq!(breaker.failed(3, at(0), u64::MAX), None);
+    breaker.change(settings(4, 800), at(0));
+    assert_eq!(breaker.failed(1, at(0), u64::MAX), Some(Change::Opened), "failures so far count");
+    assert!(matches!(breaker.permit(at(0)), Permit::Pause(left) if left > Duration::from_millis(90)));
+    breaker.change(settings(4, 10), at(20));
+    assert_eq!(breaker.permit(at(20)), Permit::Pause(Duration::from_millis(10)));
+    breaker.change(BreakerConfig { enabled: false, ..settings(4, 10) }, at(21));
+    assert_eq!((breaker.state(), breaker.permit(at(21))), (BreakerState::Closed, Permit::Free));
+    assert_eq!(breaker.failed(9, at(21), 0), None);
+    breaker.change(settings(1, 10), at(22));
+    assert_eq!(breaker.failed(1, at(22), 0), Some(Change::Opened));
+    assert_eq!(breaker.opened(), 2);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Permit,

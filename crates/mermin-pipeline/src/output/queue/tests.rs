@@ -126,6 +126,51 @@ fn rules_say_what_goes_first_and_what_goes_by_the_board() {
 }
 
 #[test]
+fn a_queue_that_has_become_too_small_comes_down_as_others_come_or_are_taken() {
+    let (queue, consumer) = full(100);
+    queue.change(10, Arc::default());
+    let depth = || queue.pulse().depth;
+    assert_eq!(
+        (depth(), queue.pulse().capacity, queue.room(LONG)),
+        (100, 10, 0),
+        "nothing is dropped at once"
+    );
+    // Each that comes makes two go: its own flow's, then others.
+    let strained = queue.offer(batch(0, 20)).unwrap();
+    assert_eq!((strained.merged, strained.dropped.records, depth()), (20, 20, 80));
+    queue.change(70, Arc::default());
+    let strained = queue.offer(batch(200, 20)).unwrap();
+    assert_eq!((strained.merged, strained.dropped.records, depth()), (0, 30, 70), "no further than that");
+    // What was taken makes no room beyond the capacity.
+    queue.change(5, Arc::default());
+    assert_eq!(taken(&consumer), Some(70));
+    assert_eq!(queue.offer(batch(300, 4)).unwrap(), Strained::default());
+    assert_eq!(queue.offer(batch(400, 4)).map(|strained| strained.dropped.records), Ok(3));
+    assert_eq!(depth(), 5);
+}
+
+#[test]
+fn whoever_waits_for_room_goes_on_where_the_queue_becomes_larger() {
+    let (queue, consumer) = full(4);
+    let outcome = pushing(&queue, 2);
+    queue.change(6, Arc::default());
+    assert_eq!(outcome.recv_timeout(LONG), Ok(Ok(())));
+    assert_eq!([taken(&consumer), taken(&consumer)], [Some(4), Some(2)]);
+}
+
+#[test]
+fn other_rules_are_for_what_comes_from_then_on() {
+    let low = PriorityRule { records: Match::default(), class: Class::Low };
+    let (queue, consumer) = full(3);
+    assert!(queue.offer(batch(1, 1)).is_ok());
+    queue.change(5, Arc::new([low]));
+    assert!(queue.offer(batch(10, 1)).is_ok());
+    queue.change(5, Arc::default());
+    assert!(queue.offer(batch(20, 1)).is_ok());
+    assert_eq!(flows(&consumer), [0, 1, 2, 20, 10]);
+}
+
+#[test]
 fn whoever_waits_for_room_goes_on_when_there_is_some() {
     let (queue, consumer) = full(4);
     let outcome = pushing(&queue, 2);
@@ -217,11 +262,14 @@ enum Step {
     Offer(Vec<u128>),
     Push(Vec<u128>),
     Take,
+    /// There is room for so many from now on.
+    Change(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let flows = || prop::collection::vec(0_u128..6, 0..8);
-    prop_oneof![3 => flows().prop_map(Step::Offer), 1 => flows().prop_map(Step::Push), 2 => Just(Step::Take)]
+    prop_oneof![3 => flows().prop_map(Step::Offer), 1 => flows().prop_map(Step::Push), 2 => Just(Step::Take),
+        1 => (1_usize..12).prop_map(Step::Change)]
 }
 
 proptest! {
@@ -230,7 +278,7 @@ proptest! {
     /// Whether batches fit or not: the bound holds, each flow's records come out in order, and what was handed over is
     /// what came out, was dropped, or was merged.
     #[test]
-    fn nothing_vanishes(steps in prop::collection::vec(step(), 1..60), capacity in 1_usize..12) {
+    fn nothing_vanishes(steps in prop::collection::vec(step(), 1..60), mut capacity in 1_usize..12) {
         let (queue, consumer) = queue(capacity);
         let mut sequences = HashMap::<u128, u32>::new();
         let (mut handed, mut out, mut strained) = (Amount::default(), Amount::default(), Strained::default());
@@ -264,6 +312,11 @@ proptest! {
                     let batch = batch(&flows);
                     batch.iter().for_each(|record| handed += Amount::of(record));
                     prop_assert!(queue.push(batch).is_ok());
+                }
+                Step::Change(other) => {
+                    capacity = other;
+                    queue.change(capacity, Arc::default());
+                    prop_assert_eq!(queue.pulse().depth as usize, before);
                 }
                 Step::Take => {
                     if let Some(Item::Records(records)) = consumer.next(Duration::ZERO) {
