@@ -51,6 +51,7 @@ pub(crate) fn record(n: u64, kubernetes: bool) -> FlowRecord {
         point: 0,
         shard: 0,
         tally: Tally { packets: 2 * counts.packets, bytes: 2 * counts.frame_bytes, ..Tally::ZERO },
+        sampled: None,
     }
 }
 

@@ -180,7 +180,7 @@ fn observation(kind: u8, ends: u8, ports: u8, flags: u8, point: u8) -> Observati
         frame_bytes: bytes + 14 * u64::from(packets),
         ports: if later { [0; 2] } else { ports },
         packets,
-        buffer_bytes: bytes + 14,
+        buffer_bytes: (bytes + 14) as u32,
         buffers: 1,
         fragment_id: u32::from(point >> 2 & 3),
         point: u16::from(point & 3),

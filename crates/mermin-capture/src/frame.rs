@@ -121,7 +121,7 @@ fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Count
         ports: headers.port_pair(),
         packets: counts.packets,
         start: frame.time,
-        buffer_bytes: u64::from(frame.buffer.length),
+        buffer_bytes: frame.buffer.length,
         buffers: 1,
         fragment_id: headers.fragment_id,
         macs: *macs(frame),

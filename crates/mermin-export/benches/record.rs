@@ -48,6 +48,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         point: 0,
         shard: 0,
         tally: Tally::ZERO,
+        sampled: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Records for tests: one of each kind, between them with every attribute.
 
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, Enrichment, FlowDirection, FlowEndReason, FlowEvent, FlowId,
-    FlowRecord, Hook, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
-    ObservationPoint, ObservationPoints, Resolution, Tally, TcpState,
+    CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowEvent,
+    FlowId, FlowRecord, Hook, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
+    ObservationPoint, ObservationPoints, Resolution, Sampled, Tally, TcpState,
 };
 use std::sync::Arc;
 
@@ -55,6 +55,7 @@ pub(crate) fn bare() -> FlowRecord {
         point: 1,
         shard: 0,
         tally: Tally::ZERO,
+        sampled: None,
     }
 }
 
@@ -178,8 +179,25 @@ pub(crate) fn set_back() -> FlowRecord {
     FlowRecord { clock_ahead: [1_500_000_000, -3_600_000_000_007], ..udp() }
 }
 
-pub(crate) fn all() -> [FlowRecord; 7] {
-    [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted()]
+/// A download of which packets were sampled, first at 1:4, then at 1:8.
+pub(crate) fn sampled() -> FlowRecord {
+    let estimate = |packets, bytes, variances: [u128; 2]| Estimate {
+        excess: counts(packets, bytes),
+        packets_variance: variances[0],
+        bytes_variance: variances[1],
+    };
+    let mut record = tcp();
+    record.forward.delta = counts(102, 5_304);
+    record.reverse.delta = counts(500, 750_000);
+    record.tally = Tally { packets: 602, bytes: 763_732, buffers: 602, buffer_bytes: 763_732 };
+    let directions =
+        [estimate(300, 15_600, [1_200, 3_244_800]), estimate(3_100, 4_650_000, [25_600, 57_600_000_000])];
+    record.sampled = Some(Box::new(Sampled { one_in: [4, 8], directions }));
+    record
+}
+
+pub(crate) fn all() -> [FlowRecord; 8] {
+    [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted(), sampled()]
 }
 
 /// Compares with a committed file; `UPDATE=1` writes it.

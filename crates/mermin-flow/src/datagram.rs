@@ -114,8 +114,20 @@ impl Orientation {
     /// Sets everything that the source left to the reader.
     #[inline(always)]
     pub fn prepare(&mut self, o: &mut Observation) {
+        self.place(o);
+        self.orient(o);
+    }
+
+    /// The first half: watermark and datagram, which later observations depend on, also if this one goes no further.
+    #[inline(always)]
+    pub fn place(&mut self, o: &mut Observation) {
         o.watermark = self.watermark.stamp(o.end);
         self.datagrams.resolve(o);
+    }
+
+    /// The second half: order of the ends, shard and hash.
+    #[inline(always)]
+    pub fn orient(&self, o: &mut Observation) {
         o.orient(&self.secret);
     }
 

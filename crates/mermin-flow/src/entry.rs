@@ -6,6 +6,7 @@ use crate::initiator;
 use crate::key::FlowKey;
 use crate::observation::Observation;
 use crate::record::{Counts, FlowEvent, Initiator, TcpState};
+use crate::sampling::Sampling;
 use crate::spread::Spread;
 use crate::tally::Tally;
 use crate::tcp::{self, ACK, FIN, RST, SYN};
@@ -181,14 +182,15 @@ impl Entry {
     }
 
     /// Adds an observation of this flow, if it is like nearly all: of a side that has had packets, from where that side
-    /// is counted, no connection's begin or end, one packet a buffer. Otherwise does nothing.
+    /// is counted, no connection's begin or end, one packet a buffer, not sampled. Otherwise does nothing.
     #[inline(always)]
     pub(crate) fn count_plain(&mut self, o: &Observation) -> bool {
         let side = usize::from(o.reversed);
         let plain = self.is(HAS_PACKETS, side)
             && self.points[side] == o.point
             && o.tcp_flags & (SYN | FIN | RST) == 0
-            && !o.is_segmented();
+            && !o.is_segmented()
+            && o.sampling == Sampling::NONE;
         if plain {
             self.add(side, o);
             if o.has_tcp_flags {
@@ -342,7 +344,7 @@ impl Facts {
     fn segmented(&mut self, o: &Observation) {
         let packets = u64::from(o.packets).wrapping_sub(u64::from(o.buffers));
         self.packets_over_buffers = self.packets_over_buffers.wrapping_add(packets);
-        let bytes = o.frame_bytes.wrapping_sub(o.buffer_bytes) as i64;
+        let bytes = o.frame_bytes.wrapping_sub(u64::from(o.buffer_bytes)) as i64;
         self.bytes_over_buffers = self.bytes_over_buffers.wrapping_add(bytes);
     }
 

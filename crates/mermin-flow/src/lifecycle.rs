@@ -106,6 +106,7 @@ impl Meter {
         fault::point();
         self.book.metered += o.tally();
         let deadline = self.settings.deadline(&entry);
+        self.samples.add(&facts, o);
         let place = self.table.insert(entry, facts);
         fault::point();
         shard.wheel.schedule(&mut self.links, place, deadline);
@@ -166,7 +167,7 @@ impl Meter {
     ) {
         self.touch.flow(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
-        let record = report::record(entry, facts, event, reason, &self.settings);
+        let record = report::record(entry, facts, (event, reason), &self.samples, &self.settings);
         self.touch.telling = Some((place, event));
         fault::point();
         sink.record(record);
@@ -179,6 +180,7 @@ impl Meter {
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
         if event != FlowEvent::Start {
             self.book.reported += entry.tally(facts);
+            self.samples.forget(facts);
         }
         facts.told(entry, event);
         self.touch.told(place, event);

@@ -25,6 +25,11 @@ impl FlowRecord {
         self.tally += earlier.tally;
         // What is known of lateness may have grown in between.
         self.counts_from = self.counts_from.min(earlier.counts_from);
+        match (&mut self.sampled, &earlier.sampled) {
+            (Some(own), Some(earlier)) => own.take_in(earlier),
+            (own @ None, Some(earlier)) => *own = Some(earlier.clone()),
+            (_, None) => {}
+        }
         self.enrichment.omitted |= earlier.enrichment.omitted;
         self.enrichment.degraded = self.enrichment.degraded.max(earlier.enrichment.degraded);
     }
@@ -35,6 +40,7 @@ mod tests {
     use super::*;
     use crate::identity::{Enrichment, Identity};
     use crate::record::{Counts, Direction, End, FlowEndReason, FlowId, Initiator, TcpState};
+    use crate::sampled::{Estimate, Sampled};
     use crate::{CommunityId, Tally};
 
     fn counts(n: u64) -> Counts {
@@ -86,6 +92,7 @@ mod tests {
                 buffers: packets - 1,
                 buffer_bytes: 54 * packets - 20,
             },
+            sampled: None,
         }
     }
 
@@ -104,6 +111,34 @@ mod tests {
         let before = [45, 18];
         assert_eq!(merged.forward.total.packets - before[0], merged.forward.delta.packets);
         assert_eq!(merged.reverse.total.packets - before[1], merged.reverse.delta.packets);
+    }
+
+    #[test]
+    fn what_was_sampled_adds_up() {
+        let estimate = |n: u64| Estimate {
+            excess: counts(n),
+            packets_variance: u128::from(n) * 100,
+            bytes_variance: u128::from(n) * 1_000,
+        };
+        let sampled =
+            |one_in, n| Some(Box::new(Sampled { one_in, directions: [estimate(n), estimate(2 * n)] }));
+        let (first, last) = (sampled([2, 4], 5), sampled([8, 8], 30));
+        for (earlier, later, both) in [
+            (first.clone(), last.clone(), sampled([2, 8], 35)),
+            (first.clone(), None, first),
+            (None, last.clone(), last),
+            (None, None, None),
+        ] {
+            let mut merged = record(FlowEvent::Update, 4, [7, 1], [57, 21]);
+            merged.sampled = later;
+            let mut before = record(FlowEvent::Update, 3, [5, 2], [50, 20]);
+            before.sampled = earlier;
+            let [one, other] = [before.estimates(), merged.estimates()];
+            merged.take_in(&before);
+            assert_eq!(merged.sampled, both);
+            let sum = |at: usize| one[at].packets + other[at].packets;
+            assert_eq!(merged.estimates().map(|counts| counts.packets), [sum(0), sum(1)]);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::index::Place;
 use crate::key::{FlowKey, SHARDS};
 use crate::observation::Observation;
 use crate::record::FlowRecord;
+use crate::sampled::Samples;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::tally::Tally;
@@ -44,6 +45,8 @@ pub struct Meter {
     pub(crate) settings: Settings,
     pub(crate) book: MeterBook,
     pub(crate) postpone_updates: bool,
+    /// What flows in the table were sampled.
+    pub(crate) samples: Samples,
     /// What is being done, for whoever comes after a panic.
     pub(crate) touch: Touch,
 }
@@ -60,6 +63,7 @@ impl Meter {
             settings: Settings::new(config, agent_id),
             book: MeterBook::default(),
             postpone_updates: false,
+            samples: Samples::default(),
             touch: Touch::default(),
         }
     }
@@ -143,9 +147,13 @@ impl Meter {
         }
         facts.spread.spans(o.span(), self.settings.active);
         match entry.count(o, facts) {
-            Counted::Yes => self.book.metered += o.tally(),
+            Counted::Yes => {
+                self.book.metered += o.tally();
+                self.samples.add(facts, o);
+            }
             Counted::Sooner => {
                 self.book.metered += o.tally();
+                self.samples.add(facts, o);
                 let deadline = self.settings.deadline(entry);
                 self.shards[usize::from(o.shard)].wheel.schedule(&mut self.links, place, deadline);
             }

@@ -7,6 +7,7 @@
 use crate::flow_table::FlowTable;
 use crate::key::SHARDS;
 use crate::meter::Meter;
+use crate::sampled::Samples;
 use crate::shard::Shard;
 use crate::slab::Flow;
 use crate::tally::Tally;
@@ -18,6 +19,7 @@ pub struct MovingShard {
     number: usize,
     shard: Shard,
     flows: Vec<Flow>,
+    samples: Samples,
 }
 
 impl MovingShard {
@@ -44,7 +46,7 @@ impl Meter {
             flows.extend(self.table.take(place));
         }
         let shard = std::mem::replace(&mut self.shards[number], Shard::new(number as u8));
-        let moving = MovingShard { number, shard, flows };
+        let moving = MovingShard { number, shard, flows, samples: self.samples.give(number as u8) };
         self.touch.went.0 += moving.flows() as u64;
         self.touch.went.1 += moving.resident();
         if self.table.held() == 0 {
@@ -58,10 +60,11 @@ impl Meter {
     pub fn take_shard(&mut self, moving: MovingShard) {
         self.touch.came.0 += moving.flows() as u64;
         self.touch.came.1 += moving.resident();
-        let MovingShard { number, shard, flows } = moving;
+        let MovingShard { number, shard, flows, samples } = moving;
         debug_assert_eq!(self.shards[number].held, 0, "a shard is in one meter");
         self.begin_shard(number, &shard);
         flows.into_iter().for_each(|flow| self.put(flow));
+        self.samples.take(samples);
     }
 
     /// Puts all flows into a new table. After a panic the slab alone is trusted: its entries are whole, while index,

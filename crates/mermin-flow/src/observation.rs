@@ -8,6 +8,7 @@
 //! words of addresses and ports are in network byte order, so comparing and hashing them needs no conversion.
 
 use crate::key::FlowKey;
+use crate::sampling::Sampling;
 use crate::tally::Tally;
 use crate::tcp;
 use mermin_wire::{Fragment, NO_VLAN, PortForm};
@@ -38,7 +39,9 @@ pub struct Observation {
     /// Time of the first packet.
     pub start: u64,
     /// Bytes of the buffers (socket buffers or frames) that carried the packets, as counted at the source's entry.
-    pub buffer_bytes: u64,
+    pub buffer_bytes: u32,
+    /// By what draw it was kept; set by the packet reader.
+    pub sampling: Sampling,
     /// Those buffers. A segmented buffer is one buffer and many packets.
     pub buffers: u32,
     /// Hash of the flow key; set by the packet reader.
@@ -91,6 +94,7 @@ impl Observation {
         watermark: 0,
         start: 0,
         buffer_bytes: 0,
+        sampling: Sampling::NONE,
         buffers: 0,
         hash: 0,
         fragment_id: 0,
@@ -114,7 +118,7 @@ impl Observation {
     #[inline(always)]
     #[must_use]
     pub(crate) const fn is_segmented(&self) -> bool {
-        self.packets != self.buffers || self.frame_bytes != self.buffer_bytes
+        self.packets != self.buffers || self.frame_bytes != self.buffer_bytes as u64
     }
 
     /// The watermark at its first packet: as far before that of its last as their times are apart.
@@ -139,7 +143,7 @@ impl Observation {
             packets: u64::from(self.packets),
             bytes: self.frame_bytes,
             buffers: u64::from(self.buffers),
-            buffer_bytes: self.buffer_bytes,
+            buffer_bytes: u64::from(self.buffer_bytes),
         }
     }
 }
@@ -173,26 +177,29 @@ impl Observation {
 
     /// Takes a later one of the same flow in, if the meter then does what it would do with both, provided that nothing
     /// in which [`Observation::is_turn`] came between them: the same flow, counts and facts, only a report may be later.
-    /// So both are of one direction, point and TTL, and less than `gap` apart: ns, at most the shortest idle timeout.
+    /// So both are of one direction, point, TTL and rate of sampling, and less than `gap` apart: ns, at most the shortest idle timeout.
     pub fn absorb(&mut self, later: &Self, gap: u64) -> bool {
         let lag = |o: &Self| o.watermark.wrapping_sub(o.end).cast_signed();
-        let (Some(packets), Some(buffers)) =
-            (self.packets.checked_add(later.packets), self.buffers.checked_add(later.buffers))
-        else {
+        let (Some(packets), Some(buffers), Some(buffer_bytes)) = (
+            self.packets.checked_add(later.packets),
+            self.buffers.checked_add(later.buffers),
+            self.buffer_bytes.checked_add(later.buffer_bytes),
+        ) else {
             return false;
         };
         let fits = self.is_beside(later)
             && !self.is_turn()
             && !later.is_turn()
             && self.ttl == later.ttl
+            && self.sampling.is_as(later.sampling)
             && self.has_tcp_flags == later.has_tcp_flags
             && later.watermark - self.watermark < gap
             && lag(self).abs_diff(lag(later)) <= LAGS_APART;
         if fits {
-            (self.packets, self.buffers) = (packets, buffers);
+            (self.packets, self.buffers, self.buffer_bytes) = (packets, buffers, buffer_bytes);
+            self.sampling = self.sampling.with(later.sampling);
             self.bytes += later.bytes;
             self.frame_bytes += later.frame_bytes;
-            self.buffer_bytes += later.buffer_bytes;
             self.tcp_flags |= later.tcp_flags;
             self.end = self.end.max(later.end);
             self.watermark = later.watermark;

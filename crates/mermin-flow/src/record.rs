@@ -1,6 +1,7 @@
 //! The one currency downstream of the flow table.
 
 use crate::identity::{Enrichment, Identity};
+use crate::sampled::Sampled;
 use crate::tally::Tally;
 use crate::wall::shown;
 use schemars::JsonSchema;
@@ -240,6 +241,8 @@ pub struct FlowRecord {
     pub shard: u8,
     /// What the record takes out of the metering book: packets and frame bytes of both deltas, with their buffers.
     pub tally: Tally,
+    /// What was sampled of the packets that the deltas count; `None` where all were metered.
+    pub sampled: Option<Box<Sampled>>,
 }
 
 impl FlowRecord {
@@ -255,6 +258,18 @@ impl FlowRecord {
     #[must_use]
     pub const fn end_shown(&self) -> u64 {
         shown(self.end_time, self.clock_ahead[1])
+    }
+
+    /// What there was since the flow's previous record, as far as it is known, source to destination and the other way: the
+    /// deltas, or estimates where packets were sampled.
+    #[inline]
+    #[must_use]
+    pub fn estimates(&self) -> [Counts; 2] {
+        let mut counts = [self.forward.delta, self.reverse.delta];
+        if let Some(sampled) = &self.sampled {
+            counts.iter_mut().zip(&sampled.directions).for_each(|(counts, more)| *counts += more.excess);
+        }
+        counts
     }
 
     /// By how much the wall clock was set forward between first and last packet, ns; negative: back.

@@ -251,6 +251,7 @@ impl Meter {
         shard.wheel.cancel(&mut self.links, place);
         let (entry, mut facts) = self.table.take(place)?;
         let tally = entry.tally(&facts);
+        self.samples.forget(&facts);
         self.book.released += 1;
         self.book.metered = self.book.metered - tally;
         self.book.quarantined += tally;
@@ -282,6 +283,7 @@ mod tests {
     use crate::fault;
     use crate::key::HashSecret;
     use crate::record::FlowRecord;
+    use crate::sampling::Sampling;
     use crate::tcp::{ACK, FIN, RST, SYN};
     use crate::testing::{SECOND, T0, tcp};
     use proptest::prelude::*;
@@ -343,6 +345,9 @@ mod tests {
         (o.tcp_flags, o.has_tcp_flags) = (flags, true);
         o.orient(&HashSecret::new(1));
         o.shard = flow % 2;
+        if at.is_multiple_of(3) && !o.is_turn() {
+            o.sampling = Sampling::kept(1 + flow % 6, o.bytes);
+        }
         o
     }
 

@@ -6,6 +6,7 @@ use crate::entry::{Entry, Facts};
 use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
 use crate::record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, TcpState};
+use crate::sampled::{Sampled, Samples};
 use crate::settings::Settings;
 use crate::tally::Tally;
 use mermin_wire::NO_VLAN;
@@ -38,8 +39,8 @@ impl Identification {
 pub(crate) fn record(
     entry: &Entry,
     facts: &mut Facts,
-    event: FlowEvent,
-    end_reason: Option<FlowEndReason>,
+    (event, end_reason): (FlowEvent, Option<FlowEndReason>),
+    samples: &Samples,
     settings: &Settings,
 ) -> FlowRecord {
     let community_id = facts.community_id(&entry.key, settings.identification.seed);
@@ -54,6 +55,7 @@ pub(crate) fn record(
         deltas: if carries { entry.delta } else { [Counts::default(); 2] },
         totals: if carries { totals(entry, facts) } else { facts.total },
         tally: if carries { entry.tally(facts) } else { Tally::ZERO },
+        sampled: samples.of(facts).filter(|_| carries),
     };
     describe(entry, facts, part, settings)
 }
@@ -66,7 +68,7 @@ fn totals(entry: &Entry, facts: &Facts) -> [Counts; 2] {
 }
 
 /// The update that the flow would give now. It has no end reason.
-pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowRecord {
+pub(crate) fn glance(entry: &Entry, facts: &Facts, samples: &Samples, settings: &Settings) -> FlowRecord {
     let part = Part {
         community_id: CommunityId::of(&entry.key, settings.identification.seed),
         sequence: facts.sequence,
@@ -76,6 +78,7 @@ pub(crate) fn glance(entry: &Entry, facts: &Facts, settings: &Settings) -> FlowR
         deltas: entry.delta,
         totals: totals(entry, facts),
         tally: entry.tally(facts),
+        sampled: samples.of(facts),
     };
     describe(entry, facts, part, settings)
 }
@@ -94,7 +97,7 @@ fn counts_from(entry: &Entry, facts: &Facts, settings: &Settings) -> u64 {
 }
 
 /// What one record of a flow says and others of it don't. Arrays are by side.
-struct Part {
+struct Part<'a> {
     community_id: CommunityId,
     sequence: u32,
     event: FlowEvent,
@@ -103,9 +106,10 @@ struct Part {
     deltas: [Counts; 2],
     totals: [Counts; 2],
     tally: Tally,
+    sampled: Option<&'a Sampled>,
 }
 
-fn describe(entry: &Entry, facts: &Facts, part: Part, settings: &Settings) -> FlowRecord {
+fn describe(entry: &Entry, facts: &Facts, part: Part<'_>, settings: &Settings) -> FlowRecord {
     let direction = |side: usize| Direction {
         delta: part.deltas[side],
         total: part.totals[side],
@@ -141,6 +145,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part, settings: &Settings) -> Fl
         point: entry.point(),
         shard: facts.shard,
         tally: part.tally,
+        sampled: part.sampled.map(|sampled| Box::new(sampled.seen_from(source))),
     }
 }
 

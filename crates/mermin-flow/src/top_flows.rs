@@ -91,7 +91,7 @@ impl Meter {
         let flows = found.into_iter().filter_map(|Reverse((_, place, shard, ordinal))| {
             self.table.get(place).filter(|(_, facts)| facts.is(shard, ordinal))
         });
-        flows.map(|(entry, facts)| glance(entry, facts, &self.settings)).collect()
+        flows.map(|(entry, facts)| glance(entry, facts, &self.samples, &self.settings)).collect()
     }
 }
 

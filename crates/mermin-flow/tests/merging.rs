@@ -6,7 +6,7 @@ mod steps;
 
 use mermin_flow::{
     CommunityId, FlowConfig, FlowEvent, FlowKey, FlowRecord, Fragment, HashSecret, Interval, Lateness, Meter,
-    NO_VLAN, Observation, Orientation, RecordSink, Tally,
+    NO_VLAN, Observation, Orientation, RecordSink, Sampling, Tally,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -48,7 +48,14 @@ impl Waiting {
 fn prepared(steps: &[Step]) -> (Vec<Observation>, Lateness) {
     let mut orientation = Orientation::new(HashSecret::new(SECRET));
     let mut prepared = observations(steps);
-    prepared.iter_mut().for_each(|o| orientation.prepare(o));
+    for o in &mut prepared {
+        orientation.prepare(o);
+        // Some conversations are sampled, now at this rate and now at that.
+        let exponent = (o.hash % 3 + (o.watermark / 10_000_000_000 % 2) as u32) as u8;
+        if exponent > 0 && !o.is_turn() {
+            o.sampling = Sampling::kept(exponent, o.bytes);
+        }
+    }
     (prepared, orientation.lateness())
 }
 
@@ -96,19 +103,23 @@ fn meter(
     (records.0, merged)
 }
 
-/// What is known of each flow at its end, and how many packets stood in its records together.
+/// What is known of each flow at its end, and how many packets stood in its records together, or were estimated by them.
 fn ends(records: &[FlowRecord]) -> BTreeMap<u128, String> {
-    let mut packets: HashMap<u128, u64> = HashMap::new();
+    let mut packets: HashMap<u128, [u64; 3]> = HashMap::new();
     let mut ends = BTreeMap::new();
     for r in records {
-        let sum = packets.entry(r.id.0).or_default();
-        *sum += r.tally.packets;
+        let sums = packets.entry(r.id.0).or_default();
+        sums[0] += r.tally.packets;
+        for counts in r.estimates() {
+            sums[1] += counts.packets;
+            sums[2] += counts.bytes;
+        }
         if r.event == FlowEvent::End {
             let FlowRecord { start_time, end_time, initiator, tcp_state, end_reason, source, .. } = r;
             let sides = [&r.forward, &r.reverse]
                 .map(|side| (side.total, side.tcp_flags, side.ttl, side.traffic_class));
             let end = format!(
-                "{start_time} {end_time} {initiator:?} {tcp_state:?} {end_reason:?} {source:?} {sides:?} {:?} {sum}",
+                "{start_time} {end_time} {initiator:?} {tcp_state:?} {end_reason:?} {source:?} {sides:?} {:?} {sums:?}",
                 (r.vlan, r.inner_vlan, r.point)
             );
             assert!(ends.insert(r.id.0, end).is_none());

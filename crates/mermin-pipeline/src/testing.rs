@@ -34,5 +34,6 @@ pub(crate) fn record(flow: u128, event: FlowEvent) -> FlowRecord {
         point: 0,
         shard: 0,
         tally: Tally::ZERO,
+        sampled: None,
     }
 }

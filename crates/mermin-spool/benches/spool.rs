@@ -147,6 +147,7 @@ fn record(n: u64, pods: Option<&[Arc<KubernetesObject>]>, random: &mut Random) -
         point: random.below(20) as u16,
         shard: random.below(64) as u8,
         tally: Tally { packets, bytes, buffers: packets, buffer_bytes: bytes },
+        sampled: None,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::{Fsync, Spool, SpoolSettings};
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, Enrichment, FlowDirection, FlowEndReason, FlowEvent, FlowId,
-    FlowRecord, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject, Resolution, Tally,
-    TcpState,
+    CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowEvent,
+    FlowId, FlowRecord, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
+    Resolution, Sampled, Tally, TcpState,
 };
 use proptest::prelude::*;
 use proptest::{option, sample};
@@ -56,6 +56,7 @@ pub(crate) fn records(n: u32) -> Vec<FlowRecord> {
         point: 0,
         shard: 5,
         tally: Tally::frame(60 + u64::from(sequence)),
+        sampled: None,
     };
     (0..n).map(record).collect()
 }
@@ -172,13 +173,20 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
     }));
     let numbers = (any::<u128>(), any::<u32>(), any::<[u8; 20]>(), any::<u8>(), any::<u16>(), any::<u8>());
     let degraded = (any::<Option<u64>>(), any::<bool>());
-    let optional = (degraded, any::<Option<(u8, u8)>>(), any::<Option<u16>>(), any::<Option<u16>>());
+    let estimate = (any::<[u64; 3]>(), any::<[u128; 2]>()).prop_map(|(excess, variances)| Estimate {
+        excess: Counts { packets: excess[0], bytes: excess[1], frame_bytes: excess[2] },
+        packets_variance: variances[0],
+        bytes_variance: variances[1],
+    });
+    let sampled = (any::<[u32; 2]>(), [estimate.clone(), estimate])
+        .prop_map(|(one_in, directions)| Box::new(Sampled { one_in, directions }));
+    let optional = (degraded, any::<Option<(u8, u8)>>(), any::<[Option<u16>; 2]>(), option::of(sampled));
     (numbers, kinds(), times, (end(), end()), (direction(), direction()), optional, tally).prop_map(
         |(numbers, kinds, times, (source, destination), (mut forward, mut reverse), optional, tally)| {
             let (id, sequence, community_id, protocol, point, shard) = numbers;
             let (event, end_reason, initiator, direction, tcp_state) = kinds;
             let (start_time, end_time, counts_from, clock_ahead) = times;
-            let ((degraded, omitted), icmp, vlan, inner_vlan) = optional;
+            let ((degraded, omitted), icmp, [vlan, inner_vlan], sampled) = optional;
             if tally.is_none() {
                 for side in [&mut forward, &mut reverse] {
                     side.delta.packets %= 1 << 50;
@@ -210,6 +218,7 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
                 point,
                 shard,
                 tally,
+                sampled,
             }
         },
     )

@@ -72,7 +72,7 @@ fn packet_socket_counts_equal_the_senders() {
         for (at, seen) in sent.iter().enumerate() {
             let length = if at < 100 { 142 } else { 1_442 };
             assert_eq!(
-                (seen.packets, seen.bytes, seen.frame_bytes, seen.buffers, seen.buffer_bytes),
+                (seen.packets, seen.bytes, seen.frame_bytes, seen.buffers, u64::from(seen.buffer_bytes)),
                 (1, length - 14, length, 1, length)
             );
             assert_eq!((seen.ports, seen.point, seen.ttl), ([5_555_u16.to_be(), PORT.to_be()], 0, 64));
@@ -148,7 +148,7 @@ fn tags_beside_the_frame_count_as_tags_in_it() {
     for (((frame, vlans), left), arrived) in frames.iter().zip(left).zip(arrived) {
         assert_eq!((left.point, arrived.point), (1, 0));
         let stripped = if vlans[0] == NO_VLAN { 0 } else { 4 };
-        assert_eq!(arrived.buffer_bytes, frame.len() as u64 - stripped);
+        assert_eq!(u64::from(arrived.buffer_bytes), frame.len() as u64 - stripped);
         for seen in [left, arrived] {
             assert_eq!(([seen.vlan, seen.inner_vlan], seen.bytes), (*vlans, 128));
             assert_eq!(seen.frame_bytes, frame.len() as u64, "{vlans:?}");

@@ -377,7 +377,7 @@ fn observation(event: &PacketEvent, clock: Steady, point: u16) -> Observation {
         frame_bytes: u64::from(event.frame_bytes),
         ports: [event.ports as u16, (event.ports >> 16) as u16],
         packets: event.packets,
-        buffer_bytes: u64::from(event.buffer_bytes),
+        buffer_bytes: event.buffer_bytes,
         buffers: 1,
         fragment_id: event.fragment_id,
         macs,

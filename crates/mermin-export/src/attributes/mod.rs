@@ -5,6 +5,7 @@
 //! information element of RFC 7012 with the same meaning stands beside each.
 
 mod reference;
+pub(crate) mod sampling;
 pub(crate) mod visit;
 
 pub use reference::record_reference;
@@ -109,6 +110,7 @@ const NAMESPACE_LABEL: Presence =
 const ETHERNET: Presence = When("the link has MAC addresses and the source of packets tells them");
 const ICMP: Presence = When("the flow is ICMP or ICMPv6 and the type was captured");
 const FORWARD: Presence = When("a packet ran this way");
+const SAMPLED: Presence = When("packets that the deltas count were sampled, to keep within `resources.cpu`");
 const TCP: Presence = When("the flow is TCP and a TCP header was captured this way");
 
 const fn attribute(
@@ -129,6 +131,10 @@ const fn counter(
     description: &'static str,
 ) -> Attribute {
     Attribute { name, kind: Count, unit, presence: Always, description, origin: Own, elements }
+}
+
+const fn estimate(name: &'static str, unit: &'static str, description: &'static str) -> Attribute {
+    Attribute { unit, ..attribute(name, Count, SAMPLED, Own, &[], description) }
 }
 
 /// The end of the names of a family of attributes, one for each key that the configuration chooses.
@@ -254,6 +260,18 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("network.interface.hook", Text(&["ingress", "egress"]), When("live"), Own, &[Ie(61, "flowDirection")], "Whether the first packet came in by that interface or went out."),
 
     attribute("flow.clock_step", Signed, When("the wall clock was set between the flow's first and last packet"), Own, &[], "Nanoseconds by which it was set forward, negative: back. The flow took the time from `flow.start_time` to `flow.end_time` less these."),
+    attribute("flow.sampling.rate.min", Count, SAMPLED, Own, &[], "Of the packets that were sampled, one in so many was metered: at the least. Kept or left out is a socket buffer or frame as a whole; one with SYN, FIN or RST is never left out."),
+    attribute("flow.sampling.rate.max", Count, SAMPLED, Own, &[], "The same at the most: another number where the rate changed meanwhile."),
+    estimate("flow.packets.estimate", "{packet}", "Packets since the flow's previous record, source to destination, those that were left out too, as far as the sample tells."),
+    estimate("flow.packets.estimate_error", "{packet}", "Its standard error, see below."),
+    estimate("flow.bytes.estimate", "By", "IP bytes of these packets."),
+    estimate("flow.bytes.estimate_error", "By", "Its standard error."),
+    estimate("flow.frame_bytes.estimate", "By", "Bytes on the link of these packets."),
+    estimate("flow.reverse.packets.estimate", "{packet}", "The same, destination to source."),
+    estimate("flow.reverse.packets.estimate_error", "{packet}", "Its standard error."),
+    estimate("flow.reverse.bytes.estimate", "By", "IP bytes, destination to source."),
+    estimate("flow.reverse.bytes.estimate_error", "By", "Its standard error."),
+    estimate("flow.reverse.frame_bytes.estimate", "By", "Bytes on the link, destination to source."),
     attribute("enrichment", Text(&["degraded", "omitted"]), When("Kubernetes doesn't answer, or processor time is short"), Own, &[], "`degraded`: identities are the last that were known. `omitted`: nobody was asked, to keep within `resources.cpu`."),
     Attribute { unit: "s", ..attribute("enrichment_age", Count, When("Kubernetes doesn't answer"), Own, &[], "Age of those identities: seconds since Kubernetes was last heard of.") },
 ];

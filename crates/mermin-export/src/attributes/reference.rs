@@ -25,6 +25,23 @@ Names are those of the OpenTelemetry semantic conventions (OTel) where they have
 |---|---|---|---|---|---|
 ";
 
+const SAMPLING: &str = "
+## Sampled packets
+
+Deltas and totals count what was metered, and these alone stand in the books. A packet that was kept by a draw of one in
+n stands for n: *estimate* is the delta plus n − 1 for each, whatever n was at the time. It is unbiased: over all draws
+its mean is what there was, of each flow and of any sum of flows (a flow of which nothing was kept has no record, and
+its share stands in the estimates of others). In a record without these attributes the deltas are exact; so what there was
+is, over any records, the sum of the estimates and, where there is none, of the deltas.
+
+*Error* is the estimate's standard error: the root of the sum of n (n − 1) x² over all that was kept by a draw, where x is
+the packets or IP bytes of one socket buffer or frame (one packet, or those of a segmented buffer). Errors of several
+records are added as squares. Where a hundred or more were kept, what there was is within 1.96 errors of the estimate in at
+least 93 of 100 cases (simulated in the tests: single packets of one length and of any, and segmented buffers, at 1:2 to
+1:64); where few were, the error itself is uncertain. As a rule of thumb, where k packets were kept the error is at most
+1 / √k of the estimate: 10 % for a hundred.
+";
+
 /// The page `docs/reference/records.md`.
 #[must_use]
 pub fn record_reference() -> String {
@@ -32,7 +49,7 @@ pub fn record_reference() -> String {
     for attribute in ATTRIBUTES {
         row(&mut page, attribute);
     }
-    page
+    page + SAMPLING
 }
 
 fn row(page: &mut String, attribute: &Attribute) {

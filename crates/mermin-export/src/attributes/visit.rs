@@ -1,7 +1,7 @@
 //! Every attribute of a record, one after the other, with its place in the table: what all encoders but the JSON writer
 //! are made of. JSON has its keys inlined, which is faster there; a test holds both together.
 
-use super::ATTRIBUTES;
+use super::{ATTRIBUTES, sampling};
 use crate::form::{Clock, FOREIGN_MAX, hex_id, push_ip, push_mac};
 use crate::protocols::keyword;
 use mermin_flow::{Direction, End, FlowRecord, KubernetesEnd, ObservationPoints};
@@ -109,6 +109,10 @@ impl Walk {
         self.place(record, visitor);
         if record.clock_step() != 0 {
             visitor.signed(const { key("flow.clock_step") }, record.clock_step());
+        }
+        if let Some(values) = sampling::values(record) {
+            let first = const { key(sampling::NAMES[0]) };
+            (0..).zip(values).for_each(|(line, value)| visitor.count(first.below(line), value));
         }
         if let Some(note) = record.enrichment.note() {
             visitor.text(const { key("enrichment") }, note.as_bytes());

@@ -9,6 +9,7 @@ mod fragments;
 #[cfg(test)]
 mod tests;
 
+use crate::attributes::sampling;
 use crate::form::{Clock, Dialect, push_foreign, push_hex_id, push_ip, push_mac, push_number};
 use crate::format::Format;
 use fragments::Fragments;
@@ -62,6 +63,9 @@ impl Format for JsonLines {
         if record.clock_step() != 0 {
             out.extend_from_slice(b",\"flow.clock_step\":");
             push_signed(out, record.clock_step());
+        }
+        if let Some(values) = sampling::values(record) {
+            push_sampling(out, &values);
         }
         if let Some(note) = record.enrichment.note() {
             out.extend_from_slice(b",\"enrichment\":\"");
@@ -157,6 +161,15 @@ impl JsonLines {
             out.extend_from_slice(state.as_bytes());
             out.push(b'"');
         }
+    }
+}
+
+#[cold]
+fn push_sampling(out: &mut Vec<u8>, values: &[u64]) {
+    for (name, value) in sampling::NAMES.iter().zip(values) {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        push_count(out, b"\":", *value);
     }
 }
 

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::attributes::sampling;
 use crate::form::{Clock, Dialect, hex_id, push_end, push_foreign, push_ip, push_mac};
 use crate::json::FLAG_NAMES;
 use crate::protocols::keyword;
@@ -142,6 +143,18 @@ impl LogEvents {
             "network.interface.index" = point.and_then(|point| point.index),
             "network.interface.hook" = point.and_then(|point| point.hook).map(mermin_flow::Hook::name),
             "flow.clock_step" = (record.clock_step() != 0).then(|| record.clock_step()),
+            "flow.sampling.rate.min" = sampling(record, 0),
+            "flow.sampling.rate.max" = sampling(record, 1),
+            "flow.packets.estimate" = sampling(record, 2),
+            "flow.packets.estimate_error" = sampling(record, 3),
+            "flow.bytes.estimate" = sampling(record, 4),
+            "flow.bytes.estimate_error" = sampling(record, 5),
+            "flow.frame_bytes.estimate" = sampling(record, 6),
+            "flow.reverse.packets.estimate" = sampling(record, 7),
+            "flow.reverse.packets.estimate_error" = sampling(record, 8),
+            "flow.reverse.bytes.estimate" = sampling(record, 9),
+            "flow.reverse.bytes.estimate_error" = sampling(record, 10),
+            "flow.reverse.frame_bytes.estimate" = sampling(record, 11),
             "enrichment" = record.enrichment.note(),
             "enrichment_age" = record.enrichment.degraded.map(|age| age.as_secs()),
             },
@@ -152,6 +165,11 @@ impl LogEvents {
             end(&record.destination),
         );
     }
+}
+
+/// A value of a record of sampled packets.
+fn sampling(record: &FlowRecord, place: usize) -> Option<u64> {
+    sampling::values(record).map(|values| values[place])
 }
 
 /// The Kubernetes attributes of an end.

@@ -110,6 +110,7 @@ impl Format for TextLines {
         push_named(&record.source, color, out);
         Paint::Dim.on(color, out, |out| out.extend_from_slice(" → ".as_bytes()));
         push_named(&record.destination, color, out);
+        push_sampling(record, color, out);
         out.push(b'\n');
     }
 }
@@ -156,6 +157,15 @@ fn push_letters(direction: &Direction, out: &mut Vec<u8>) {
     let Some(flags) = direction.tcp_flags else { return out.push(b'-') };
     let set = FLAG_NAMES.iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1);
     out.extend(set.map(|(_, name)| name.as_bytes()[0]));
+}
+
+/// Counts are those of a part: ` sampled 1:4`.
+fn push_sampling(record: &FlowRecord, color: bool, out: &mut Vec<u8>) {
+    let Some(sampled) = &record.sampled else { return };
+    Paint::Yellow.on(color, out, |out| {
+        out.extend_from_slice(b" sampled 1:");
+        push_number(out, sampled.one_in[1].into());
+    });
 }
 
 fn push_named(end: &End, color: bool, out: &mut Vec<u8>) {

@@ -506,6 +506,7 @@ impl Flow {
             point: first.point,
             shard: self.shard,
             tally,
+            sampled: None,
         }
     }
 }

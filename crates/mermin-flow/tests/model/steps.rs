@@ -131,7 +131,7 @@ impl Step {
             bytes: self.bytes,
             frame_bytes: self.bytes + 14 * packets,
             buffers: 1,
-            buffer_bytes: self.bytes + 18 - packets,
+            buffer_bytes: (self.bytes + 18 - packets) as u32,
             point: self.point,
             ttl: self.ttl,
             traffic_class: self.ttl ^ 0x55,

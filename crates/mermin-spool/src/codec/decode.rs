@@ -5,8 +5,8 @@ use super::bytes::Bytes;
 use super::layout::has;
 use super::names::{self, Numbered};
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, Enrichment, FlowId, FlowRecord, Identity, KubernetesEnd,
-    KubernetesObject, ObservationPoint, ObservationPoints, Tally,
+    CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowId, FlowRecord, Identity, KubernetesEnd,
+    KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +136,7 @@ impl Tables {
             let mut next = || bytes.number();
             Tally { packets: next()?, bytes: next()?, buffers: next()?, buffer_bytes: next()? }
         };
+        let sampled = optional(flags & has::SAMPLED, || read_sampled(bytes))?.map(Box::new);
         // What may follow was added by a later version.
         Ok(FlowRecord {
             id,
@@ -165,6 +166,7 @@ impl Tables {
             point,
             shard,
             tally,
+            sampled,
         })
     }
 
@@ -184,6 +186,21 @@ impl Tables {
         })?;
         Ok(End { address, port, mac, identity: Identity { name, kubernetes } })
     }
+}
+
+fn read_sampled(bytes: &mut Bytes<'_>) -> Result<Sampled> {
+    let mut one_in = [0; 2];
+    for one_in in &mut one_in {
+        *one_in = u32::try_from(bytes.number()?).map_err(|_| Undecodable::Content("rate"))?;
+    }
+    let mut directions = [Estimate::default(); 2];
+    for Estimate { excess, packets_variance, bytes_variance } in &mut directions {
+        *excess = Counts { packets: bytes.number()?, bytes: bytes.number()?, frame_bytes: bytes.number()? };
+        for variance in [packets_variance, bytes_variance] {
+            *variance = u128::from(bytes.number()?) | u128::from(bytes.number()?) << 64;
+        }
+    }
+    Ok(Sampled { one_in, directions })
 }
 
 fn optional<T>(flag: u32, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {

@@ -4,8 +4,8 @@ use super::bytes::Write as _;
 use super::layout::has;
 use super::names::{self, Numbered as _};
 use mermin_flow::{
-    Direction, End, Enrichment, FlowDirection, FlowEndReason, FlowRecord, Hook, Identity, KubernetesEnd,
-    KubernetesObject, ObservationPoint, ObservationPoints, Tally,
+    Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowRecord, Hook, Identity,
+    KubernetesEnd, KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
 };
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -132,6 +132,7 @@ impl<'a> Tables<'a> {
             point,
             shard,
             tally,
+            sampled,
         } = record;
         self.parts.flow_ids.extend_from_slice(&id.0.to_be_bytes());
         self.parts.community_ids.extend_from_slice(&community_id.0);
@@ -147,7 +148,8 @@ impl<'a> Tables<'a> {
             | flag(*omitted, has::OMITTED)
             | flag(*tally != expected, has::TALLY)
             | flag(counts_from != start_time, has::COUNTS_FROM)
-            | flag(*clock_ahead != [0; 2], has::CLOCK_AHEAD);
+            | flag(*clock_ahead != [0; 2], has::CLOCK_AHEAD)
+            | flag(sampled.is_some(), has::SAMPLED);
         let place = self.parts.records.len();
         let r = &mut self.parts.records;
         // Its length, when that is known.
@@ -194,6 +196,9 @@ impl<'a> Tables<'a> {
             for count in [packets, bytes, buffers, buffer_bytes] {
                 r.number(count);
             }
+        }
+        if let Some(sampled) = sampled {
+            write_sampled(sampled, r);
         }
         let length = r.len() - place - 2;
         let length = u16::try_from(length).expect("a record's numbers take some hundred bytes at most");
@@ -325,6 +330,20 @@ fn direction_flags(direction: &Direction) -> u32 {
         | flag(direction.ttl.is_some(), has::TTL)
         | flag(direction.traffic_class.is_some(), has::TRAFFIC_CLASS)
         | flag(direction.total != direction.delta, has::EARLIER)
+}
+
+fn write_sampled(sampled: &Sampled, r: &mut Vec<u8>) {
+    let Sampled { one_in, directions } = sampled;
+    one_in.iter().for_each(|one_in| r.number(u64::from(*one_in)));
+    for Estimate { excess, packets_variance, bytes_variance } in directions {
+        for count in [excess.packets, excess.bytes, excess.frame_bytes] {
+            r.number(count);
+        }
+        for variance in [packets_variance, bytes_variance] {
+            r.number(*variance as u64);
+            r.number((variance >> 64) as u64);
+        }
+    }
 }
 
 fn write_direction(direction: &Direction, r: &mut Vec<u8>) {

@@ -49,4 +49,6 @@ pub(super) mod has {
     pub(in super::super) const CLOCK_AHEAD: u32 = 1 << 24;
     /// A record whose ends nobody was asked about.
     pub(in super::super) const OMITTED: u32 = 1 << 25;
+    /// Packets that were sampled.
+    pub(in super::super) const SAMPLED: u32 = 1 << 26;
 }

@@ -133,6 +133,6 @@ fn both_hooks_see_headers_wherever_they_lie() {
     for (seen, expected) in ours(&received, 0).iter().zip(&expectations) {
         assert_eq!(seen, expected, "ingress");
     }
-    let beside = received.0.iter().filter(|o| o.frame_bytes == o.buffer_bytes + 4).count();
+    let beside = received.0.iter().filter(|o| o.frame_bytes == u64::from(o.buffer_bytes) + 4).count();
     assert!(beside > 200, "the kernel took {beside} tags off");
 }

@@ -69,7 +69,8 @@ impl Aggregate {
         };
         let series = &mut self.series[place];
         series.pending += Amount::of(record);
-        let (forward, reverse) = (&record.forward.delta, &record.reverse.delta);
+        // Sums of many flows are what sampling is good at.
+        let [forward, reverse] = record.estimates();
         let counts = [
             forward.packets,
             forward.bytes,

@@ -86,12 +86,12 @@ fn many() -> Vec<FlowRecord> {
 fn check(sums: &BTreeMap<String, Sum>, records: &[FlowRecord]) {
     let of = |part: fn(&FlowRecord) -> u64| records.iter().map(part).sum::<u64>();
     for (name, expected) in [
-        ("flow.packets", of(|record| record.forward.delta.packets)),
-        ("flow.bytes", of(|record| record.forward.delta.bytes)),
-        ("flow.frame_bytes", of(|record| record.forward.delta.frame_bytes)),
-        ("flow.reverse.packets", of(|record| record.reverse.delta.packets)),
-        ("flow.reverse.bytes", of(|record| record.reverse.delta.bytes)),
-        ("flow.reverse.frame_bytes", of(|record| record.reverse.delta.frame_bytes)),
+        ("flow.packets", of(|record| record.estimates()[0].packets)),
+        ("flow.bytes", of(|record| record.estimates()[0].bytes)),
+        ("flow.frame_bytes", of(|record| record.estimates()[0].frame_bytes)),
+        ("flow.reverse.packets", of(|record| record.estimates()[1].packets)),
+        ("flow.reverse.bytes", of(|record| record.estimates()[1].bytes)),
+        ("flow.reverse.frame_bytes", of(|record| record.estimates()[1].frame_bytes)),
         ("flow.records", records.len() as u64),
         ("flow.ended", of(|record| u64::from(record.event == FlowEvent::End))),
     ] {
