@@ -22,6 +22,7 @@ use crate::random::random;
 use crate::reader::{Reader, ReaderControl, ReaderEnd};
 use crate::record_queue::{Consumer, RecordQueue};
 use crate::running::Running;
+use crate::sampler::Sampler;
 use crate::threads::{StartError, Threads};
 use crate::tuning::Change;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
@@ -63,6 +64,7 @@ pub struct Stages<S> {
 struct Begin<S> {
     source: S,
     orientation: Orientation,
+    sampler: Sampler,
     control: Arc<ReaderControl>,
     started: Instant,
 }
@@ -185,6 +187,7 @@ pub fn start<S: Source + 'static>(
     }
 
     let room = ChannelRoom::new(config.packet_channel_capacity.get(), when_full, config.enable_metrics);
+    let sampler = Sampler::new(Arc::clone(&shed));
     let room = Arc::new(ChannelRoom { shed, ..room });
     let (interrupter, settings) = (stages.source.interrupter(), Change::to(config, flow));
     let control = Arc::new(ReaderControl::new(interrupter, config.stats_interval.0, settings));
@@ -210,7 +213,7 @@ pub fn start<S: Source + 'static>(
         at_end: OnceLock::new(),
     });
     info!("Flow processing pipeline initialized");
-    let begin = Begin { source: stages.source, orientation, control, started };
+    let begin = Begin { source: stages.source, orientation, sampler, control, started };
     let reader = if in_place && let Some(worker) = workers.pop() {
         spawn_reader(&threads, begin, InPlace::new(worker))?
     } else {
@@ -248,8 +251,8 @@ fn spawn_reader<S: Source + 'static>(
     begin: Begin<S>,
     handover: impl Handover + Send + 'static,
 ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
-    let Begin { source, orientation, control, started } = begin;
-    let reader = Reader::new(source, orientation, handover, control, started);
+    let Begin { source, orientation, sampler, control, started } = begin;
+    let reader = Reader::new(source, (orientation, sampler), handover, control, started);
     threads.spawn("packet reader", "reader".to_owned(), move || reader.run())
 }
 

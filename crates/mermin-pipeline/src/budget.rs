@@ -1,8 +1,9 @@
 //! The agent's budget: cores and memory that it may take, and what it does without when it takes more.
 //!
 //! A task looks once a second. Processor time over its budget takes steps up a ladder (`shedding.rs`), each of which gives
-//! up some resolution and no truth: periodic reports are put off, records go without names. Memory near its budget puts reports off and makes the bounds smaller. The steps are flags that the stages look
-//! at between batches, so nothing waits for anything.
+//! up some resolution and no truth: periodic reports are put off, records go without names, and at last packets are sampled
+//! (`sampler.rs`). Memory near its budget puts reports off and makes the bounds smaller. The steps are flags that the stages
+//! look at between batches, so nothing waits for anything.
 //!
 //! A replay takes the time that it needs: it has no budget of processor time.
 
@@ -22,6 +23,9 @@ const MEMORY_SHARE: f64 = 0.9;
 const THROTTLED_OFTEN: u64 = 5;
 /// How often the bounds can be halved.
 pub(crate) const HALVINGS: u8 = 3;
+/// Rates of sampling: 1:2, 1:4 … 1:64. Below that little is seen of most flows, and less would hardly be saved: reading is
+/// what remains.
+const RATES: usize = 6;
 
 /// What a flow takes in the tables, its place in index, timers and order of eviction included; an observation that waits in
 /// the reader; a record that waits for an output. Bytes, rounded up.
@@ -64,6 +68,7 @@ impl Default for Budget {
 pub(crate) struct Shed {
     postpone: AtomicBool,
     nameless: AtomicBool,
+    sampling: AtomicU8,
     halvings: AtomicU8,
 }
 
@@ -76,6 +81,11 @@ impl Shed {
     /// Records go without names.
     pub(crate) fn is_nameless(&self) -> bool {
         self.nameless.load(Ordering::Relaxed)
+    }
+
+    /// Of packets, one in 2 to this power is metered.
+    pub(crate) fn sampling(&self) -> u8 {
+        self.sampling.load(Ordering::Relaxed)
     }
 
     /// How often the bounds are halved.
@@ -92,8 +102,9 @@ impl Shed {
         let all = || cpu.iter().chain(memory);
         self.postpone.store(all().any(|step| *step == Step::Postpone), Ordering::Relaxed);
         self.nameless.store(all().any(|step| *step == Step::Nameless), Ordering::Relaxed);
-        let halvings = all().filter(|step| **step == Step::Halve).count() as u8;
-        self.halvings.store(halvings, Ordering::Relaxed);
+        let times = |what: Step| all().filter(|step| **step == what).count() as u8;
+        self.sampling.store(times(Step::Sample), Ordering::Relaxed);
+        self.halvings.store(times(Step::Halve), Ordering::Relaxed);
     }
 }
 
@@ -104,6 +115,8 @@ enum Step {
     Postpone,
     /// Records go without names.
     Nameless,
+    /// Half as many packets are metered as were.
+    Sample,
     /// The bounds are half of what they were.
     Halve,
 }
@@ -195,13 +208,14 @@ impl Line {
     /// What step `step`, counted from 1, does without.
     fn word(&self, step: usize) -> String {
         let steps = &self.steps[..step];
+        let times = |what: Step| steps.iter().filter(|step| **step == what).count();
         match steps.last() {
             None => "nothing".to_owned(),
             Some(Step::Postpone) => "periodic reports are put off".to_owned(),
             Some(Step::Nameless) => "records go without names".to_owned(),
+            Some(Step::Sample) => format!("one packet in {} is metered", 1 << times(Step::Sample)),
             Some(Step::Halve) => {
-                let halvings = steps.iter().filter(|step| **step == Step::Halve).count();
-                format!("bounds are 1/{} of what is configured", 1 << halvings)
+                format!("bounds are 1/{} of what is configured", 1 << times(Step::Halve))
             }
         }
     }
@@ -262,13 +276,15 @@ struct Lines {
 impl Budgets {
     /// Of a live run or a replay, whose records get names or don't.
     pub(crate) fn new(budget: &mut Budget, (live, enriches): (bool, bool), bounds: Bounds) -> Self {
-        let named = if enriches { &[Step::Postpone, Step::Nameless][..] } else { &[Step::Postpone] };
+        let mut steps = vec![Step::Postpone];
+        steps.extend(enriches.then_some(Step::Nameless));
+        steps.extend([Step::Sample; RATES]);
         let cpu = budget.cpu.filter(|_| live).map(|cores| Line {
             what: "Processor time is",
             setting: "resources.cpu",
             budget: cores,
-            steps: named.to_vec(),
-            ladder: Ladder::new(0, named.len(), LOOKS_UP[0]),
+            ladder: Ladder::new(0, steps.len(), LOOKS_UP[0]),
+            steps,
             taken: 0.0,
             changes: 0,
         });

@@ -70,7 +70,7 @@ impl Ledger {
             secondary: meter.secondary,
             unmetered,
             filtered: BTreeMap::new(),
-            sampled_out: Tally::ZERO,
+            sampled_out: reader.sampled_out,
             lost,
             resident: BTreeMap::from([
                 ("flow_table", parts.resident),
@@ -275,6 +275,19 @@ mod tests {
             ("worker_quarantine", Tally::frame(90)),
         ]);
         assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn what_was_left_out_by_sampling_has_its_place() {
+        let mut parts = parts();
+        let left_out = Tally::frame(100) + Tally::frame(100);
+        parts.meter.metered = parts.meter.metered - left_out;
+        parts.released = parts.meter.metered;
+        assert!(!Ledger::of(&parts).balances());
+        parts.reader.sampled_out = left_out;
+        let ledger = Ledger::of(&parts);
+        assert!(ledger.balances() && ledger.is_settled());
+        assert_eq!((ledger.sampled_out, ledger.seen.packets, ledger.processed()), (left_out, 10, 10));
     }
 
     #[test]

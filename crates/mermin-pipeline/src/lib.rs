@@ -35,6 +35,7 @@ mod random;
 mod reader;
 mod record_queue;
 mod running;
+mod sampler;
 mod scaling;
 mod shedding;
 mod snapshot;

@@ -135,12 +135,14 @@ impl Shared {
 
     /// What the reader has published; how much its source has seen is then not known.
     fn published_by_reader(&self) -> ReaderPart {
-        let (observed, lost) = (self.control.observed.get(), self.control.lost.get());
+        let control = &self.control;
+        let (observed, lost) = (control.observed.get(), control.lost.get());
+        let sampled_out = control.sampled_out.get();
         let sightings = Sightings { inexact: SOURCE_UNKNOWN.to_vec(), ..Sightings::default() };
         let time = |at: &AtomicU64| at.load(Ordering::Relaxed);
-        let (first, last) = (time(&self.control.first_packet), time(&self.control.last_packet));
+        let (first, last) = (time(&control.first_packet), time(&control.last_packet));
         let span = (first <= last).then_some((first, last));
-        ReaderPart { observed, lost, sightings, span, ..ReaderPart::default() }
+        ReaderPart { observed, lost, sampled_out, sightings, span, ..ReaderPart::default() }
     }
 
     fn published_by_reader_and_last_known(&self) -> ReaderPart {
@@ -180,7 +182,8 @@ impl Shared {
         if incomplete {
             meter.reported = meter.reported.at_least(released);
             meter.metered = meter.metered.at_least(meter.reported);
-            let handled = reader.lost + meter.metered + meter.secondary + meter.quarantined;
+            let handled =
+                reader.lost + reader.sampled_out + meter.metered + meter.secondary + meter.quarantined;
             reader.went_on(reader.observed.at_least(handled));
             reader.waiting = reader.observed - handled;
             parts.resident = meter.metered - meter.reported;

@@ -9,6 +9,7 @@ use crate::counts::TallyCell;
 use crate::handover::Handover;
 use crate::look::{LOOKS_MAX, Look};
 use crate::progress::Progress;
+use crate::sampler::Sampler;
 use crate::snapshot::{Collector, Marker, ReaderPart};
 use crate::tuning::Change;
 use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
@@ -37,6 +38,7 @@ pub(crate) struct ReaderControl {
     requested: AtomicBool,
     pub(crate) observed: TallyCell,
     pub(crate) lost: TallyCell,
+    pub(crate) sampled_out: TallyCell,
     pub(crate) rejected: AtomicU64,
     pub(crate) first_packet: AtomicU64,
     pub(crate) last_packet: AtomicU64,
@@ -137,6 +139,7 @@ struct Requests {
 /// Takes observations from the source, prepares them and hands them on.
 struct Feed<H> {
     orientation: Orientation,
+    sampler: Sampler,
     handover: H,
     observed: Tally,
     first: u64,
@@ -149,8 +152,11 @@ impl<H: Handover> Sink for Feed<H> {
         self.observed += o.tally();
         self.first = self.first.min(o.start);
         self.last = self.last.max(o.end);
-        self.orientation.prepare(&mut o);
-        self.handover.push(&o);
+        self.orientation.place(&mut o);
+        if self.sampler.keeps(&mut o) {
+            self.orientation.orient(&mut o);
+            self.handover.push(&o);
+        }
     }
 }
 
@@ -185,12 +191,12 @@ pub(crate) struct ReaderEnd<S> {
 impl<S: Source, H: Handover> Reader<S, H> {
     pub(crate) fn new(
         source: S,
-        orientation: Orientation,
+        (orientation, sampler): (Orientation, Sampler),
         handover: H,
         control: Arc<ReaderControl>,
         started: Instant,
     ) -> Self {
-        let feed = Feed { orientation, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
+        let feed = Feed { orientation, sampler, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
         let progress = Progress::new(S::LIVE);
         Self {
             source,
@@ -219,6 +225,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
                 std::thread::sleep(PAUSE);
                 continue;
             }
+            self.feed.sampler.follow();
             match self.source.poll(&mut self.feed, BUDGET) {
                 Polled::More => self.housekeeping(),
                 Polled::Drained => {
@@ -274,6 +281,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
         let rejected = self.source.rejected();
         control.observed.set(feed.observed);
         control.lost.set(feed.handover.lost());
+        control.sampled_out.set(feed.sampler.left_out());
         control.rejected.store(rejected, Ordering::Relaxed);
         control.first_packet.store(feed.first, Ordering::Relaxed);
         control.last_packet.store(feed.last, Ordering::Relaxed);
@@ -317,6 +325,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
             observed: feed.observed,
             waiting: feed.handover.open(),
             lost: feed.handover.lost(),
+            sampled_out: feed.sampler.left_out(),
             span: (first <= last).then_some((first, last)),
             unresolved_fragments: feed.orientation.unresolved_fragments(),
         }

@@ -20,6 +20,8 @@ pub(crate) struct ReaderPart {
     pub(crate) waiting: Tally,
     /// Of those, dropped because the packet channel was full.
     pub(crate) lost: Tally,
+    /// Of those, left out by sampling.
+    pub(crate) sampled_out: Tally,
     /// Times of the first and last packet.
     pub(crate) span: Option<(u64, u64)>,
     pub(crate) unresolved_fragments: u64,

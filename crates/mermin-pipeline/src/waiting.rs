@@ -127,7 +127,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mermin_flow::{HashSecret, PortForm};
+    use mermin_flow::{HashSecret, PortForm, Sampling};
     use proptest::prelude::*;
 
     const ACK: u8 = 0x10;
@@ -240,6 +240,18 @@ mod tests {
         waiting.take(usize::MAX, &mut taken);
         assert_eq!(taken.iter().map(|o| o.packets).collect::<Vec<_>>(), [1_000; 100]);
         assert_eq!((waiting.observations.capacity(), waiting.flows.capacity()), (0, 0));
+    }
+
+    /// At each rate for itself.
+    #[test]
+    fn what_was_sampled_is_merged_too() {
+        let mut waiting = Waiting::new(1_000);
+        for n in 0..10_000_u64 {
+            let mut o = packet((n % 50) as u8, false, 0, ACK, n);
+            o.sampling = Sampling::kept(if n < 5_000 { 3 } else { 4 }, o.bytes);
+            waiting.push(&o);
+        }
+        assert_eq!((waiting.len(), waiting.tally().packets), (100, 10_000));
     }
 
     /// A third observation point takes the place of the one that was opened first.

@@ -6,9 +6,10 @@
 
 mod parts;
 
-use mermin_flow::{FlowConfig, FlowEndReason, Interval};
+use mermin_flow::{FlowConfig, FlowEndReason, FlowRecord, Interval, Tally};
 use mermin_pipeline::{Budget, BudgetsPulse, Observer, Outcome, PipelineConfig, Stages, Usage, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -94,8 +95,12 @@ fn processor_time_that_is_short_costs_reports_and_names_and_comes_back() {
                 if budgets.cpu.step < budgets.cpu.steps {
                     return false;
                 }
-                let both = ["periodic reports are put off", "records go without names"];
-                assert_eq!(budgets.cpu.without, both);
+                let all = [
+                    "periodic reports are put off",
+                    "records go without names",
+                    "one packet in 64 is metered",
+                ];
+                assert_eq!(budgets.cpu.without, all);
                 delivered(observer) > *without.get_or_insert(delivered(observer)) + 1_000
             }),
             Box::new(move |observer, budgets| {
@@ -116,6 +121,76 @@ fn processor_time_that_is_short_costs_reports_and_names_and_comes_back() {
     let budgets = outcome.statistics.budgets.unwrap();
     assert_eq!((budgets.cpu.step, budgets.cpu.without.len()), (0, 0));
     assert!(budgets.cpu.changes >= 4, "{budgets:?}");
+}
+
+/// What records say that there was, within five standard errors.
+fn assert_estimated(records: &[FlowRecord], seen: Tally) {
+    let (mut packets, mut bytes, mut variances) = (0, 0, [0.0; 2]);
+    for record in records {
+        for counts in record.estimates() {
+            packets += counts.packets;
+            bytes += counts.frame_bytes;
+        }
+        for direction in record.sampled.iter().flat_map(|sampled| sampled.directions) {
+            variances[0] += direction.packets_variance as f64;
+            variances[1] += direction.bytes_variance as f64;
+        }
+    }
+    let [packets_error, bytes_error] = variances.map(f64::sqrt);
+    assert!(packets_error > 0.0 && bytes_error > 0.0);
+    let off = packets as f64 - seen.packets as f64;
+    assert!(off.abs() < 5.0 * packets_error, "{packets} of {seen:?}, give or take {packets_error}");
+    // The error is that of IP bytes: of these packets 14 less each.
+    let off = (bytes as f64 - seen.bytes as f64) * 100.0 / 114.0;
+    assert!(off.abs() < 5.0 * bytes_error, "{bytes} of {seen:?}, give or take {bytes_error}");
+}
+
+#[test]
+fn processor_time_that_stays_short_costs_packets_last_and_records_say_so() {
+    let taken = Taken::default();
+    let enough = taken.clone();
+    taken.cores(2_000);
+    // Each step is seen taken, then all are taken back; at every look the books balance.
+    let (mut seen, mut left_out, mut again) = (BTreeSet::new(), 0, None);
+    let look = |observer: &Observer| {
+        let now = observer.snapshot(Duration::from_secs(60)).unwrap();
+        assert!(now.ledger.balances(), "{:#?}", now.ledger);
+        now.ledger
+    };
+    let rates = [2, 4, 8, 16, 32, 64].map(|n| format!("one packet in {n} is metered"));
+    let (outcome, collected) = run(
+        &taken,
+        200,
+        &FlowConfig::default(),
+        vec![
+            Box::new(move |observer, budgets| {
+                seen.extend(budgets.cpu.without.get(2).cloned());
+                let ledger = look(observer);
+                let goes_on = ledger.sampled_out.packets > left_out;
+                left_out = ledger.sampled_out.packets;
+                assert!(seen.iter().all(|rate| rates.contains(rate)), "{seen:?}");
+                assert!(left_out == 0 || budgets.cpu.step > 2, "{budgets:?}");
+                budgets.cpu.step == budgets.cpu.steps && goes_on && left_out > 100_000
+            }),
+            Box::new(move |observer, budgets| {
+                enough.cores(0);
+                let metered = look(observer).metered.packets;
+                budgets.cpu.step == 0 && metered > *again.get_or_insert(metered) + 100_000
+            }),
+        ],
+    );
+    assert_settled(&outcome);
+    let ledger = &outcome.statistics.ledger;
+    assert_eq!(ledger.lost.values().map(|lost| lost.packets).sum::<u64>(), 0);
+    assert_eq!(ledger.metered + ledger.sampled_out, ledger.seen);
+    let records = collected.records.lock().unwrap();
+    let metered: Tally = records.iter().map(|record| record.tally).sum();
+    assert_eq!(metered, ledger.metered);
+    let rates: BTreeSet<u32> =
+        records.iter().flat_map(|record| &record.sampled).flat_map(|sampled| sampled.one_in).collect();
+    assert!(rates.last() == Some(&64) && rates.iter().all(|n| n.is_power_of_two() && *n > 1), "{rates:?}");
+    assert!(records.iter().any(|record| record.sampled.is_none()), "it is over at last");
+    assert_estimated(&records, ledger.seen);
 }
 
 #[test]
@@ -189,6 +264,7 @@ fn a_replay_has_no_budget_of_processor_time() {
         assert_settled(&outcome);
         let budgets = outcome.statistics.budgets.unwrap();
         assert_eq!((budgets.cpu.budget, budgets.cpu.changes), (None, 0));
+        assert_eq!(outcome.statistics.ledger.sampled_out, Tally::ZERO);
         assert_eq!(budgets.memory.budget, Some(100_000_000.0));
     }
 }

@@ -1,5 +1,5 @@
 //! Everything that can go wrong in a pipeline, at once and at random: workers that panic and hang, outputs that panic, hang
-//! and fail, disks that are small, channels of any size, flow storms, memory that is short, settings that change, workers
+//! and fail, disks that are small, channels of any size, flow storms, memory and time that are short, settings that change, workers
 //! that come and go. Whatever happens, the run ends, its books balance to the packet, and no flow is split.
 //!
 //! For a minute; `CHAOS_SECONDS=600` for longer. A run is made from a number, which a failure names: `CHAOS_SEED=number`
@@ -73,6 +73,8 @@ enum Event {
     Away(usize, u64),
     /// Memory is short for so many milliseconds.
     Tight(u64),
+    /// Processor time is: at last packets are sampled.
+    Busy(u64),
     /// The active timeout becomes so many milliseconds.
     ActiveTimeout(u64),
     /// So many records may wait for an output.
@@ -150,7 +152,7 @@ impl Plan {
 
 fn event(dice: &mut Dice, changes_records: bool) -> Event {
     let output = dice.below(TOUCHY as u64) as usize;
-    match dice.below(if changes_records { 10 } else { 8 }) {
+    match dice.below(if changes_records { 11 } else { 8 }) {
         0 => Event::Hold(dice.below(100)),
         1 => Event::PanicEvery(dice.one_of(&[0, 5_003, 20_011])),
         2 => Event::Want(1 + dice.below(5) as usize),
@@ -160,6 +162,7 @@ fn event(dice: &mut Dice, changes_records: bool) -> Event {
         6 => Event::Room(dice.one_of(&[1, 16, 300, 10_000])),
         7 => Event::Breaker(dice.below(4) as u32),
         8 => Event::Tight(dice.below(300)),
+        9 => Event::Busy(dice.below(600)),
         _ => Event::ActiveTimeout(dice.one_of(&[10, 100, 10_000])),
     }
 }
@@ -171,6 +174,7 @@ struct Fate {
     tuning: Tuning,
     settings: (PipelineConfig, FlowConfig),
     is_tight: Arc<AtomicBool>,
+    is_busy: Arc<AtomicBool>,
     observer: Observer,
     switches: Vec<[Arc<AtomicBool>; 2]>,
     /// What is to be let go, and when.
@@ -221,6 +225,10 @@ impl Fate {
                 self.is_tight.store(true, Ordering::Release);
                 self.until.push((after(millis), Arc::clone(&self.is_tight)));
             }
+            Event::Busy(millis) => {
+                self.is_busy.store(true, Ordering::Release);
+                self.until.push((after(millis), Arc::clone(&self.is_busy)));
+            }
             Event::Room(records) => self.tuning.set_output_queue_capacity(count(records)),
             Event::Breaker(failures) => {
                 let (pipeline, flow) = &mut self.settings;
@@ -269,16 +277,22 @@ fn run<const LIVE: bool>(plan: &Plan, folder: &Path) -> (Outcome<Synthetic<LIVE>
     let buffers = plan.outputs.iter().zip(&plan.disks).filter_map(|(output, bytes)| {
         bytes.map(|bytes| (output.name.clone(), open(folder, &output.name, bytes)))
     });
-    let is_tight = Arc::new(AtomicBool::default());
+    let (is_tight, is_busy) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
     let budget = Budget {
+        cpu: Some(1.0),
         memory: Some(GIB),
         usage: {
-            let is_tight = Arc::clone(&is_tight);
+            let (is_tight, is_busy) = (Arc::clone(&is_tight), Arc::clone(&is_busy));
             let memory = move || if is_tight.load(Ordering::Acquire) { 2 * GIB } else { GIB / 8 };
-            Box::new(move || Usage { memory: memory(), ..Usage::default() })
+            let (mut cpu, mut looked) = (Duration::ZERO, Instant::now());
+            Box::new(move || {
+                let passed = looked.elapsed();
+                looked += passed;
+                cpu += if is_busy.load(Ordering::Acquire) { 2 * passed } else { passed / 8 };
+                Usage { cpu, memory: memory(), ..Usage::default() }
+            })
         },
-        interval: Duration::from_millis(10),
-        ..Budget::default()
+        interval: Duration::from_millis(2),
     };
     let stages = Stages {
         exporters,
@@ -296,6 +310,7 @@ fn run<const LIVE: bool>(plan: &Plan, folder: &Path) -> (Outcome<Synthetic<LIVE>
         tuning: running.tuning(),
         settings: (plan.pipeline.clone(), plan.flow.clone()),
         is_tight,
+        is_busy,
         observer: running.observer(),
         switches: switches.collect(),
         until: Vec::new(),
@@ -322,7 +337,10 @@ fn check<S>(plan: &Plan, outcome: &Outcome<S>, records: &[FlowRecord]) {
     let ledger = &outcome.statistics.ledger;
     assert_eq!(ledger.seen.packets, plan.packets);
     let lost: u64 = ledger.lost.values().map(|lost| lost.packets).sum();
-    assert_eq!(ledger.metered.packets + lost, plan.packets);
+    assert_eq!(ledger.metered.packets + ledger.sampled_out.packets + lost, plan.packets);
+    if !plan.live {
+        assert_eq!(ledger.sampled_out.packets, 0);
+    }
     let reasons: HashSet<_> = ledger.lost.keys().copied().collect();
     let allowed: &[&str] = if plan.pipeline.enable_backpressure { &[] } else { &["packet_channel_full"] };
     assert!(reasons.iter().all(|reason| allowed.contains(reason)), "{reasons:?}");
@@ -360,17 +378,20 @@ fn undisturbed(plan: &Plan) -> Vec<FlowRecord> {
     sorted(&collected)
 }
 
-fn one(seed: u64) {
+/// Packets that were sampled out.
+fn one(seed: u64) -> u64 {
     let (plan, folder) = (Plan::of(seed), tempfile::tempdir().unwrap());
     if plan.live {
         let (outcome, records) = run::<true>(&plan, folder.path());
         check(&plan, &outcome, &records);
+        outcome.statistics.ledger.sampled_out.packets
     } else {
         let (outcome, records) = run::<false>(&plan, folder.path());
         check(&plan, &outcome, &records);
         if plan.pipeline.enable_backpressure {
             assert!(records == undisturbed(&plan), "not the same records as without all that");
         }
+        0
     }
 }
 
@@ -380,19 +401,23 @@ fn whatever_happens_books_balance_and_flows_are_whole() {
     mermin_pipeline::contained_panics_go_to_the_log();
     let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = variable("CHAOS_SEED") {
-        return one(seed);
+        one(seed);
+        return;
     }
     let seconds = variable("CHAOS_SECONDS").unwrap_or(60);
     let first = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let (began, mut runs) = (Instant::now(), 0);
+    let (began, mut runs, mut sampled) = (Instant::now(), 0, 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         let seed = first.wrapping_add(runs);
-        if let Err(payload) = std::panic::catch_unwind(|| one(seed)) {
-            eprintln!("after {runs} runs: CHAOS_SEED={seed} does this again, as far as threads allow");
-            std::panic::resume_unwind(payload);
+        match std::panic::catch_unwind(|| one(seed)) {
+            Ok(left_out) => sampled += u64::from(left_out > 0),
+            Err(payload) => {
+                eprintln!("after {runs} runs: CHAOS_SEED={seed} does this again, as far as threads allow");
+                std::panic::resume_unwind(payload);
+            }
         }
         runs += 1;
     }
-    println!("{runs} runs in {:.0?}", began.elapsed());
+    println!("{runs} runs in {:.0?}, {sampled} of them with packets sampled out", began.elapsed());
     assert!(runs > 3, "too few to tell anything");
 }

@@ -22,8 +22,8 @@ use usage::Probe;
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
     /// Cores that the agent takes at most, all its threads together. Over it, live, it does without periodic
-    /// reports, then without names. Without this key: what its control group may have (`cpu.max`); without
-    /// a limit there nothing is shed.
+    /// reports, then without names, then it samples packets, at 1:2 to 1:64. Without this key: what its control group may
+    /// have (`cpu.max`); without a limit there nothing is shed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cores>,
     /// Memory that the agent takes at most, rings of the kernel included. Near it, it puts periodic reports off and makes
