@@ -89,6 +89,11 @@ impl Frames {
         sink.observe(observation(frame, headers, &counts));
     }
 
+    /// A panic of a source that has handed over `observed` in all: the frame at hand, if there was one, is lost.
+    pub(crate) fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.sightings.lose_in_panic(observed)
+    }
+
     /// Packets that got a reason so far.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected

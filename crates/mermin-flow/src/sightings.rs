@@ -13,7 +13,7 @@ pub enum Loss {
     SocketDrop,
     /// The packet channel had no room and `enable_backpressure` is off.
     PacketChannelFull,
-    /// Metering it panicked, and panicked again.
+    /// Reading or metering it panicked, and what could be tried again panicked again.
     WorkerQuarantine,
 }
 
@@ -65,6 +65,20 @@ impl Sightings {
         self.unmetered[reason as usize] += tally;
     }
 
+    /// After a panic: what was seen and has no exit, of a source that has handed over `observed` in all, is lost. Of
+    /// how many packets a buffer would have been is not known; at least of one. Returns what was lost.
+    #[cold]
+    pub fn lose_in_panic(&mut self, observed: Tally) -> Tally {
+        let out = observed + self.unmetered.iter().copied().sum() + self.lost.values().copied().sum();
+        let (buffers, buffer_bytes) =
+            (self.seen.buffers - out.buffers, self.seen.buffer_bytes - out.buffer_bytes);
+        let lost = Tally { packets: buffers, bytes: buffer_bytes, buffers, buffer_bytes };
+        if buffers > 0 {
+            *self.lost.entry(Loss::WorkerQuarantine).or_default() += lost;
+        }
+        lost
+    }
+
     /// Notes the time of a packet that is not metered.
     #[inline]
     pub fn rejected_at(&mut self, time: u64) {
@@ -93,6 +107,19 @@ mod tests {
             sightings.rejected_at(time);
             assert_eq!(sightings.unmetered_span, Some(span));
         }
+    }
+
+    #[test]
+    fn what_has_no_exit_after_a_panic_is_lost_once() {
+        let mut sightings = Sightings::default();
+        for length in [60, 70, 80, 90] {
+            sightings.seen += Tally { buffers: 1, buffer_bytes: length, ..Tally::ZERO };
+        }
+        sightings.reject(Unmetered::Arp, Tally::frame(60));
+        assert_eq!(sightings.lose_in_panic(Tally::frame(70) + Tally::frame(90)), Tally::frame(80));
+        assert_eq!(sightings.lost, [(Loss::WorkerQuarantine, Tally::frame(80))].into());
+        assert_eq!(sightings.lose_in_panic(Tally::frame(70) + Tally::frame(90)), Tally::ZERO);
+        assert_eq!(sightings.lost[&Loss::WorkerQuarantine], Tally::frame(80));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::delivery::Delivery;
 use crate::observation::Observation;
 use crate::record::FlowRecord;
 use crate::sightings::Sightings;
+use crate::tally::Tally;
 use crate::wall::WallClock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -63,6 +64,11 @@ pub trait Source: Send {
     /// Stops the flow of packets: takes programs off their hooks, closes the socket's intake. What was taken before
     /// can still be polled, up to `Ended`.
     fn close(&mut self);
+
+    /// A call of [`Source::poll`] has panicked; the sink has taken `observed` in all. Puts what was left half done in
+    /// order, so that the source can be called again: what it was at is behind it, and stands in its book as lost. The
+    /// answer is that loss; nothing, where it panicked at no packet.
+    fn after_panic(&mut self, observed: Tally) -> Tally;
 
     /// Cumulative counts that balance with what was handed to the sink so far, or `None` while the source can't yet
     /// say (a kernel-side grace period is running: ask again later). After `Ended` it always answers.

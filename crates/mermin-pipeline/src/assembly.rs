@@ -67,6 +67,7 @@ struct Begin<S> {
     sampler: Sampler,
     control: Arc<ReaderControl>,
     started: Instant,
+    incidents: Incidents,
 }
 
 /// Starts all stages.
@@ -126,6 +127,7 @@ pub fn start<S: Source + 'static>(
 
     let shutdown_timeout = Arc::new(Adjustable::new(config.shutdown_timeout.0));
     let (panics, started) = (Panics::default(), Instant::now());
+    let incidents = Incidents::new("The packet reader", Arc::clone(&panics.reader));
     let capacity = config.enrichment_channel_capacity.get();
     let mut enrichment = Vec::new();
     if let Some(enricher) = stages.enricher {
@@ -213,7 +215,7 @@ pub fn start<S: Source + 'static>(
         at_end: OnceLock::new(),
     });
     info!("Flow processing pipeline initialized");
-    let begin = Begin { source: stages.source, orientation, sampler, control, started };
+    let begin = Begin { source: stages.source, orientation, sampler, control, started, incidents };
     let reader = if in_place && let Some(worker) = workers.pop() {
         spawn_reader(&threads, begin, InPlace::new(worker))?
     } else {
@@ -251,8 +253,8 @@ fn spawn_reader<S: Source + 'static>(
     begin: Begin<S>,
     handover: impl Handover + Send + 'static,
 ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
-    let Begin { source, orientation, sampler, control, started } = begin;
-    let reader = Reader::new(source, (orientation, sampler), handover, control, started);
+    let Begin { source, orientation, sampler, control, started, incidents } = begin;
+    let reader = Reader::new(source, (orientation, sampler), handover, control, started, incidents);
     threads.spawn("packet reader", "reader".to_owned(), move || reader.run())
 }
 

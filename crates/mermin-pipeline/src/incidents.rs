@@ -1,4 +1,4 @@
-//! Panics of workers that were contained: counted, told, and, where putting things in order is costly, answered with
+//! Panics of threads that were contained: counted, told, and, where putting things in order is costly, answered with
 //! a pause that grows while they go on.
 
 use mermin_flow::{GivenUp, panic_message};
@@ -48,6 +48,7 @@ pub(crate) fn containing<T>(work: impl FnOnce() -> T) -> T {
 /// How many panics were contained, by stage.
 #[derive(Debug, Default)]
 pub(crate) struct Panics {
+    pub(crate) reader: Arc<AtomicU64>,
     pub(crate) flow: Arc<AtomicU64>,
     pub(crate) enrichment: Arc<AtomicU64>,
     /// What goes on beside the packets.

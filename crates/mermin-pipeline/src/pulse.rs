@@ -54,6 +54,8 @@ pub struct ReaderPulse {
     pub packets: u64,
     /// Calls of the source.
     pub polls: u64,
+    /// Panics that were contained.
+    pub panics: u64,
     /// Longest time between two looks at the source.
     pub longest_gap: Duration,
     /// Since the last look at the source; none so far where it has not looked yet.
@@ -167,6 +169,7 @@ impl Pulse {
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.task_panics
+            + self.reader.panics
             + self.flow_workers.panics
             + self.enrichment.as_ref().map_or(0, |(_, workers)| workers.panics)
             + self.outputs.iter().map(|output| output.panics).sum::<u64>()
@@ -200,6 +203,7 @@ impl Shared {
         let reader = ReaderPulse {
             packets: control.observed.get().packets + load(&control.rejected),
             polls: load(&control.polls),
+            panics: load(&self.panics.reader),
             longest_gap: Duration::from_nanos(load(&control.longest_gap)),
             idle: (looked > 0).then(|| running.saturating_sub(Duration::from_nanos(looked))),
         };

@@ -3,16 +3,21 @@
 //! Live, it never waits for a worker: what finds no room in the packet channel is merged by flow, and when that is too much
 //! it leaves packets where they are, in the kernel, which counts those that it has no room for, and looks again a
 //! millisecond later.
+//!
+//! A panic is contained: what it panicked at is lost, in the books, and it goes on behind that.
 
 use crate::adjustable::Adjustable;
 use crate::counts::TallyCell;
 use crate::handover::Handover;
+use crate::incidents::{Incidents, containing};
 use crate::look::{LOOKS_MAX, Look};
 use crate::progress::Progress;
 use crate::sampler::Sampler;
 use crate::snapshot::{Collector, Marker, ReaderPart};
 use crate::tuning::Change;
-use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally};
+use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally, panic_message};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -24,6 +29,9 @@ const BUDGET: usize = 512;
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long the reader sleeps at most when nothing comes: the latency of a snapshot, of a stop and of an idle flow's end.
 const NAP: Duration = Duration::from_millis(100);
+
+/// Panics in a row by which nothing moves on, after which the reader gives up.
+const STUCK: u32 = 16;
 
 /// Snapshots under way at once.
 const SNAPSHOTS_MAX: usize = 8;
@@ -146,17 +154,26 @@ struct Feed<H> {
     last: u64,
 }
 
-impl<H: Handover> Sink for Feed<H> {
+impl<H> Feed<H> {
     #[inline(always)]
-    fn observe(&mut self, mut o: Observation) {
+    fn count(&mut self, o: &Observation) {
         self.observed += o.tally();
         self.first = self.first.min(o.start);
         self.last = self.last.max(o.end);
+    }
+}
+
+impl<H: Handover> Sink for Feed<H> {
+    #[inline(always)]
+    fn observe(&mut self, mut o: Observation) {
+        // What panics before it is counted as observed is the source's to account for.
         self.orientation.place(&mut o);
-        if self.sampler.keeps(&mut o) {
-            self.orientation.orient(&mut o);
-            self.handover.push(&o);
+        if !self.sampler.keeps(&mut o) {
+            return self.count(&o);
         }
+        self.orientation.orient(&mut o);
+        self.count(&o);
+        self.handover.push(&o);
     }
 }
 
@@ -172,6 +189,10 @@ pub(crate) struct Reader<S, H> {
     looked: Instant,
     /// The pipeline's.
     started: Instant,
+    closed: bool,
+    incidents: Incidents,
+    /// Panics in a row by which nothing moved on.
+    stuck: u32,
 }
 
 /// One warning per statistics interval while the packet channel is full.
@@ -195,6 +216,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
         handover: H,
         control: Arc<ReaderControl>,
         started: Instant,
+        incidents: Incidents,
     ) -> Self {
         let feed = Feed { orientation, sampler, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
         let progress = Progress::new(S::LIVE);
@@ -207,36 +229,74 @@ impl<S: Source, H: Handover> Reader<S, H> {
             markers: Vec::new(),
             looked: Instant::now(),
             started,
+            closed: false,
+            incidents,
+            stuck: 0,
         }
     }
 
     pub(crate) fn run(mut self) -> ReaderEnd<S> {
         info!("Packet reader task started");
-        let mut closed = false;
         self.looked = Instant::now();
         while !self.feed.handover.worker_gone() {
-            if !closed && self.control.stop.load(Ordering::Acquire) {
-                self.source.close();
-                self.feed.handover.wait_from_now();
-                closed = true;
-            }
-            if !self.feed.handover.has_room() {
-                self.housekeeping();
-                std::thread::sleep(PAUSE);
-                continue;
-            }
-            self.feed.sampler.follow();
-            match self.source.poll(&mut self.feed, BUDGET) {
-                Polled::More => self.housekeeping(),
-                Polled::Drained => {
-                    self.drained();
-                    self.housekeeping();
-                    self.source.wait(if self.feed.handover.waits() { PAUSE } else { NAP });
-                }
-                Polled::Ended => break,
+            match containing(|| catch_unwind(AssertUnwindSafe(|| self.turn()))) {
+                Ok(Polled::Ended) => break,
+                Ok(Polled::More | Polled::Drained) => self.stuck = 0,
+                Err(payload) => self.after_panic(&*payload),
             }
         }
         self.finish()
+    }
+
+    /// One look at the source, and what follows from it.
+    fn turn(&mut self) -> Polled {
+        if !self.closed && self.control.stop.load(Ordering::Acquire) {
+            self.closed = true;
+            self.source.close();
+            self.feed.handover.wait_from_now();
+        }
+        if !self.feed.handover.has_room() {
+            self.housekeeping();
+            std::thread::sleep(PAUSE);
+            return Polled::More;
+        }
+        self.feed.sampler.follow();
+        let polled = self.source.poll(&mut self.feed, BUDGET);
+        match polled {
+            Polled::More => self.housekeeping(),
+            Polled::Drained => {
+                self.drained();
+                self.housekeeping();
+                self.source.wait(if self.feed.handover.waits() { PAUSE } else { NAP });
+            }
+            Polled::Ended => {}
+        }
+        polled
+    }
+
+    /// Goes on behind what was panicked at, as long as that helps.
+    #[cold]
+    fn after_panic(&mut self, payload: &(dyn Any + Send)) {
+        let (message, observed) = (panic_message(payload), self.feed.observed);
+        let source = &mut self.source;
+        let Ok(lost) = containing(|| catch_unwind(AssertUnwindSafe(|| source.after_panic(observed)))) else {
+            self.die(&message)
+        };
+        self.stuck = if lost == Tally::ZERO { self.stuck + 1 } else { 0 };
+        if self.stuck == STUCK {
+            self.die(&message);
+        }
+        self.incidents.note(&message, || match lost.buffers {
+            0 => "contained, nothing is lost".to_owned(),
+            1 => "1 packet can't be read and stands in lost.worker_quarantine".to_owned(),
+            n => format!("{n} packets can't be read and stand in lost.worker_quarantine"),
+        });
+    }
+
+    /// Ends the thread, as a panic that is not contained does.
+    fn die(&mut self, message: &str) -> ! {
+        self.incidents.note(message, || "it can't go on".to_owned());
+        resume_unwind(Box::new(message.to_owned()))
     }
 
     /// Everything that has arrived is read: hands it over, and lets time go on for the flows that have no packets.

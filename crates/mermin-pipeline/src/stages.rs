@@ -19,6 +19,7 @@ fn stages(pulse: &Pulse) -> Vec<(String, Figures)> {
     let rate = |count: u64| ("rate", json!((count as f64 / seconds).round()));
     let outputs = pulse.outputs.iter().map(|output| (of_output(output), output.panics));
     let panics: Vec<_> = [
+        ("packet_reader".to_owned(), pulse.reader.panics),
         ("flow_workers".to_owned(), pulse.flow_workers.panics),
         ("enrichment_workers".to_owned(), pulse.enrichment.as_ref().map_or(0, |(_, workers)| workers.panics)),
     ]

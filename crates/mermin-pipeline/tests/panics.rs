@@ -6,10 +6,11 @@ mod many_records;
 mod parts;
 
 use many_records::{chatty, sorted};
-use mermin_flow::{Enricher, FlowConfig, FlowRecord};
-use mermin_pipeline::{PipelineConfig, Stages, start};
-use parts::{Collected, Names, Synthetic, assert_settled, config, in_reader, stages};
+use mermin_flow::{Enricher, FlowConfig, FlowRecord, Observation, Polled, Sightings, Sink, Source, Tally};
+use mermin_pipeline::{Outcome, PipelineConfig, Stages, start};
+use parts::{Collected, Names, Synthetic, T0, assert_settled, config, in_reader, stages};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Panics at every record of sequence 2, in the middle of its work.
 struct Bug;
@@ -39,6 +40,116 @@ fn a_record_at_which_the_enricher_panics_goes_on_without_names() {
         let packets: u64 = records.iter().map(|record| record.forward.delta.packets).sum();
         assert_eq!(packets, 100_000);
     }
+}
+
+/// A source that panics at every `at`th packet.
+struct Broken<const LIVE: bool> {
+    packets: Synthetic<LIVE>,
+    at: u64,
+}
+
+/// Its sink.
+struct Touchy<'a, S> {
+    sink: &'a mut S,
+    at: u64,
+}
+
+impl<S: Sink> Sink for Touchy<'_, S> {
+    fn observe(&mut self, observation: Observation) {
+        let number = (observation.start - T0) / 1_000_000;
+        assert!(number % self.at != self.at - 1, "this panic is the test's");
+        self.sink.observe(observation);
+    }
+}
+
+impl<const L: bool> Source for Broken<L> {
+    const LIVE: bool = L;
+
+    fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
+        self.packets.poll(&mut Touchy { sink, at: self.at }, budget)
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        self.packets.wait(at_most);
+    }
+
+    fn watermark(&self) -> u64 {
+        self.packets.watermark()
+    }
+
+    fn rejected(&self) -> u64 {
+        self.packets.rejected()
+    }
+
+    fn close(&mut self) {
+        self.packets.close();
+    }
+
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.packets.after_panic(observed)
+    }
+
+    fn sightings(&mut self) -> Option<Sightings> {
+        self.packets.sightings()
+    }
+}
+
+fn reads_on<const LIVE: bool>(config: &PipelineConfig) {
+    const PACKETS: u64 = 100_000;
+    const AT: u64 = 1_009;
+    let collected = Collected::default();
+    let source = Broken { packets: Synthetic::<LIVE>::new(PACKETS, 100), at: AT };
+    let running = start(config, &chatty(), stages(source, &collected)).unwrap();
+    let observer = running.observer();
+    // A live source goes on until it is told to end.
+    let done = || {
+        let seen = observer.snapshot(Duration::from_secs(60)).map(|statistics| {
+            assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+            statistics.ledger.seen.buffers
+        });
+        seen == Some(PACKETS)
+    };
+    let outcome = running.wait(|| LIVE && done());
+    assert_settled(&outcome);
+    let lost = outcome.statistics.ledger.lost["worker_quarantine"];
+    assert_eq!((lost.packets, lost.buffers, lost.bytes), (PACKETS / AT, PACKETS / AT, 114 * (PACKETS / AT)));
+    assert_eq!(panics(&outcome.statistics, "packet_reader"), PACKETS / AT);
+    let records = sorted(&collected);
+    let packets: u64 = records.iter().map(|record| record.forward.delta.packets).sum();
+    assert_eq!(packets, PACKETS - PACKETS / AT);
+}
+
+#[test]
+fn a_packet_at_which_the_reader_panics_is_lost_and_no_other() {
+    for config in [config(2, 2), in_reader()] {
+        reads_on::<false>(&config);
+        reads_on::<true>(&config);
+    }
+}
+
+/// A replay whose source panics before each of so many looks at it.
+fn after(panics: u32) -> Outcome<Synthetic<false>> {
+    let (collected, mut left) = (Collected::default(), panics);
+    let before_poll = move |sent| {
+        if sent > 0 && left > 0 {
+            left -= 1;
+            panic!("this panic is the test's");
+        }
+    };
+    let source =
+        Synthetic { before_poll: Some(Box::new(before_poll)), ..Synthetic::<false>::new(10_000, 10) };
+    start(&config(2, 2), &chatty(), stages(source, &collected)).unwrap().wait(|| false)
+}
+
+#[test]
+fn a_reader_that_comes_no_further_gives_up() {
+    let outcome = after(15);
+    assert_settled(&outcome);
+    assert_eq!(outcome.statistics.ledger.lost, [].into());
+    assert_eq!(panics(&outcome.statistics, "packet_reader"), 15);
+    let outcome = after(16);
+    assert_eq!(outcome.panicked, ["reader"]);
+    assert_eq!(panics(&outcome.statistics, "packet_reader"), 16);
 }
 
 /// As the statistics show them.

@@ -9,7 +9,7 @@ mod parts;
 use many_records::{chatty, sorted};
 use mermin_flow::{
     CommunityId, CountingSink, FlowConfig, FlowRecord, HashSecret, Interval, Meter, Observation, Orientation,
-    Polled, RecordSink, Sightings, Sink, Source,
+    Polled, RecordSink, Sightings, Sink, Source, Tally,
 };
 use mermin_pipeline::{BreakerConfig, BreakerState, PipelineConfig, Stages, Tuning, Workers, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
@@ -82,6 +82,10 @@ impl Source for Changing {
 
     fn close(&mut self) {
         self.packets.close();
+    }
+
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.packets.after_panic(observed)
     }
 
     fn sightings(&mut self) -> Option<Sightings> {

@@ -9,7 +9,7 @@ use crate::exit::{Exit, Stop};
 use crate::outputs::{Enriching, Outputs, files};
 use crate::server::Bound;
 use crate::signals::Asked;
-use mermin_capture::file::{OpenError, ReplaySource};
+use mermin_capture::file::{Fault, OpenError, ReplaySource};
 use mermin_export::resolved;
 use mermin_flow::ObservationPoints;
 use std::path::PathBuf;
@@ -56,7 +56,8 @@ pub(crate) fn replay(
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();
     for damage in damages {
-        let stop = Stop::new(Exit::Data, damage.to_string()).help(damage.help());
+        let exit = if matches!(damage.fault, Fault::Panic) { Exit::Software } else { Exit::Data };
+        let stop = Stop::new(exit, damage.to_string()).help(damage.help());
         drop(writeln!(surroundings.err, "{stop}"));
     }
     Ok(if finished.exit == Exit::Fine && !damages.is_empty() { Exit::Data } else { finished.exit })

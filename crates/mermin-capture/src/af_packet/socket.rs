@@ -137,7 +137,7 @@ impl PacketSocket {
         Intake(Arc::clone(&self.descriptor))
     }
 
-    /// Hands at most `budget` frames to `each`, and says how many there were.
+    /// Hands at most `budget` frames to `each`, and says how many there were. A frame at which `each` panics is behind it.
     pub(super) fn read(&mut self, budget: usize, mut each: impl FnMut(Taken<'_>)) -> usize {
         let mut left = budget;
         while left > 0 {
@@ -145,14 +145,13 @@ impl PacketSocket {
                 break;
             }
             let block = self.ring.bytes(self.block);
-            let mut cursor = self.cursor.take().unwrap_or_else(|| Cursor::first(block));
+            let cursor = self.cursor.get_or_insert_with(|| Cursor::first(block));
             while cursor.left > 0 && left > 0 {
                 each(cursor.take(block));
                 left -= 1;
             }
-            if cursor.left > 0 {
-                self.cursor = Some(cursor);
-            } else {
+            if cursor.left == 0 {
+                self.cursor = None;
                 self.ring.status(self.block).store(libc::TP_STATUS_KERNEL, Ordering::Release);
                 self.block = (self.block + 1) % self.ring.blocks;
             }

@@ -201,9 +201,10 @@ impl Source for AfPacketSource {
         for _ in 0..self.taps.len() {
             self.turn %= self.taps.len();
             let Some(tap) = self.taps.get_mut(self.turn) else { break };
-            let (frames, stamps) = (&mut self.frames, &mut self.stamps);
+            let (frames, stamps, counted) = (&mut self.frames, &mut self.stamps, &mut tap.read);
             let (link, [ingress, egress]) = (tap.link, tap.numbers);
             let read = tap.socket.read(left, |taken: Taken<'_>| {
+                *counted += 1;
                 let buffer = Buffer {
                     length: taken.length,
                     segment_size: taken.segment_size,
@@ -216,7 +217,6 @@ impl Source for AfPacketSource {
                 let frame = Frame { link, bytes: taken.bytes, buffer, outer_tag: taken.tag, time, point };
                 frames.deliver(&frame, sink);
             });
-            tap.read += read as u64;
             left -= read;
             if left == 0 {
                 return Polled::More;
@@ -266,6 +266,10 @@ impl Source for AfPacketSource {
         self.watermark
     }
 
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.frames.after_panic(observed)
+    }
+
     fn wall_clock(&self) -> WallClock {
         self.stamps.clocks.wall()
     }
@@ -299,6 +303,10 @@ impl Source for AfPacketSource {
         if all.drops > 0 {
             sightings.lost.insert(Loss::SocketDrop, frames(all.drops));
             sightings.inexact.extend(["lost.socket_drop.bytes", "lost.socket_drop.buffer_bytes"]);
+        }
+        if sightings.lost.contains_key(&Loss::WorkerQuarantine) {
+            // How many packets a buffer held is known only after what panicked.
+            sightings.inexact.extend(["lost.worker_quarantine.packets", "lost.worker_quarantine.bytes"]);
         }
         sightings.anomalies.extend(self.links.counts().anomalies());
         sightings.anomalies.extend(self.stamps.clocks.anomalies());

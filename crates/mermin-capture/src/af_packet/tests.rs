@@ -4,7 +4,7 @@ use super::block::Cursor;
 use super::{AfPacketError, AfPacketOptions, AfPacketSource};
 use crate::ebpf::{EbpfOptions, EbpfSource};
 use crate::interfaces::{Interface, discover};
-use crate::testing::{self, Kept, PORT, Pair, assert_balanced, finish, interface, run, send, sender};
+use crate::testing::{self, Kept, PORT, Pair, Touchy, assert_balanced, finish, interface, run, send, sender};
 use mermin_flow::{Hook, Loss, NO_VLAN, ObservationPoints, Polled, Source};
 use mermin_wire::{Link, Unmetered};
 use proptest::prelude::*;
@@ -333,6 +333,22 @@ fn no_frame_is_older_than_the_watermark_before_it() {
             }
             assert!(seen > 20, "{seen}");
         });
+    });
+}
+
+#[test]
+fn a_panic_costs_the_frame_that_it_was_at() {
+    if !can_run("a_panic_costs_the_frame_that_it_was_at") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let mut source = open("vb", RING);
+        Pair::inside(&pair.here, || send(&sender(), 500, 100));
+        let mut touchy = Touchy::default();
+        let sightings = touchy.finish(&mut source);
+        assert!(touchy.kept.to(PORT).len() as u64 + touchy.panics >= 500);
+        assert!(sightings.inexact.contains(&"lost.worker_quarantine.packets"));
     });
 }
 

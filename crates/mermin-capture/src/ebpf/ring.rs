@@ -50,6 +50,8 @@ pub(super) struct Ring {
     data: usize,
     size: u64,
     position: u64,
+    /// The position that the kernel knows of.
+    reported: u64,
 }
 
 impl Ring {
@@ -72,8 +74,10 @@ impl Ring {
             .map_raw_read_only(fd.as_raw_fd())
             .map_err(error)?;
         let fd = fd.try_clone_to_owned().map_err(error)?;
-        let mut ring = Self { fd, consumer, producer: Arc::new(producer), data: page, size, position: 0 };
+        let mut ring =
+            Self { fd, consumer, producer: Arc::new(producer), data: page, size, position: 0, reported: 0 };
         ring.position = ring.consumer_word().load(Ordering::Acquire);
+        ring.reported = ring.position;
         Ok(ring)
     }
 
@@ -104,7 +108,8 @@ impl Ring {
         self.position < self.produced().position()
     }
 
-    /// Hands at most `budget` records that lie before `up_to` to `take`, in order, and says how many.
+    /// Hands at most `budget` records that lie before `up_to` to `take`, in order, and says how many. A record at which
+    /// `take` panics is behind it.
     pub(super) fn read(
         &mut self,
         budget: usize,
@@ -112,7 +117,6 @@ impl Ring {
         mut take: impl FnMut(&[u8]),
     ) -> (Stopped, usize) {
         let mut read = 0;
-        let mut reported = self.position;
         let stopped = loop {
             if self.position >= up_to {
                 break Stopped::Reached;
@@ -128,21 +132,26 @@ impl Ring {
                 break Stopped::Busy;
             }
             let length = (header & !DISCARD) as usize;
+            self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
             if header & DISCARD == 0 {
-                // SAFETY: a submitted record of `length` bytes; it stays until the position passes it, which the
-                // kernel learns after `take` has returned. It fits: `at` is in the first copy of the data.
+                // SAFETY: a submitted record of `length` bytes; it stays until the kernel learns that the position has
+                // passed it, after `take` has returned. It fits: `at` is in the first copy of the data.
                 take(unsafe { std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length) });
             }
-            self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
             read += 1;
             if read % REPORT_EVERY == 0 {
-                self.consumer_word().store(self.position, Ordering::Release);
-                reported = self.position;
+                self.report();
             }
         };
-        if reported != self.position {
-            self.consumer_word().store(self.position, Ordering::Release);
-        }
+        self.report();
         (stopped, read)
+    }
+
+    /// Tells the kernel how far was read.
+    fn report(&mut self) {
+        if self.reported != self.position {
+            self.consumer_word().store(self.position, Ordering::Release);
+            self.reported = self.position;
+        }
     }
 }

@@ -103,6 +103,8 @@ struct Totals {
     handed_closed: Tally,
     /// By parity: at most two epochs are not closed.
     handed_live: [Tally; 2],
+    /// Of what was handed on, lost by a panic.
+    quarantined: Tally,
 }
 
 impl Totals {
@@ -119,6 +121,14 @@ impl Totals {
         } else {
             self.handed_closed += tally;
         }
+    }
+
+    /// What was handed on and is not among what the sink has taken was lost by a panic.
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        let [even, odd] = self.handed_live;
+        let lost = self.handed_closed + even + odd - observed - self.quarantined;
+        self.quarantined += lost;
+        lost
     }
 
     fn close(&mut self, book: &Book) {
@@ -154,6 +164,9 @@ impl Totals {
             sightings.seen.buffer_bytes += handed.buffer_bytes;
         }
         sightings.in_ring = self.submitted - self.handed_closed;
+        if self.quarantined != Tally::ZERO {
+            sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
+        }
         for (name, count) in [
             ("ip_length_over_frame", self.ip_length_over_frame),
             ("ethertypes_other", self.ethertypes_other),
@@ -329,6 +342,10 @@ impl Source for EbpfSource {
             Self::take(&mut self.totals, result);
         }
         self.end = Some(self.ring.produced().position());
+    }
+
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.totals.after_panic(observed)
     }
 
     fn sightings(&mut self) -> Option<Sightings> {

@@ -77,7 +77,10 @@ impl Classic {
                     break Ok(None);
                 }
                 match self.record(&mut rest) {
-                    Ok(packet) => verdicts.take(&packet),
+                    Ok(packet) => {
+                        let read = held.len() - rest.len();
+                        verdicts.take(&packet, window.offset() + read as u64);
+                    }
                     Err(stop) => break stop,
                 }
                 budget -= 1;

@@ -66,6 +66,9 @@ impl Damage {
             Fault::Read { .. } => {
                 "what lies before was delivered; look at the device, or copy the capture to another"
             }
+            Fault::Panic => {
+                "what lies before was delivered; this is a bug in mermin: please report it with the log"
+            }
             _ if self.offset == 0 => "nothing was delivered: get a whole copy of the capture",
             _ => "what lies before the damage was delivered; get a whole copy of the capture",
         }
@@ -158,6 +161,9 @@ pub enum Fault {
         /// What the decompressor says.
         source: io::Error,
     },
+    /// Reading it panicked.
+    #[error("reading it panicked")]
+    Panic,
     /// The system could not read on.
     #[error("the file can't be read further ({source})")]
     Read {

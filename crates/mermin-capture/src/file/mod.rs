@@ -19,7 +19,7 @@ pub use damage::{Damage, Fault, OpenError, Part};
 use crate::frame::{Frame, Frames};
 use classic::Classic;
 use input::Opened;
-use mermin_flow::{ObservationPoint, ObservationPoints, Polled, Sightings, Sink, Source};
+use mermin_flow::{ObservationPoint, ObservationPoints, Polled, Sightings, Sink, Source, Tally};
 use mermin_wire::{Buffer, Link, Unmetered};
 use pcapng::Pcapng;
 use std::collections::VecDeque;
@@ -49,12 +49,16 @@ struct Verdicts<'a, S> {
     frames: &'a mut Frames,
     time: &'a mut u64,
     watermark: &'a mut u64,
+    /// Where in the file the packet at hand ends.
+    read_to: &'a mut u64,
     sink: &'a mut S,
 }
 
 impl<S: Sink> Verdicts<'_, S> {
+    /// `end`: where in the file its record or block ends. Should the verdict panic, the next packet is the one there.
     #[inline(always)]
-    fn take(&mut self, captured: &Captured<'_>) {
+    fn take(&mut self, captured: &Captured<'_>, end: u64) {
+        *self.read_to = end;
         let buffer = Buffer::packet(captured.wire_length);
         self.frames.saw(&buffer);
         let Some(time) = captured.time else {
@@ -101,6 +105,8 @@ struct Reading {
 /// The packets of capture files, in order.
 pub struct ReplaySource {
     waiting: VecDeque<Opened>,
+    /// The file that is being recognised.
+    starting: Option<String>,
     reading: Option<Reading>,
     buffer: Vec<u8>,
     points: Arc<ObservationPoints>,
@@ -109,6 +115,8 @@ pub struct ReplaySource {
     time: u64,
     /// The highest so far.
     watermark: u64,
+    /// Where in the file being read the last packet ends.
+    read_to: u64,
     damages: Vec<Damage>,
     interrupted: Arc<AtomicBool>,
 }
@@ -133,12 +141,14 @@ impl ReplaySource {
     fn of(waiting: VecDeque<Opened>, points: Arc<ObservationPoints>) -> Self {
         Self {
             waiting,
+            starting: None,
             reading: None,
             buffer: Vec::new(),
             points,
             frames: Frames::default(),
             time: 0,
             watermark: 0,
+            read_to: 0,
             damages: Vec::new(),
             interrupted: Arc::default(),
         }
@@ -201,14 +211,22 @@ impl Source for ReplaySource {
     fn poll(&mut self, sink: &mut impl Sink, budget: usize) -> Polled {
         let Some(reading) = &mut self.reading else {
             let Some(next) = self.waiting.pop_front() else { return Polled::Ended };
+            self.read_to = 0;
+            self.starting = Some(next.name.clone());
             match self.start(next) {
                 Ok(reading) => self.reading = Some(reading),
                 Err(damage) => self.damages.push(damage),
             }
+            self.starting = None;
             return Polled::More;
         };
-        let mut verdicts =
-            Verdicts { frames: &mut self.frames, time: &mut self.time, watermark: &mut self.watermark, sink };
+        let mut verdicts = Verdicts {
+            frames: &mut self.frames,
+            time: &mut self.time,
+            watermark: &mut self.watermark,
+            read_to: &mut self.read_to,
+            sink,
+        };
         let step = match &mut reading.format {
             Format::Classic(classic) => classic.read(&mut reading.window, budget, &mut verdicts),
             Format::Pcapng(pcapng) => pcapng.read(&mut reading.window, budget, &mut verdicts),
@@ -240,6 +258,19 @@ impl Source for ReplaySource {
     fn close(&mut self) {
         self.finish(None);
         self.waiting.clear();
+    }
+
+    /// A panic that is not a packet's ends the file.
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        let lost = self.frames.after_panic(observed);
+        if let Some(reading) = &mut self.reading {
+            if !reading.window.consume_to(self.read_to) {
+                self.finish(Some(Fault::Panic));
+            }
+        } else if let Some(file) = self.starting.take() {
+            self.damages.push(Damage { file, offset: 0, compressed: false, fault: Fault::Panic });
+        }
+        lost
     }
 
     fn sightings(&mut self) -> Option<Sightings> {

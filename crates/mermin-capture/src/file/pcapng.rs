@@ -107,6 +107,7 @@ impl Pcapng {
                 self.order = byte_order(front)?;
             }
             let (kind, length) = (self.order.word(front, 0), self.order.word(front, 4));
+            let end = window.offset() + u64::from(length);
             let packet = match kind {
                 EPB_MAGIC => Some(self.enhanced(held(window, self.order, length, ENHANCED_LEAST)?)?),
                 PACKET_BLOCK => Some(self.obsolete(held(window, self.order, length, ENHANCED_LEAST)?)?),
@@ -125,7 +126,7 @@ impl Pcapng {
                 }
             };
             if let Some(packet) = packet {
-                verdicts.take(&packet);
+                verdicts.take(&packet, end);
             }
             window.consume(length as usize);
         }
@@ -144,7 +145,8 @@ impl Pcapng {
         while budget > 0
             && let Some(packet) = self.packet(&mut rest)
         {
-            verdicts.take(&packet);
+            let read = held.len() - rest.len();
+            verdicts.take(&packet, window.offset() + read as u64);
             budget -= 1;
         }
         let done = held.len() - rest.len();

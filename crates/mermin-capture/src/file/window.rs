@@ -50,6 +50,13 @@ impl Window {
         self.offset += count as u64 + mem::take(&mut self.skipped);
     }
 
+    /// Moves on to `offset`, up to where all is in memory; whether it was before that.
+    pub(super) fn consume_to(&mut self, offset: u64) -> bool {
+        let ahead = usize::try_from(offset.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        self.consume(ahead.min(self.end - self.start));
+        ahead > 0
+    }
+
     /// The bytes from here on, at least `count` unless the stream ends before. The buffer grows if it must: callers
     /// bound `count`.
     #[inline]

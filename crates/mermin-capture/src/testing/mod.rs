@@ -4,7 +4,8 @@ mod net;
 
 pub(crate) use net::{PORT, Pair, interface, run, send, sender};
 
-use mermin_flow::{Observation, Polled, Sightings, Sink, Source, Tally};
+use mermin_flow::{Loss, Observation, Polled, Sightings, Sink, Source, Tally};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,6 +49,50 @@ impl Kept {
 
     pub(crate) fn tally(&self) -> Tally {
         self.0.iter().map(Observation::tally).sum()
+    }
+}
+
+/// Panics at every seventh observation, and keeps the others.
+#[derive(Default)]
+pub(crate) struct Touchy {
+    pub(crate) kept: Kept,
+    pub(crate) panics: u64,
+}
+
+impl Sink for Touchy {
+    fn observe(&mut self, observation: Observation) {
+        if (self.kept.0.len() as u64 + self.panics) % 7 == 6 {
+            self.panics += 1;
+            panic!("this panic is the test's");
+        }
+        self.kept.observe(observation);
+    }
+}
+
+impl Touchy {
+    /// As [`Source::poll`]; after a panic, as the packet reader does.
+    pub(crate) fn poll(&mut self, source: &mut impl Source, budget: usize) -> Polled {
+        let panics = self.panics;
+        let polled = catch_unwind(AssertUnwindSafe(|| source.poll(self, budget)));
+        polled.unwrap_or_else(|_| {
+            assert_eq!(self.panics, panics + 1, "the panic is the sink's");
+            assert_eq!(source.after_panic(self.kept.tally()).buffers, 1);
+            Polled::More
+        })
+    }
+
+    /// Closes the source and reads it to its end: each observation was taken or is lost, once.
+    pub(crate) fn finish(&mut self, source: &mut impl Source) -> Sightings {
+        source.close();
+        while self.poll(source, 100) != Polled::Ended {
+            source.wait(Duration::from_millis(1));
+        }
+        let sightings = source.sightings().unwrap();
+        assert_eq!(sightings.in_ring, Tally::ZERO);
+        assert_balanced(&sightings, &self.kept);
+        assert!(self.panics > 0);
+        assert_eq!(sightings.lost[&Loss::WorkerQuarantine].buffers, self.panics);
+        sightings
     }
 }
 

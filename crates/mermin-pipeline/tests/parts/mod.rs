@@ -100,8 +100,10 @@ impl<const L: bool> Source for Synthetic<L> {
             }
             self.book.seen.buffers += 1;
             self.book.seen.buffer_bytes += 114;
-            sink.observe(self.packet());
+            let packet = self.packet();
+            // Before the sink can panic.
             self.sent += 1;
+            sink.observe(packet);
         }
         Polled::More
     }
@@ -120,6 +122,10 @@ impl<const L: bool> Source for Synthetic<L> {
 
     fn close(&mut self) {
         self.closed = true;
+    }
+
+    fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.book.lose_in_panic(observed)
     }
 
     fn sightings(&mut self) -> Option<Sightings> {

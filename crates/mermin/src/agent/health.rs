@@ -137,6 +137,7 @@ mod tests {
             detailed: false,
             running: Duration::from_secs(running),
             reader: ReaderPulse {
+                panics: 0,
                 packets: 0,
                 polls: 0,
                 longest_gap: Duration::ZERO,

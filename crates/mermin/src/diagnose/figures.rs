@@ -92,7 +92,7 @@ pub(crate) struct Figures {
     pub(crate) enrichment_channel: Option<Channel>,
     /// Records handed on before everything could be known about them.
     pub(crate) early: Option<u64>,
-    /// Panics that workers have contained.
+    /// Panics that threads have contained.
     pub(crate) panics: u64,
     pub(crate) outputs: Vec<Output>,
     pub(crate) flows: u64,

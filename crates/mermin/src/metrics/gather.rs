@@ -217,7 +217,10 @@ impl Gathering {
         };
         self.many(&table::STAGE_MERGES, stages.iter().map(merges));
         let enrichment = pulse.enrichment.as_ref().map(|(_, workers)| workers);
-        let mut panics = vec![sample(stage("flow_workers"), pulse.flow_workers.panics)];
+        let mut panics = vec![
+            sample(stage("packet_reader"), pulse.reader.panics),
+            sample(stage("flow_workers"), pulse.flow_workers.panics),
+        ];
         panics.extend(enrichment.map(|workers| sample(stage("enrichment_workers"), workers.panics)));
         let outputs = pulse.outputs.iter().map(|output| output.panics).sum::<u64>();
         panics.push(sample(stage("outputs"), outputs));

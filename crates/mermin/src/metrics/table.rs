@@ -127,7 +127,7 @@ metrics! {
 
     STAGE_DROPS: Counter "stage_drops" "{packet}" ["stage"] "Packets that a stage dropped";
     STAGE_MERGES: Counter "stage_merges" "{packet}" ["stage"] "Observations or records that a stage merged for want of room";
-    STAGE_PANICS: Counter "stage_panics" "{panic}" ["stage"] "Panics that a stage's workers have contained: bugs";
+    STAGE_PANICS: Counter "stage_panics" "{panic}" ["stage"] "Panics that a stage's threads have contained: bugs";
     STAGE_PACKETS: Counter "stage_packets" "{packet}" ["stage"] "Packets that a stage has handled";
     STAGE_RECORDS: Counter "stage_records" "{record}" ["stage"] "Records that a stage has handled";
     STAGE_BATCHES: Counter "stage_batches" "{batch}" ["stage"]

@@ -7,7 +7,7 @@ use mermin_capture::links::{LinkCounts, LinkOn, Technology};
 use mermin_export::{Materials, OutputSpec, build_all};
 use mermin_flow::{
     Amount, Delivery, DeliveryState, Exporter, Failure, Family, FlowConfig, FlowRecord, Label, Metric,
-    MetricKind, Observation, Polled, PortForm, Receipt, Sample, Sightings, Sink, Source, Value,
+    MetricKind, Observation, Polled, PortForm, Receipt, Sample, Sightings, Sink, Source, Tally, Value,
 };
 use mermin_pipeline::{DiskBuffer, PipelineConfig, Running, Stages, start};
 use mermin_spool::{Fsync, Spool, SpoolSettings};
@@ -73,6 +73,9 @@ impl Source for Few {
     }
     fn close(&mut self) {
         self.closed = true;
+    }
+    fn after_panic(&mut self, _: Tally) -> Tally {
+        Tally::ZERO
     }
     fn sightings(&mut self) -> Option<Sightings> {
         let anomalies = [("ip_length_over_frame", 5), ("link_resyncs", 1)].into();

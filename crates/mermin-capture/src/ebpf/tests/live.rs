@@ -3,7 +3,7 @@
 use super::can_run;
 use crate::AttachKind;
 use crate::ebpf::{Attached, EbpfOptions, EbpfSource, RING_BYTES, hooks};
-use crate::testing::{Kept, PORT, Pair, assert_balanced, finish, interface, run, send, sender};
+use crate::testing::{Kept, PORT, Pair, Touchy, assert_balanced, finish, interface, run, send, sender};
 use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Source as _};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -117,6 +117,31 @@ fn segmented_buffers_equal_the_receivers_wire_packets() {
         let payload = ip_bytes - 52 * packets - 8;
         let bytes = BYTES as u64;
         assert!(payload >= bytes && payload <= bytes + 1_448 * repeated, "{payload}, {repeated} sent again");
+    });
+}
+
+#[test]
+fn a_panic_costs_the_event_that_it_was_at() {
+    if !can_run("a_panic_costs_the_event_that_it_was_at") {
+        return;
+    }
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let mut source = open("vb", RING_BYTES, AttachKind::Tcx);
+        Pair::inside(&pair.here, || send(&sender(), 250, 100));
+        let mut touchy = Touchy::default();
+        // Some before the book of their epoch is closed, some after.
+        for _ in 0..20 {
+            touchy.poll(&mut source, 9);
+        }
+        while source.sightings().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Pair::inside(&pair.here, || send(&sender(), 250, 100));
+        let sightings = touchy.finish(&mut source);
+        let lost = sightings.lost[&Loss::WorkerQuarantine];
+        assert_eq!((lost.packets, lost.buffers), (touchy.panics, touchy.panics));
+        assert!(touchy.kept.to(PORT).len() as u64 + lost.packets >= 500);
     });
 }
 

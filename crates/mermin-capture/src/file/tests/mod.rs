@@ -4,6 +4,7 @@ mod any;
 mod damaged;
 mod formats;
 mod made;
+mod panics;
 mod shared;
 mod stream;
 

@@ -74,13 +74,13 @@ pub(super) fn unbalanced(figures: &Figures) -> Vec<Finding> {
     vec![finding]
 }
 
-/// Workers have panicked and gone on.
+/// Threads have panicked and gone on.
 pub(super) fn worker_failures(figures: &Figures) -> Vec<Finding> {
     let lost = figures.lost.get(QUARANTINED).copied().unwrap_or_default();
     if figures.panics + lost == 0 {
         return Vec::new();
     }
-    let mut what = format!("workers or outputs have panicked {}, and went on", times(figures.panics));
+    let mut what = format!("threads have panicked {}, and went on", times(figures.panics));
     if lost > 0 {
         what += &format!(
             "; {} could not be metered ({QUARANTINED})",
@@ -162,11 +162,11 @@ mod tests {
     #[test]
     fn panics_and_what_they_cost_are_said() {
         let finding = fires(worker_failures, |figures| figures.panics = 1);
-        assert_eq!(finding.what, "workers or outputs have panicked once, and went on");
+        assert_eq!(finding.what, "threads have panicked once, and went on");
         let finding = fires(worker_failures, |figures| {
             (figures.panics, figures.lost) = (2, [(QUARANTINED.to_owned(), 5)].into());
         });
-        let expected = "workers or outputs have panicked 2 times, and went on; 1 packet/s (less than 0.1 %) could not be metered (worker_quarantine)";
+        let expected = "threads have panicked 2 times, and went on; 1 packet/s (less than 0.1 %) could not be metered (worker_quarantine)";
         assert_eq!(finding.what, expected);
     }
 
