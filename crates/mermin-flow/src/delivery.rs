@@ -96,6 +96,29 @@ impl Delivery {
         Duration::from_nanos(self.latest_nanos.load(Ordering::Relaxed))
     }
 
+    /// Counts on from where another has left off, in whose place this one comes.
+    pub fn go_on_from(&self, before: &Self) {
+        let counts = |of: &'_ Self| {
+            let counts =
+                [&of.requests, &of.retries, &of.failures, &of.bytes, &of.connections, &of.latency_nanos];
+            counts.map(|count| count.load(Ordering::Relaxed))
+        };
+        let own = [
+            &self.requests,
+            &self.retries,
+            &self.failures,
+            &self.bytes,
+            &self.connections,
+            &self.latency_nanos,
+        ];
+        for (count, before) in own.into_iter().zip(counts(before)) {
+            count.fetch_add(before, Ordering::Relaxed);
+        }
+        for (count, before) in self.latency.iter().zip(&before.latency) {
+            count.fetch_add(before.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Sets the state, with the error that brought it about.
     pub fn turn(&self, state: DeliveryState, error: Option<String>) {
         *self.lock() = Condition { state, error };
@@ -128,6 +151,21 @@ mod tests {
         assert_eq!(counts, [1, 1, 1, 1, 0, 0, 0, 0, 0, 1]);
         assert!((sum - 100.036).abs() < 1e-9, "{sum}");
         assert_eq!(delivery.answers(), 5);
+    }
+
+    #[test]
+    fn a_successor_counts_on_and_begins_its_state_anew() {
+        let (before, delivery) = (Delivery::default(), Delivery::default());
+        before.requests.store(7, Ordering::Relaxed);
+        before.in_flight.store(3, Ordering::Relaxed);
+        before.answered(Duration::from_millis(2));
+        before.turn(DeliveryState::Failing, Some("refused".to_owned()));
+        delivery.answered(Duration::from_millis(1));
+        delivery.go_on_from(&before);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        assert_eq!((count(&delivery.requests), count(&delivery.in_flight), delivery.answers()), (7, 0, 2));
+        assert!((delivery.latency().1 - 0.003).abs() < 1e-9);
+        assert_eq!(delivery.condition(), (DeliveryState::Idle, None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::in_place::InPlace;
 use crate::incidents::{Incidents, Panics};
 use crate::look::Looks;
 use crate::observer::Shared;
-use crate::output::{DiskBuffer, FanOut, Output, Treatment};
+use crate::output::{Coming, DiskBuffer, FanOut, NewOutput, Treatment};
 use crate::packet_channel::{WhenFull, packet_channel};
 use crate::random::random;
 use crate::reader::{Reader, ReaderControl, ReaderEnd};
@@ -28,7 +28,6 @@ use crate::tuning::Change;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -46,7 +45,7 @@ pub struct Stages<S> {
     pub source: S,
     /// Adds names; `None` bypasses the enrichment workers.
     pub enricher: Option<Arc<dyn Enricher>>,
-    /// Where records go.
+    /// Where records go. Their names differ.
     pub exporters: Vec<Box<dyn Exporter>>,
     /// Where records of exporters wait on disk, by the exporters' names; of others they wait in memory only.
     pub buffers: HashMap<String, DiskBuffer>,
@@ -105,25 +104,22 @@ pub fn start<S: Source + 'static>(
     let producers = if enriches { enrichment_workers } else { flow_workers };
     let threads = Arc::new(Threads::default());
 
-    let mut outputs = Vec::new();
-    let waits = Arc::new(AtomicBool::new(when_full == WhenFull::Wait));
     let treatment = Treatment {
         capacity: stages.output_queue_capacity,
         detailed: config.enable_metrics,
         rules: config.priority.iter().cloned().collect(),
         breaker: config.breaker.clone(),
-        waits,
+        waits: when_full == WhenFull::Wait,
     };
     let mut buffers = stages.buffers;
-    for exporter in stages.exporters {
+    let comes = |exporter: Box<dyn Exporter>| {
         let buffer = buffers.remove(exporter.name());
-        let (output, works) = Output::new(exporter, buffer, &treatment, producers);
-        for (name, work) in works {
-            threads.keep("output", name, work)?;
-        }
-        outputs.push(output);
-    }
-    let fan_out = Arc::new(FanOut::new(outputs, producers, treatment));
+        Coming { new: NewOutput { exporter, after: Vec::new() }, buffer }
+    };
+    let outputs = stages.exporters.into_iter().map(comes).collect();
+    let fan_out = FanOut::new(producers, treatment, Arc::clone(&threads));
+    fan_out.start(outputs)?;
+    let fan_out = Arc::new(fan_out);
 
     let shutdown_timeout = Arc::new(Adjustable::new(config.shutdown_timeout.0));
     let (panics, started) = (Panics::default(), Instant::now());
@@ -225,7 +221,7 @@ pub fn start<S: Source + 'static>(
         let hire = {
             let threads = Arc::clone(&threads);
             move |number, chair: Chair| {
-                threads.keep("flow worker", format!("flow-{number}"), move || chair.work())
+                threads.keep("flow worker", format!("flow-{number}"), move || chair.work()).map(drop)
             }
         };
         let mut crew = Crew::new(lanes, workers, Arc::clone(&staff), Box::new(hire));

@@ -59,7 +59,7 @@ pub use incidents::contained_panics_go_to_the_log;
 pub use ledger::Ledger;
 pub use look::FlowsSeen;
 pub use observer::Observer;
-pub use output::{BreakerConfig, BreakerState, DiskBuffer, OutputFailure};
+pub use output::{BreakerConfig, BreakerState, ChangeError, DiskBuffer, NewOutput, OutputFailure};
 pub use priority::{Class, Match, PriorityRule, Transport};
 pub use pulse::{
     BufferPulse, ChannelPulse, CoalescingPulse, EnrichmentPulse, OutputPulse, Pulse, ReaderPulse,

@@ -35,8 +35,10 @@ pub struct Pulse {
     pub flow_workers: WorkersPulse,
     /// To the enrichment workers in records, and those; absent where nothing is added to records.
     pub enrichment: Option<(ChannelPulse, EnrichmentPulse)>,
-    /// The outputs.
+    /// The outputs that there are.
     pub outputs: Vec<OutputPulse>,
+    /// Panics that were contained of outputs that were removed.
+    pub past_panics: u64,
     /// What the agent may take, and what it does without to keep to that.
     pub budgets: BudgetsPulse,
     /// Panics of the tasks beside the packets that were contained: statistics, scaling.
@@ -136,7 +138,7 @@ pub struct BufferPulse {
 pub struct OutputPulse {
     /// Its name.
     pub name: String,
-    /// Records handed over and dropped so far.
+    /// Records handed over and dropped so far. This and what follows count those of outputs that had its name before, too.
     pub drops: u64,
     /// Records delivered so far.
     pub delivered: u64,
@@ -170,6 +172,7 @@ impl Pulse {
     pub fn panics(&self) -> u64 {
         self.task_panics
             + self.reader.panics
+            + self.past_panics
             + self.flow_workers.panics
             + self.enrichment.as_ref().map_or(0, |(_, workers)| workers.panics)
             + self.outputs.iter().map(|output| output.panics).sum::<u64>()
@@ -207,6 +210,7 @@ impl Shared {
             longest_gap: Duration::from_nanos(load(&control.longest_gap)),
             idle: (looked > 0).then(|| running.saturating_sub(Duration::from_nanos(looked))),
         };
+        let (outputs, past_panics) = self.fan_out.pulses();
         let packet_channel = self.room.pulse(control.lost.get().packets);
         let flow_workers = WorkersPulse {
             threads: self.staff.working() as u64,
@@ -223,7 +227,8 @@ impl Shared {
             coalescing: self.room.coalescing.as_ref().map(Coalescing::pulse),
             flow_workers,
             enrichment: (!self.enrichment.is_empty()).then(|| self.enrichment_pulse()),
-            outputs: self.fan_out.outputs.iter().map(crate::output::Output::pulse).collect(),
+            outputs,
+            past_panics,
             budgets: self.budgets.pulse(),
             task_panics: load(&self.panics.tasks),
             panicked: self.panicked.load(Ordering::Acquire),

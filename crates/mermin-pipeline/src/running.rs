@@ -2,11 +2,10 @@
 
 use crate::crew::Staff;
 use crate::observer::{Observer, Shared};
-use crate::output::{FanOut, Output, OutputFailure, TOO_LATE};
+use crate::output::{FanOut, OutputFailure};
 use crate::reader::{ReaderControl, ReaderEnd};
-use crate::snapshot::OutputBook;
 use crate::statistics::Statistics;
-use crate::threads::Threads;
+use crate::threads::{LAST_WORDS, Threads};
 use crate::tuning::Tuning;
 use mermin_flow::Source;
 use std::sync::atomic::Ordering;
@@ -14,9 +13,6 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tracing::info;
-
-/// How long exporters that were interrupted may take to say what they still hold.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How often outputs are looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -139,8 +135,7 @@ impl<S: Source + 'static> Running<S> {
         let incomplete = left_behind || !panicked.is_empty();
         let mut parts = shared.parts_at_rest(part, incomplete);
         parts.outputs.iter_mut().for_each(|(_, book)| book.close());
-        let too_late = |(_, book): &(String, OutputBook)| book.dropped.contains_key(TOO_LATE);
-        let timed_out = left_behind || parts.outputs.iter().any(too_late);
+        let timed_out = left_behind || shared.fan_out.is_late();
         let statistics = shared.statistics_of(parts);
         if !incomplete {
             // Set once: a pipeline ends once.
@@ -148,7 +143,7 @@ impl<S: Source + 'static> Running<S> {
         }
         shared.created.say_suppressed();
         info!("{}", statistics.line());
-        let failures = shared.fan_out.outputs.iter().filter_map(Output::failure).collect();
+        let failures = shared.fan_out.failures();
         Outcome { statistics, source, failures, timed_out, nobody_reads, panicked }
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::output::TOO_LATE;
 use mermin_flow::{MeterBook, Sightings, Tally};
+use std::ops::AddAssign;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +95,23 @@ impl OutputBook {
         let mut came = self.handed;
         came += self.recovered;
         came == out
+    }
+}
+
+/// Of outputs that had one name one after the other: their books are one.
+impl AddAssign<&Self> for OutputBook {
+    fn add_assign(&mut self, other: &Self) {
+        let Self { handed, recovered, delivered, queued, spooled, dropped, merged, inexact } = other;
+        self.handed += *handed;
+        self.recovered += *recovered;
+        self.delivered += *delivered;
+        self.queued += *queued;
+        self.spooled += *spooled;
+        for (reason, amount) in dropped {
+            *self.dropped.entry(reason).or_default() += *amount;
+        }
+        self.merged += merged;
+        self.inexact.extend(inexact);
     }
 }
 

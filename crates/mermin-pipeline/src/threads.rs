@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Duration;
+
+/// How long exporters that were interrupted may take to say what they still hold.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A pipeline could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +63,9 @@ impl Threads {
         stage: &'static str,
         name: String,
         work: impl FnOnce() + Send + 'static,
-    ) -> Result<(), StartError> {
+    ) -> Result<ThreadId, StartError> {
         let thread = self.spawn(stage, name, work)?;
+        let id = thread.thread().id();
         let mut kept = self.lock();
         // Those that have ended well are of no more interest: under changing load they would be ever more.
         let mut left = Vec::with_capacity(kept.len() + 1);
@@ -73,7 +78,7 @@ impl Threads {
         }
         left.push(thread);
         *kept = left;
-        Ok(())
+        Ok(id)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
@@ -83,6 +88,16 @@ impl Threads {
     /// Whether all that are kept have ended.
     pub(crate) fn have_ended(&self) -> bool {
         self.lock().iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether these have.
+    pub(crate) fn have_ended_of(&self, threads: &[ThreadId]) -> bool {
+        self.lock().iter().all(|thread| thread.is_finished() || !threads.contains(&thread.thread().id()))
+    }
+
+    /// These are kept no longer: nobody waits for them.
+    pub(crate) fn let_go(&self, threads: &[ThreadId]) {
+        self.lock().retain(|thread| !threads.contains(&thread.thread().id()));
     }
 
     /// The names of those that have ended by a panic. Those that still run are left to themselves.

@@ -7,6 +7,7 @@
 
 use crate::config::PipelineConfig;
 use crate::observer::Shared;
+use crate::output::{ChangeError, Coming, NewOutput};
 use crate::workers::Workers;
 use mermin_flow::FlowConfig;
 use std::num::NonZeroUsize;
@@ -54,6 +55,23 @@ impl Tuning {
     /// `output/queue.rs`.
     pub fn set_output_queue_capacity(&self, records: NonZeroUsize) {
         self.0.fan_out.treat(|treatment| treatment.capacity = records.get());
+    }
+
+    /// From now on records don't go to the outputs with these names, and to others they do. What the former have they deliver
+    /// for as long as the end of a run may take (`shutdown_timeout`); what they haven't by then is dropped, and counted so.
+    /// Nobody waits for that. Their books stay; one that comes and has the name of one that was there goes on with its book.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: then nothing has changed.
+    pub fn change_outputs(&self, leave: &[String], come: Vec<NewOutput>) -> Result<(), ChangeError> {
+        let come = come.into_iter().map(|new| Coming { new, buffer: None }).collect();
+        self.0.fan_out.change(leave, come, self.0.shutdown_timeout.get())
+    }
+
+    /// Names of outputs that were removed and have not ended yet.
+    #[must_use]
+    pub fn leaving_outputs(&self) -> Vec<String> {
+        self.0.fan_out.leaving()
     }
 
     /// Whether there may be more flows, and more that waits in the reader or for outputs, than the bounds of the start allow: with a budget of

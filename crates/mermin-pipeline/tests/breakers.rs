@@ -116,7 +116,7 @@ fn an_output_that_fails_is_let_be_until_it_has_recovered() {
 
 #[test]
 fn a_call_that_hangs_opens_it_and_what_then_has_no_room_says_so() {
-    let (stuck, healthy) = (Collected::default(), Collected::default());
+    let (stuck, healthy) = (Collected { name: "stuck", ..Collected::default() }, Collected::default());
     stuck.stuck.store(true, Ordering::Release);
     let stages = Stages {
         exporters: vec![Box::new(stuck.clone()), Box::new(healthy.clone())],

@@ -16,8 +16,8 @@ mod touchy;
 use many_records::{chatty, sorted};
 use mermin_flow::{Amount, FlowConfig, FlowEvent, FlowRecord, Interval, ObservationPoints};
 use mermin_pipeline::{
-    BreakerConfig, Budget, DiskBuffer, Hold, Observer, Outcome, PipelineConfig, Staffing, Stages, Tuning,
-    Usage, Workers, start,
+    BreakerConfig, Budget, ChangeError, DiskBuffer, Hold, NewOutput, Observer, Outcome, PipelineConfig,
+    Staffing, Stages, Tuning, Usage, Workers, start,
 };
 use mermin_spool::{Fsync, Spool, SpoolSettings};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
@@ -81,6 +81,10 @@ enum Event {
     Room(usize),
     /// An output is let be after so many failures; never with 0.
     Breaker(u32),
+    /// An output goes if it is there, and comes if it isn't.
+    ComeOrGo(usize),
+    /// Another one comes in an output's place, and begins behind it.
+    Replace(usize),
 }
 
 /// One run, made from its seed.
@@ -152,7 +156,7 @@ impl Plan {
 
 fn event(dice: &mut Dice, changes_records: bool) -> Event {
     let output = dice.below(TOUCHY as u64) as usize;
-    match dice.below(if changes_records { 11 } else { 8 }) {
+    match dice.below(if changes_records { 13 } else { 10 }) {
         0 => Event::Hold(dice.below(100)),
         1 => Event::PanicEvery(dice.one_of(&[0, 5_003, 20_011])),
         2 => Event::Want(1 + dice.below(5) as usize),
@@ -161,8 +165,10 @@ fn event(dice: &mut Dice, changes_records: bool) -> Event {
         5 => Event::Away(output, dice.below(300)),
         6 => Event::Room(dice.one_of(&[1, 16, 300, 10_000])),
         7 => Event::Breaker(dice.below(4) as u32),
-        8 => Event::Tight(dice.below(300)),
-        9 => Event::Busy(dice.below(600)),
+        8 => Event::ComeOrGo(output),
+        9 => Event::Replace(output),
+        10 => Event::Tight(dice.below(300)),
+        11 => Event::Busy(dice.below(600)),
         _ => Event::ActiveTimeout(dice.one_of(&[10, 100, 10_000])),
     }
 }
@@ -177,6 +183,8 @@ struct Fate {
     is_busy: Arc<AtomicBool>,
     observer: Observer,
     switches: Vec<[Arc<AtomicBool>; 2]>,
+    /// Those that misbehave, and whether their records wait on disk: then they stay.
+    outputs: Vec<(Touchy, bool)>,
     /// What is to be let go, and when.
     until: Vec<(Instant, Arc<AtomicBool>)>,
     held_until: Option<Instant>,
@@ -229,6 +237,9 @@ impl Fate {
                 self.is_busy.store(true, Ordering::Release);
                 self.until.push((after(millis), Arc::clone(&self.is_busy)));
             }
+            Event::ComeOrGo(output) | Event::Replace(output) => {
+                self.change(output, matches!(event, Event::Replace(_)));
+            }
             Event::Room(records) => self.tuning.set_output_queue_capacity(count(records)),
             Event::Breaker(failures) => {
                 let (pipeline, flow) = &mut self.settings;
@@ -242,6 +253,21 @@ impl Fate {
                 flow.active_timeout = Interval(Duration::from_millis(millis));
                 self.tuning.change(pipeline, flow);
             }
+        }
+    }
+
+    fn change(&mut self, output: usize, replaces: bool) {
+        let (output, on_disk) = &self.outputs[output];
+        let is_there = self.observer.pulse().outputs.iter().any(|one| one.name == output.name);
+        let name = vec![output.name.clone()];
+        let leave = if is_there { name.clone() } else { Vec::new() };
+        let come =
+            (!is_there || replaces).then(|| NewOutput { exporter: Box::new(output.clone()), after: name });
+        match self.tuning.change_outputs(&leave, come.into_iter().collect()) {
+            Ok(()) => assert!(!on_disk),
+            Err(ChangeError::OnDisk { .. }) => assert!(on_disk),
+            // It comes to that before whoever wants this knows.
+            Err(error) => assert!(matches!(error, ChangeError::Ending), "{error}"),
         }
     }
 
@@ -313,6 +339,7 @@ fn run<const LIVE: bool>(plan: &Plan, folder: &Path) -> (Outcome<Synthetic<LIVE>
         is_busy,
         observer: running.observer(),
         switches: switches.collect(),
+        outputs: plan.outputs.iter().cloned().zip(plan.disks.iter().map(Option::is_some)).collect(),
         until: Vec::new(),
         held_until: None,
     };
@@ -345,7 +372,14 @@ fn check<S>(plan: &Plan, outcome: &Outcome<S>, records: &[FlowRecord]) {
     let allowed: &[&str] = if plan.pipeline.enable_backpressure { &[] } else { &["packet_channel_full"] };
     assert!(reasons.iter().all(|reason| allowed.contains(reason)), "{reasons:?}");
     for (name, book) in &outcome.statistics.outputs {
-        assert!(book.balances() && book.handed.packets == ledger.released.packets, "{name}: {book:?}");
+        let changes = |event: &(u64, Event)| match event.1 {
+            Event::ComeOrGo(output) => plan.outputs[output].name == *name && plan.disks[output].is_none(),
+            _ => false,
+        };
+        let is_there_always = !plan.events.iter().any(changes);
+        let handed = book.handed.packets;
+        assert!(book.balances() && handed <= ledger.released.packets, "{name}: {book:?}");
+        assert!(handed == ledger.released.packets || !is_there_always, "{name}: {book:?}");
     }
     // Each flow's records follow each other, carry what its totals say, and end once.
     let mut flows = HashMap::<_, (Option<u32>, u64, bool)>::new();

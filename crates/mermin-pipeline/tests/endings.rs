@@ -130,7 +130,7 @@ fn a_source_that_does_not_answer_leaves_its_book_unknown_and_the_others_right() 
 
 #[test]
 fn an_output_that_is_stuck_at_the_end_does_not_keep_records_from_the_others() {
-    let (stuck, healthy) = (Collected::default(), Collected::default());
+    let (stuck, healthy) = (Collected { name: "stuck", ..Collected::default() }, Collected::default());
     stuck.stuck.store(true, Ordering::Release);
     // The last eighth of it is what the healthy output has for sure, on a busy machine too.
     let timeout = Interval(Duration::from_secs(16));

@@ -163,7 +163,7 @@ fn live_a_stuck_output_loses_records_in_its_own_book_only() {
 #[test]
 fn live_a_stuck_output_gets_longer_intervals_and_every_packet() {
     const PACKETS: u64 = 100_000;
-    let (stuck, healthy) = (Collected::default(), Collected::default());
+    let (stuck, healthy) = (Collected { name: "stuck", ..Collected::default() }, Collected::default());
     stuck.stuck.store(true, Ordering::Release);
     let flow = FlowConfig { active_timeout: mermin_flow::Interval::seconds(1), ..FlowConfig::default() };
     let stages = Stages {

@@ -4,14 +4,17 @@ mod backlog;
 mod book;
 mod breaker;
 mod buffer;
+mod change;
 mod fan_out;
 mod guard;
 mod intake;
+mod leaving;
 mod queue;
 mod thread;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use buffer::DiskBuffer;
+pub use change::ChangeError;
 pub(crate) use fan_out::FanOut;
 
 use crate::incidents::Incidents;
@@ -23,9 +26,10 @@ use buffer::{Buffer, FromDisk, Status, ToDisk, Trouble};
 use guard::Guard;
 use mermin_flow::{Amount, Delivery, Exporter, FlowRecord, QUARANTINE};
 use mermin_spool::Stored;
-use queue::{Consumer, OutputQueue, Strained};
+use queue::{Consumer, OutputQueue, QueueCounts, Strained};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::Instant;
 use thread::OutputThread;
 
@@ -71,8 +75,31 @@ pub(crate) struct Treatment {
     pub(crate) rules: Arc<[PriorityRule]>,
     /// When it is let be.
     pub(crate) breaker: BreakerConfig,
-    /// Raised when outputs are waited for, whatever they do.
-    pub(crate) waits: Arc<AtomicBool>,
+    /// Whether it is waited for, whatever it does.
+    pub(crate) waits: bool,
+}
+
+/// An output that comes while records flow.
+pub struct NewOutput {
+    /// Takes the records.
+    pub exporter: Box<dyn Exporter>,
+    /// Names of outputs that go to where this one goes, and that this change removes or one before has: until they have ended
+    /// its records wait.
+    pub after: Vec<String>,
+}
+
+/// An output that comes.
+pub(crate) struct Coming {
+    pub(crate) new: NewOutput,
+    /// Where its records wait, if not in memory only.
+    pub(crate) buffer: Option<DiskBuffer>,
+}
+
+/// What an output has counted besides its book. The next one of its name goes on from there, so that no count falls.
+#[derive(Clone, Debug, Default)]
+struct Predecessor {
+    delivery: Option<Arc<Delivery>>,
+    queue: QueueCounts,
 }
 
 #[cfg(test)]
@@ -84,7 +111,7 @@ impl Treatment {
             detailed: false,
             rules: Arc::default(),
             breaker: BreakerConfig::default(),
-            waits: Arc::default(),
+            waits: false,
         }
     }
 }
@@ -103,6 +130,8 @@ pub(crate) struct Output {
     drop_reasons: &'static [&'static str],
     /// Panics of its threads that were contained.
     panics: Arc<AtomicU64>,
+    /// Its threads, once it has them.
+    threads: Vec<ThreadId>,
     shared: Arc<OutputState>,
 }
 
@@ -110,21 +139,27 @@ pub(crate) struct Output {
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
 impl Output {
-    /// An output for `exporter`, and its threads' names and work. `producers` is how many threads hand records to it.
-    pub(crate) fn new(
+    /// An output for `exporter`, and its threads' names and work. It goes on counting where the one `before` left off.
+    fn new(
         exporter: Box<dyn Exporter>,
         buffer: Option<DiskBuffer>,
         treatment: &Treatment,
-        producers: usize,
+        before: Option<Predecessor>,
     ) -> (Self, Vec<(String, Work)>) {
-        let queue = OutputQueue::new(treatment.capacity, treatment.detailed, Arc::clone(&treatment.rules));
+        let before = before.unwrap_or_default();
+        if let (Some(delivery), Some(before)) = (exporter.delivery(), &before.delivery) {
+            delivery.go_on_from(before);
+        }
+        let (capacity, detailed) = (treatment.capacity, treatment.detailed);
+        let queue = OutputQueue::new(before.queue, capacity, detailed, Arc::clone(&treatment.rules));
         let name = exporter.name().to_owned();
-        let guard = Guard::new(&*exporter, &treatment.breaker, Arc::clone(&treatment.waits));
+        let waits = Arc::new(AtomicBool::new(treatment.waits));
+        let guard = Guard::new(&*exporter, &treatment.breaker, Arc::clone(&waits));
         let books = buffer.as_ref().map(|buffer| {
             let recovery = buffer.spool.recovery();
             Books::on_disk(DiskBook::new(recovery, exporter.passing_reasons()))
         });
-        let shared = OutputState::new(guard, books.unwrap_or_default(), Arc::clone(&treatment.waits));
+        let shared = OutputState::new(guard, books.unwrap_or_default(), waits);
         let shared = Arc::new(shared);
         let mut output = Self {
             has_readers: name != "none",
@@ -135,12 +170,13 @@ impl Output {
             buffer: None,
             drop_reasons: exporter.drop_reasons(),
             panics: Arc::default(),
+            threads: Vec::new(),
             shared: Arc::clone(&shared),
         };
         let (consumer, main) = (Consumer(queue), format!("out-{}", output.name));
         let incidents = |what| Incidents::new(format!("{what} {}", output.name), Arc::clone(&output.panics));
         let Some(DiskBuffer { spool, points }) = buffer else {
-            let thread = OutputThread::new(consumer, exporter, shared, producers, incidents("Output"));
+            let thread = OutputThread::new(consumer, exporter, shared, incidents("Output"));
             return (output, vec![(main, Box::new(move || thread.run()))]);
         };
         let (mut encoder, mut decoder) = mermin_spool::codec(points);
@@ -152,11 +188,10 @@ impl Output {
             Arc::clone(&buffer),
             Arc::clone(&shared),
             encode,
-            producers,
             incidents("The disk buffer of output"),
         );
         let reader = FromDisk::new(buffer, Arc::clone(&shared), decode);
-        let thread = OutputThread::new(reader, exporter, shared, 1, incidents("Output"));
+        let thread = OutputThread::new(reader, exporter, shared, incidents("Output"));
         let writes: Work = Box::new(move || writer.run(&consumer));
         let works =
             vec![(main, Box::new(move || thread.run()) as Work), (format!("disk-{}", output.name), writes)];
@@ -224,8 +259,8 @@ impl Output {
         lock(&self.shared.failure).clone()
     }
 
-    pub(crate) fn pulse(&self) -> OutputPulse {
-        let book = self.book();
+    /// How it does; `book` is that of all outputs that have had its name.
+    fn pulse(&self, book: &OutputBook) -> OutputPulse {
         let (breaker, why, opened) = self.shared.guard.look(Instant::now());
         let mut reasons = vec![BREAKER_OPEN, QUEUE_FULL, TOO_LATE, QUARANTINE, CRASH];
         if self.buffer.is_some() {
@@ -235,7 +270,7 @@ impl Output {
             name: self.name.clone(),
             drops: book.dropped.values().map(|dropped| dropped.records).sum(),
             delivered: book.delivered.records,
-            panics: self.panics.load(Ordering::Relaxed),
+            panics: self.panics(),
             merged: book.merged,
             drop_reasons: reasons.iter().chain(self.drop_reasons).copied().collect(),
             queue: self.queue.pulse(),
@@ -249,8 +284,41 @@ impl Output {
         }
     }
 
-    pub(crate) fn book(&self) -> OutputBook {
+    /// Its own, without that of others who had its name before.
+    fn own_book(&self) -> OutputBook {
         lock(&self.shared.books).book()
+    }
+
+    fn is_on_disk(&self) -> bool {
+        self.buffer.is_some()
+    }
+
+    /// Panics that were contained.
+    fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// How often it was let be.
+    fn opened(&self) -> u64 {
+        let (.., opened) = self.shared.guard.look(Instant::now());
+        opened
+    }
+
+    fn predecessor(&self) -> Predecessor {
+        Predecessor { delivery: self.delivery.clone(), queue: self.queue.counts() }
+    }
+
+    /// From now on it is tried whatever comes of it, and nothing that it does counts against it.
+    fn wait_from_now(&self) {
+        self.shared.waits.store(true, Ordering::Release);
+    }
+
+    /// Time is up for it: what waits in its queue is dropped, and an exporter that waits for its receiver gives up.
+    fn give_up(&self) {
+        self.queue.give_up();
+        let dropped = self.queue.clear();
+        lock(&self.shared.books).too_late += dropped;
+        self.interrupt();
     }
 
     /// The end has begun, and what is on disk may stay there: it is not waited for any longer, and not at all with

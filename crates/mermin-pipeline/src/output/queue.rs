@@ -14,6 +14,7 @@
 
 use super::Shared;
 use super::backlog::{Backlog, Shed};
+use super::book::amount;
 use crate::priority::{PriorityRule, class_of};
 use crate::pulse::ChannelPulse;
 use crate::waits::Waits;
@@ -90,23 +91,37 @@ pub(super) struct Strained {
     pub(super) dropped: Amount,
 }
 
+/// What a queue has counted of those that waited for room, and of the records' waiting.
+#[derive(Clone, Debug, Default)]
+pub(super) struct QueueCounts {
+    waits: u64,
+    waited: Option<Arc<Waits>>,
+}
+
 /// See the module's text.
 pub(crate) struct OutputQueue {
     inner: Mutex<Inner>,
     filled: Condvar,
     emptied: Condvar,
     /// How long records were in the queue, of each batch taken the first that came; only where somebody wants to know.
-    waited: Option<Waits>,
+    waited: Option<Arc<Waits>>,
 }
 
 impl OutputQueue {
-    pub(super) fn new(capacity: usize, detailed: bool, rules: Arc<[PriorityRule]>) -> Arc<Self> {
+    /// It goes on counting from `so_far`.
+    pub(super) fn new(
+        so_far: QueueCounts,
+        capacity: usize,
+        detailed: bool,
+        rules: Arc<[PriorityRule]>,
+    ) -> Arc<Self> {
+        let QueueCounts { waits, waited } = so_far;
         let inner = Inner {
             line: Line::Batches(VecDeque::new()),
             records: 0,
             ends: 0,
             high_water: 0,
-            waits: 0,
+            waits,
             taken: 0,
             full_since: None,
             consumer_gone: false,
@@ -119,7 +134,7 @@ impl OutputQueue {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
             emptied: Condvar::new(),
-            waited: detailed.then(Waits::default),
+            waited: detailed.then(|| waited.unwrap_or_default()),
         })
     }
 
@@ -229,6 +244,22 @@ impl OutputQueue {
         self.lock().given_up
     }
 
+    /// Takes away all that waits. How much that was.
+    pub(super) fn clear(&self) -> Amount {
+        let mut inner = self.lock();
+        let line = std::mem::replace(&mut inner.line, Line::Batches(VecDeque::new()));
+        inner.records = 0;
+        inner.lower_bound();
+        drop(inner);
+        self.emptied.notify_all();
+        let mut cleared = Amount::default();
+        match line {
+            Line::Batches(batches) => batches.iter().for_each(|(batch, _)| cleared += amount(batch)),
+            Line::Backlog(mut backlog) => cleared += amount(&backlog.take(usize::MAX).0),
+        }
+        cleared
+    }
+
     /// Batches that the consumer has taken, where there are more to take.
     pub(super) fn waiting(&self) -> Option<u64> {
         let inner = self.lock();
@@ -261,8 +292,12 @@ impl OutputQueue {
         self.filled.notify_one();
     }
 
+    pub(super) fn counts(&self) -> QueueCounts {
+        QueueCounts { waits: self.lock().waits, waited: self.waited.clone() }
+    }
+
     pub(super) fn pulse(&self) -> ChannelPulse {
-        let wait = self.waited.as_ref().map(Waits::figures);
+        let wait = self.waited.as_deref().map(Waits::figures);
         let inner = self.lock();
         ChannelPulse {
             drops: 0,

@@ -41,7 +41,6 @@ pub(super) struct OutputThread<I> {
     intake: I,
     exporter: Box<dyn Exporter>,
     shared: Arc<OutputState>,
-    producers: usize,
     receipt: Receipt,
     last_warning: Option<Instant>,
     delivery: Option<Arc<Delivery>>,
@@ -60,23 +59,22 @@ struct Contained {
 }
 
 impl<I: Intake> OutputThread<I> {
-    /// `producers` is how many ends it takes from `intake`.
     pub(super) fn new(
         intake: I,
         exporter: Box<dyn Exporter>,
         shared: Arc<OutputState>,
-        producers: usize,
         incidents: Incidents,
     ) -> Self {
+        let delivery = exporter.delivery();
         Self {
-            delivery: exporter.delivery(),
+            // Those of a predecessor are not its own.
+            failures: delivery.as_ref().map_or(0, |delivery| delivery.failures.load(Ordering::Relaxed)),
+            delivery,
             intake,
             exporter,
             shared,
-            producers,
             receipt: Receipt::default(),
             last_warning: None,
-            failures: 0,
             taken: 0,
             incidents,
         }
@@ -84,8 +82,8 @@ impl<I: Intake> OutputThread<I> {
 
     pub(super) fn run(mut self) {
         let _crash = Crash(Arc::clone(&self.shared));
-        let (mut ended, mut nap) = (0, NAP);
-        while ended < self.producers {
+        let mut nap = NAP;
+        loop {
             if let Some(rest) = self.rest() {
                 std::thread::sleep(rest);
                 continue;
@@ -93,7 +91,7 @@ impl<I: Intake> OutputThread<I> {
             match self.intake.next(nap) {
                 Some(Item::Records(batch)) => self.export(&batch),
                 None => {}
-                Some(Item::End) => ended += 1,
+                Some(Item::End) => break,
             }
             nap = if self.intake.is_empty() { self.idle().unwrap_or(NAP) } else { NAP };
         }
@@ -375,12 +373,12 @@ mod tests {
 
     #[test]
     fn why_a_thread_ends_is_in_the_log() {
-        let (output, mut works) = Output::new(Box::new(Broken), None, &Treatment::with_room_for(10), 1);
+        let (output, mut works) = Output::new(Box::new(Broken), None, &Treatment::with_room_for(10), None);
         let batch = Arc::new(vec![record(1, FlowEvent::End)]);
         output.hand(&batch, amount(&batch), true);
         let (_, work) = works.remove(0);
         let lines = lines_of(Level::ERROR, || assert!(catch_unwind(AssertUnwindSafe(work)).is_err()));
         assert_eq!(lines, ["Output broken panicked: this panic is the test's; it can't go on"]);
-        assert_eq!(output.book().dropped["crash"].records, 1);
+        assert_eq!(output.own_book().dropped["crash"].records, 1);
     }
 }

@@ -140,13 +140,15 @@ impl<const L: bool> Source for Synthetic<L> {
 
 #[derive(Clone, Default)]
 pub(crate) struct Collected {
+    /// `collected` where it is empty.
+    pub(crate) name: &'static str,
     pub(crate) records: Arc<Mutex<Vec<FlowRecord>>>,
     pub(crate) stuck: Arc<AtomicBool>,
 }
 
 impl Exporter for Collected {
     fn name(&self) -> &str {
-        "collected"
+        if self.name.is_empty() { "collected" } else { self.name }
     }
 
     fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {

@@ -156,6 +156,7 @@ mod tests {
             outputs: Vec::new(),
             budgets: BudgetsPulse::default(),
             task_panics: 0,
+            past_panics: 0,
             panicked: false,
             ending: false,
         }

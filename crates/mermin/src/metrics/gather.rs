@@ -222,7 +222,7 @@ impl Gathering {
             sample(stage("flow_workers"), pulse.flow_workers.panics),
         ];
         panics.extend(enrichment.map(|workers| sample(stage("enrichment_workers"), workers.panics)));
-        let outputs = pulse.outputs.iter().map(|output| output.panics).sum::<u64>();
+        let outputs = pulse.past_panics + pulse.outputs.iter().map(|output| output.panics).sum::<u64>();
         panics.push(sample(stage("outputs"), outputs));
         self.many(&table::STAGE_PANICS, panics);
         if !pulse.detailed {

@@ -94,7 +94,7 @@ impl Run {
         let incidents = Incidents::new("The test", Arc::default());
         let buffer = Buffer::new("nobody", spool);
         Self {
-            to_disk: ToDisk::new(Arc::clone(&buffer), Arc::clone(&state), Box::new(encode), 1, incidents),
+            to_disk: ToDisk::new(Arc::clone(&buffer), Arc::clone(&state), Box::new(encode), incidents),
             from_disk: FromDisk::new(Arc::clone(&buffer), Arc::clone(&state), Box::new(decode)),
             buffer,
             state,

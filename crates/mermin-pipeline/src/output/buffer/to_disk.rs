@@ -23,7 +23,6 @@ pub(in super::super) struct ToDisk {
     buffer: Arc<Buffer>,
     state: Arc<OutputState>,
     encode: Encode,
-    producers: usize,
     incidents: Incidents,
     /// Not to be tried before, where it failed.
     retry_at: Option<Instant>,
@@ -50,25 +49,22 @@ impl Drop for Complete {
 }
 
 impl ToDisk {
-    /// `producers` is how many threads hand records to the queue.
     pub(in super::super) fn new(
         buffer: Arc<Buffer>,
         state: Arc<OutputState>,
         encode: Encode,
-        producers: usize,
         incidents: Incidents,
     ) -> Self {
-        Self { buffer, state, encode, producers, incidents, retry_at: None }
+        Self { buffer, state, encode, incidents, retry_at: None }
     }
 
     pub(in super::super) fn run(mut self, consumer: &Consumer) {
         let _crash = Crash(Arc::clone(&self.state));
         let _complete = Complete(Arc::clone(&self.buffer));
-        let mut ended = 0;
-        while ended < self.producers {
+        loop {
             match consumer.next(NAP) {
                 Some(Item::Records(batch)) => self.store(&batch),
-                Some(Item::End) => ended += 1,
+                Some(Item::End) => break,
                 None => {}
             }
             self.tend();

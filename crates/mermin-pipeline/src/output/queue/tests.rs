@@ -13,7 +13,7 @@ use std::thread;
 const LONG: Duration = Duration::from_secs(10);
 
 fn queue(capacity: usize) -> (Arc<OutputQueue>, Consumer) {
-    let queue = OutputQueue::new(capacity, false, Arc::default());
+    let queue = OutputQueue::new(QueueCounts::default(), capacity, false, Arc::default());
     (Arc::clone(&queue), Consumer(queue))
 }
 
@@ -115,7 +115,7 @@ fn a_backlog_that_is_worked_off_is_none() {
 #[test]
 fn rules_say_what_goes_first_and_what_goes_by_the_board() {
     let low = PriorityRule { records: Match { ports: vec![53], ..Match::default() }, class: Class::Low };
-    let queue = OutputQueue::new(3, false, Arc::new([low]));
+    let queue = OutputQueue::new(QueueCounts::default(), 3, false, Arc::new([low]));
     let consumer = Consumer(Arc::clone(&queue));
     let mut records = Vec::clone(&batch(1, 3));
     records[0].destination.port = Some(53);
