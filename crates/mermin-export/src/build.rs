@@ -64,6 +64,8 @@ pub struct Materials {
 
 /// An output that is open.
 pub struct Open {
+    /// Which of the specs it is of.
+    pub spec: usize,
     /// Takes the records.
     pub exporter: Box<dyn Exporter>,
     /// Where they wait, if not in memory only.
@@ -108,7 +110,7 @@ pub fn build_all(
 ) -> Result<Vec<Open>, ExportError> {
     differ(specs)?;
     let mut outputs = Vec::new();
-    for spec in specs {
+    for (place, spec) in specs.iter().enumerate() {
         let waits_on_disk = materials.buffer(spec) == BufferKind::Disk;
         // A file's before the file: whoever finds the buffer in use must not have emptied the file of the agent that uses it.
         let is_file = matches!(spec.target, Target::File { .. });
@@ -120,7 +122,7 @@ pub fn build_all(
             let buffer = buffer.or_else(|| of_file.take());
             let (buffer, warning) = buffer.unzip();
             warning.flatten().into_iter().for_each(&mut warn);
-            outputs.push(Open { exporter, buffer });
+            outputs.push(Open { spec: place, exporter, buffer });
         }
     }
     Ok(outputs)

@@ -340,7 +340,7 @@ impl SourceArg {
 }
 
 /// Where results go.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ResultArgs {
     /// Write records as KIND (text, json, log, otlp, none), to a file or collector if a path or URL follows; may be
     /// repeated. Replaces export.

@@ -5,7 +5,7 @@ use crate::agent::{Agent, Means, Present, Views};
 use crate::cli::ResultArgs;
 use crate::config::{Config, in_sentence, lower};
 use crate::exit::{Exit, Stop};
-use crate::metrics::Reporting;
+use crate::metrics::{Reporter, Reporting};
 use crate::outputs::files;
 use crate::reload::{Reload, Reloads};
 use crate::server::{Bound, Serving};
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A live run that has seen no packet for this long says so.
@@ -151,7 +151,7 @@ pub(crate) fn drive<S: Source + 'static>(
     let reloads = plan.reload.is_some().then(|| Arc::new(Reloads::new(config.clone())));
     let agent = Agent {
         command: plan.command,
-        headline: plan.headline,
+        headline: Mutex::new(plan.headline),
         started,
         observer: observer.clone(),
         points: plan.points,
@@ -163,10 +163,11 @@ pub(crate) fn drive<S: Source + 'static>(
     };
     let agent = Arc::new(agent);
     let reporting = plan.agent_metrics.map(|metrics| Reporting::start(metrics, &agent)).transpose()?;
-    let serving = plan.server.map(|bound| Serving::start(bound, agent)).transpose()?;
+    let reporter = Reporter::new(Mutex::new(reporting));
+    let serving = plan.server.map(|bound| Serving::start(bound, Arc::clone(&agent))).transpose()?;
     let reloading = match (plan.reload, &reloads) {
         (Some(reload), Some(reloads)) => {
-            Some(reload.start(reloads, &present, running.tuning(), observer.clone())?)
+            Some(reload.start(reloads, agent, running.tuning(), Arc::clone(&reporter))?)
         }
         _ => None,
     };
@@ -184,6 +185,7 @@ pub(crate) fn drive<S: Source + 'static>(
         }
         end.asked.now() || end.after.is_some_and(|after| started.elapsed() >= after) || (end.when)()
     });
+    let reporting = reporter.lock().unwrap_or_else(PoisonError::into_inner).take();
     drop((serving, reporting, reloading));
     let means = present.means();
     finish(outcome, plan.stats.map(|stats| (stats, &means)), surroundings)

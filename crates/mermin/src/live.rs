@@ -10,8 +10,8 @@ use crate::config::{Config, Inputs, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::host;
-use crate::outputs::{self, Enriching, Outputs};
-use crate::reload::{Hands, Hangups, Reload};
+use crate::outputs::{self, Enriching, Outputs, Workshop};
+use crate::reload::{Hands, Hangups, Outlets, Reload};
 use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
@@ -195,15 +195,22 @@ impl Live<'_> {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Exit, Stop> {
         let stats = StatsFile::open(&self.args.results, self.config)?;
-        let outputs = Outputs::build(
-            &self.args.results,
-            self.config,
-            &self.args.common,
-            &self.points,
-            &surroundings.environment,
-        )?;
+        let workshop = Workshop::new(&self.args.results, &self.args.common, &self.points, surroundings);
+        let outputs = Outputs::build(&workshop, self.config)?;
+        let about = format!("{kind} on {names}");
+        let headline = move |records: &str| format!("{about}; records: {records}; Ctrl-C ends");
+        let first_line = headline(&outputs.description);
         let enriching = Enriching::start(self.config, Some(&source.wall_clock()))?;
-        let hands = Hands { links: Arc::clone(links), chain: enriching.chain.clone() };
+        let hands = Hands {
+            links: Arc::clone(links),
+            chain: enriching.chain.clone(),
+            outputs: Outlets {
+                workshop,
+                opened: RefCell::new(outputs.opened),
+                left: RefCell::default(),
+                headline: Box::new(headline),
+            },
+        };
         let reload = self.reload.take().map(|it| self.reload(it, hands, surroundings));
         let (reload, terminal_has_gone) = reload.unzip();
         let terminal_has_gone = terminal_has_gone.unwrap_or_default();
@@ -221,7 +228,7 @@ impl Live<'_> {
             stats,
             agent_id: agent_id(),
             mapped_twice,
-            headline: format!("{kind} on {names}; records: {}; Ctrl-C ends", outputs.description),
+            headline: first_line,
             warnings: warnings.into_iter().chain(outputs.warnings).collect(),
             listens_on: Some(names.to_owned()),
             end,

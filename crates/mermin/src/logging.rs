@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -33,14 +33,15 @@ pub(crate) struct Style {
 
 /// Sends events of the whole process to standard error from now on. Only the first call counts: a process has one log.
 pub(crate) fn start(style: Style) {
-    static THRESHOLD: Threshold = Threshold(AtomicU8::new(0));
+    static THRESHOLD: Threshold = Threshold::new();
     if OF_PROCESS.get().is_some() {
         return;
     }
     THRESHOLD.set(style.level);
+    THRESHOLD.records.store(style.records, Ordering::Relaxed);
     let write = |line: &[u8]| drop(std::io::stderr().write_all(line));
     let lines = Lines { style, threshold: &THRESHOLD, write };
-    let filter = Enough { threshold: &THRESHOLD, records: style.records };
+    let filter = Enough(&THRESHOLD);
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
     // Fails when there is one already, which only tests within one process can bring about.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
@@ -57,18 +58,35 @@ pub(crate) fn set_level(level: LogLevel) {
     }
 }
 
+/// From now on the process's log is an output of flow records.
+pub(crate) fn take_records() {
+    if let Some(threshold) = OF_PROCESS.get() {
+        threshold.records.store(true, Ordering::Relaxed);
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
 /// That of the process's log.
 static OF_PROCESS: OnceLock<&'static Threshold> = OnceLock::new();
 
 /// The target of the log output's events, which are of level INFO.
 const RECORDS: &str = "mermin::flow";
 
-/// The least important level that is logged. It may change.
-struct Threshold(AtomicU8);
+/// What is logged. It may change.
+struct Threshold {
+    /// The least important level.
+    level: AtomicU8,
+    /// Whether the log is an output of flow records.
+    records: AtomicBool,
+}
 
 impl Threshold {
+    const fn new() -> Self {
+        Self { level: AtomicU8::new(0), records: AtomicBool::new(false) }
+    }
+
     fn set(&self, level: LogLevel) {
-        self.0.store(level as u8, Ordering::Relaxed);
+        self.level.store(level as u8, Ordering::Relaxed);
     }
 
     fn level(&self) -> LevelFilter {
@@ -79,21 +97,23 @@ impl Threshold {
             LevelFilter::DEBUG,
             LevelFilter::TRACE,
         ];
-        LEVELS[usize::from(self.0.load(Ordering::Relaxed)) % LEVELS.len()]
+        LEVELS[usize::from(self.level.load(Ordering::Relaxed)) % LEVELS.len()]
+    }
+
+    fn takes_records(&self) -> bool {
+        self.records.load(Ordering::Relaxed)
     }
 }
 
 /// Lets through what is important enough.
-struct Enough<'t> {
-    threshold: &'t Threshold,
-    /// Whether the log is an output of flow records.
-    records: bool,
-}
+struct Enough<'t>(&'t Threshold);
 
 impl Enough<'_> {
     fn is_wanted(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.threshold.level()
-            || (self.records && *metadata.level() <= Level::INFO && metadata.target().starts_with(RECORDS))
+        *metadata.level() <= self.0.level()
+            || (self.0.takes_records()
+                && *metadata.level() <= Level::INFO
+                && metadata.target().starts_with(RECORDS))
     }
 }
 
@@ -107,8 +127,8 @@ impl<S> Filter<S> for Enough<'_> {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let level = self.threshold.level();
-        Some(if self.records { level.max(LevelFilter::INFO) } else { level })
+        let level = self.0.level();
+        Some(if self.0.takes_records() { level.max(LevelFilter::INFO) } else { level })
     }
 }
 
@@ -290,9 +310,11 @@ mod tests {
     fn logged_with(style: Style, events: impl FnOnce(&'static Threshold)) -> Vec<String> {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
-        let threshold: &Threshold = Box::leak(Box::new(Threshold(AtomicU8::new(style.level as u8))));
+        let threshold: &Threshold = Box::leak(Box::new(Threshold::new()));
+        threshold.set(style.level);
+        threshold.records.store(style.records, Ordering::Relaxed);
         let write = move |line: &[u8]| sink.lock().unwrap().extend_from_slice(line);
-        let filter = Enough { threshold, records: style.records };
+        let filter = Enough(threshold);
         let subscriber =
             tracing_subscriber::registry().with(Lines { style, threshold, write }.with_filter(filter));
         tracing::subscriber::with_default(subscriber, || events(threshold));

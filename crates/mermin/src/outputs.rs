@@ -1,12 +1,19 @@
 //! From `-o` and the configuration to exporters, and how the first line names them.
 
+mod exchange;
+
+pub(crate) use exchange::{Exchange, Opened};
+
+use crate::Surroundings;
 use crate::agent::{KubernetesView, View};
 use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster, KubernetesError};
 use mermin_export::otlp::{AgentMetrics, Environment, OtlpPlan};
-use mermin_export::{ExportError, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all};
+use mermin_export::{
+    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all,
+};
 use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
 use mermin_pipeline::DiskBuffer;
 use std::collections::HashMap;
@@ -24,38 +31,65 @@ pub(crate) struct Outputs {
     pub(crate) description: String,
     /// Sends the agent's own metrics.
     pub(crate) agent_metrics: Option<AgentMetrics>,
+    /// What they were made from.
+    pub(crate) opened: Vec<Opened>,
+}
+
+/// What outputs are made with, besides the configuration.
+pub(crate) struct Workshop {
+    pub(crate) results: ResultArgs,
+    pub(crate) color: Color,
+    pub(crate) points: Arc<ObservationPoints>,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+impl Workshop {
+    pub(crate) fn new(
+        results: &ResultArgs,
+        common: &CommonArgs,
+        points: &Arc<ObservationPoints>,
+        surroundings: &Surroundings<'_>,
+    ) -> Self {
+        Self {
+            results: results.clone(),
+            color: common.color,
+            points: Arc::clone(points),
+            environment: surroundings.environment.clone(),
+        }
+    }
+
+    fn materials(&self, config: &Config) -> Materials {
+        let (points, color) = (Arc::clone(&self.points), self.color);
+        Materials { points, color, ..materials(config, &self.environment) }
+    }
+}
+
+/// Where records go to a collector, the agent's own figures may, too.
+fn agent_metrics(specs: &[OutputSpec], materials: &Materials) -> Result<Option<AgentMetrics>, ExportError> {
+    let plan = specs.iter().find_map(|spec| materials.otlp_plan(spec).transpose()).transpose()?;
+    Ok(plan.map(|plan| plan.open_agent_metrics()).transpose()?.flatten())
 }
 
 impl Outputs {
     /// Opens what `-o` names; without it, what the configuration names.
-    pub(crate) fn build(
-        results: &ResultArgs,
-        config: &Config,
-        common: &CommonArgs,
-        points: &Arc<ObservationPoints>,
-        environment: &[(String, String)],
-    ) -> Result<Self, Stop> {
-        let specs = specs(results, config)?;
-        let mut materials = materials(config, environment);
-        materials.points = Arc::clone(points);
-        materials.color = common.color;
+    pub(crate) fn build(workshop: &Workshop, config: &Config) -> Result<Self, Stop> {
+        let (specs, materials) = (specs(&workshop.results, config)?, workshop.materials(config));
+        let points = &workshop.points;
+        let mut opened: Vec<_> = specs.iter().map(|spec| Opened::of(spec.clone(), &materials)).collect();
         let (mut exporters, mut buffers, mut warnings) = (Vec::new(), HashMap::new(), Vec::new());
-        for Open { exporter, buffer } in
+        for Open { spec, exporter, buffer } in
             build_all(&specs, &materials, |warning| warnings.push(warning)).map_err(|error| stop(&error))?
         {
             if let Some(spool) = buffer {
                 let points = Arc::clone(points);
                 buffers.insert(exporter.name().to_owned(), DiskBuffer { spool, points });
             }
+            opened[spec].names.push(exporter.name().to_owned());
             exporters.push(exporter);
         }
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
-        // Where records go to a collector, the agent's own figures may, too.
-        let plans = specs.iter().find_map(|spec| materials.otlp_plan(spec).transpose()).transpose();
-        let plan = plans.map_err(|error| stop(&error))?;
-        let agent_metrics = plan.map(|plan| plan.open_agent_metrics()).transpose();
-        let agent_metrics = agent_metrics.map_err(|error| stop(&error))?.flatten();
-        Ok(Self { exporters, buffers, warnings, description, agent_metrics })
+        let agent_metrics = agent_metrics(&specs, &materials).map_err(|error| stop(&error))?;
+        Ok(Self { exporters, buffers, warnings, description, agent_metrics, opened })
     }
 }
 
@@ -204,15 +238,18 @@ mod tests {
         assert_eq!(described(&[elsewhere]), "otlp traces to https://c:1");
     }
 
+    /// Makes what `-o` names.
+    pub(super) fn workshop(outputs: &[&str]) -> Workshop {
+        let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();
+        let results = ResultArgs { outputs, stats: Some("stats.json".into()) };
+        Workshop { results, color: Color::default(), points: Arc::default(), environment: Vec::new() }
+    }
+
     #[test]
     fn o_replaces_the_configuration() {
         let mut config = Config::default();
         config.export.log = Some(mermin_export::LogConfig { enabled: true });
-        let build = |outputs: &[&str]| {
-            let results =
-                ResultArgs { outputs: outputs.iter().map(|text| (*text).to_owned()).collect(), stats: None };
-            Outputs::build(&results, &config, &CommonArgs::default(), &Arc::default(), &[])
-        };
+        let build = |outputs: &[&str]| Outputs::build(&workshop(outputs), &config);
         assert_eq!(build(&[]).map(|outputs| outputs.description).unwrap(), "log events");
         let logs = |outputs: &[&str]| {
             let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();

@@ -6,7 +6,7 @@ use crate::cli::ReplayArgs;
 use crate::config::{Config, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
-use crate::outputs::{Enriching, Outputs, files};
+use crate::outputs::{Enriching, Outputs, Workshop, files};
 use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::file::{Fault, OpenError, ReplaySource};
@@ -26,7 +26,7 @@ pub(crate) fn replay(
     let source = ReplaySource::open(&args.files, Arc::clone(&points)).map_err(cannot_open)?;
     spare_captures(args, config)?;
     let stats = StatsFile::open(&args.results, config)?;
-    let outputs = Outputs::build(&args.results, config, &args.common, &points, &surroundings.environment)?;
+    let outputs = Outputs::build(&Workshop::new(&args.results, &args.common, &points, surroundings), config)?;
     let files = match args.files.as_slice() {
         few @ ([_] | [_, _] | [_, _, _]) => {
             few.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")

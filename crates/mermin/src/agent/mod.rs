@@ -32,8 +32,8 @@ pub(crate) type View<T> = Box<dyn Fn() -> T + Send + Sync>;
 pub(crate) struct Agent {
     /// `run`, `replay` or `demo`.
     pub(crate) command: &'static str,
-    /// What it does, in the words of its first line.
-    pub(crate) headline: String,
+    /// What it does, in the words of its first line; outputs may have changed since.
+    pub(crate) headline: Mutex<String>,
     pub(crate) started: Instant,
     pub(crate) observer: Observer,
     pub(crate) points: Arc<ObservationPoints>,
@@ -79,6 +79,15 @@ impl Agent {
                 (statistics, consistent)
             }
         }
+    }
+
+    pub(crate) fn headline(&self) -> String {
+        self.headline.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it does this.
+    pub(crate) fn set_headline(&self, headline: String) {
+        *self.headline.lock().unwrap_or_else(PoisonError::into_inner) = headline;
     }
 
     pub(crate) fn pulse(&self) -> Pulse {

@@ -55,7 +55,7 @@ impl Agent {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "command": self.command,
-            "headline": self.headline,
+            "headline": self.headline(),
             "uptime_seconds": self.uptime_seconds(),
             "ready": readiness["ready"],
             "checks": readiness["checks"],

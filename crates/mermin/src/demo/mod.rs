@@ -19,7 +19,7 @@ use crate::engine::{End, Finished, Plan, StatsFile, drive};
 use crate::exit::{Exit, Stop};
 use crate::host;
 use crate::live::{fallback, in_full};
-use crate::outputs::{Enriching, Outputs};
+use crate::outputs::{Enriching, Outputs, Workshop};
 use crate::signals::Asked;
 use crate::summary::grouped;
 use count::CountByProtocol;
@@ -177,7 +177,7 @@ fn perform<S: Source + 'static>(
     (args, config, asked, surroundings): Context<'_, '_>,
 ) -> Result<Exit, Stop> {
     let stats = StatsFile::open(&args.results, config)?;
-    let outputs = Outputs::build(&args.results, config, &args.common, points, &surroundings.environment)?;
+    let outputs = Outputs::build(&Workshop::new(&args.results, &args.common, points, surroundings), config)?;
     let counted = CountByProtocol::default();
     let mut exporters = outputs.exporters;
     exporters.push(Box::new(counted.clone()));

@@ -18,4 +18,4 @@ pub(crate) use gather::gather;
 pub(crate) use process::Process;
 pub use reference::metrics_page;
 pub(crate) use render::Form;
-pub(crate) use report::Reporting;
+pub(crate) use report::{Reporter, Reporting};

@@ -5,9 +5,12 @@ use crate::agent::Agent;
 use crate::config::lower;
 use crate::exit::{Exit, Stop};
 use mermin_export::otlp::AgentMetrics;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+
+/// Who reports at present: a reload may have another one do it.
+pub(crate) type Reporter = Arc<Mutex<Option<Reporting>>>;
 
 /// Figures that are being sent. Letting go of it sends the last ones.
 pub(crate) struct Reporting {

@@ -138,7 +138,7 @@ fn running(enable_metrics: bool, packets: u32, delivery: &Arc<Delivery>) -> Runn
 fn agent(running: &Running<Few>, views: Views) -> Agent {
     Agent {
         command: "run",
-        headline: String::new(),
+        headline: Mutex::default(),
         started: std::time::Instant::now(),
         observer: running.observer(),
         points: Arc::default(),

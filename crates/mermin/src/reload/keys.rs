@@ -12,6 +12,9 @@ pub(super) enum When {
 
 use When::{Live, Restart};
 
+/// What is to be said of outputs.
+const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`, or dropped (`shutdown_timeout`). Without effect where `-o` says where records go";
+
 /// Keys, or sections with all that is in them; when a change counts; what is to be said of it.
 pub(super) const KEYS: &[(&str, When, &str)] = &[
     ("config_version", Live, "there is only one"),
@@ -79,7 +82,19 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         Live,
         "as `flow.table_capacity` where memory has a budget. Of a queue that has become too small nothing is dropped at once: it comes down to the new bound as records are taken from it, or merged and dropped when others come",
     ),
-    ("export", Restart, ""),
+    ("export.disk_buffer", Restart, ""),
+    ("export.stdout", Live, OUTPUTS),
+    (
+        "export.files",
+        Live,
+        "as `stdout`; `append` counts when a file is opened, and what takes another output's place in a file goes on behind it. Outputs with `buffer: disk` come, go and change with a restart, and so does the whole list then",
+    ),
+    ("export.log", Live, "as `stdout`"),
+    (
+        "export.otlp",
+        Live,
+        "as `stdout`: a change of any key is another receiver to all signals, and sums of `metrics` begin anew. With `buffer: disk`, before or after, a restart",
+    ),
     ("resources", Restart, ""),
     ("server", Restart, "token and certificates are read again by themselves when their files change"),
 ];

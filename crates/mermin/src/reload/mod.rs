@@ -10,23 +10,26 @@
 mod command;
 mod hangup;
 mod keys;
+mod outlets;
 mod told;
 
 pub(crate) use command::reload;
 pub(crate) use hangup::Hangups;
 pub use keys::reload_page;
+pub(crate) use outlets::Outlets;
 pub(crate) use told::{Reloads, Told, Verdict};
 
-use crate::agent::Present;
+use crate::agent::Agent;
 use crate::config::{Config, Difference, Inputs, differences, load};
 use crate::exit::{Exit, Stop};
 use crate::logging;
+use crate::metrics::Reporter;
 use hangup::Waker;
 use keys::When;
 use mermin_capture::interfaces::Selection;
 use mermin_capture::links::Links;
 use mermin_enrich::Chain;
-use mermin_pipeline::{Observer, Tuning};
+use mermin_pipeline::Tuning;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +53,7 @@ pub(crate) struct Reload {
 pub(crate) struct Hands {
     pub(crate) links: Arc<Links>,
     pub(crate) chain: Option<Arc<Chain>>,
+    pub(crate) outputs: Outlets,
 }
 
 /// The thread. Letting go of it ends it, but doesn't wait for a file that is slow.
@@ -70,9 +74,9 @@ struct Work {
     /// What the run began with.
     started: Config,
     reloads: Arc<Reloads>,
-    present: Arc<Present>,
+    agent: Arc<Agent>,
     tuning: Tuning,
-    observer: Observer,
+    reporter: Reporter,
     over: Arc<AtomicBool>,
 }
 
@@ -81,15 +85,15 @@ impl Reload {
     pub(crate) fn start(
         self,
         reloads: &Arc<Reloads>,
-        present: &Arc<Present>,
+        agent: Arc<Agent>,
         tuning: Tuning,
-        observer: Observer,
+        reporter: Reporter,
     ) -> Result<Reloading, Stop> {
         let over = Arc::new(AtomicBool::new(false));
         let reloading = Reloading { over: Arc::clone(&over), waker: self.hangups.waker.clone() };
-        let (reloads, present) = (Arc::clone(reloads), Arc::clone(present));
+        let reloads = Arc::clone(reloads);
         let started = reloads.running();
-        let work = Work { reload: self, started, reloads, present, tuning, observer, over };
+        let work = Work { reload: self, started, reloads, agent, tuning, reporter, over };
         let failed = |error| Stop::new(Exit::Unavailable, format!("can't start a thread: {error}"));
         thread::Builder::new().name("reload".to_owned()).spawn(move || work.run()).map_err(failed)?;
         Ok(reloading)
@@ -108,7 +112,7 @@ impl Work {
 
     /// Whether the run is ending: then nothing is changed any more.
     fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire) || self.observer.pulse().ending
+        self.over.load(Ordering::Acquire) || self.agent.pulse().ending
     }
 
     fn once(&self) {
@@ -117,7 +121,13 @@ impl Work {
         if self.is_over() {
             return;
         }
-        match read.and_then(|config| Plan::of(&running, &config, |key| self.reaches(key, &config))) {
+        let plan = read.and_then(|config| {
+            let plan = Plan::of(&running, &config, |key| self.reaches(key, (&running, &config)))?;
+            // First: all else can't fail.
+            self.exchange_outputs(&plan.config)?;
+            Ok(plan)
+        });
+        match plan {
             Err(stop) => {
                 let told = Told::refused(&stop);
                 warn!("{}", told.sentence());
@@ -147,7 +157,7 @@ impl Work {
     }
 
     /// Whether this run has what it takes to change a key that can be changed.
-    fn reaches(&self, key: &str, config: &Config) -> bool {
+    fn reaches(&self, key: &str, (running, config): (&Config, &Config)) -> bool {
         let (started, may_raise) = (&self.started, self.tuning.may_raise_bounds());
         match key {
             "flow.table_capacity" => may_raise || config.flow.table_capacity <= started.flow.table_capacity,
@@ -159,13 +169,13 @@ impl Work {
             }
             "pipeline.flow_workers" => self.tuning.has_room_for(config.pipeline.flow_workers),
             "enrich.names" => self.reload.hands.chain.is_some(),
-            _ => true,
+            _ => !outlets::changes_what_waits_on_disk(key, &running.export, &config.export),
         }
     }
 
     /// Has everything that can be changed be as `config` says. What is so already stays.
     fn apply(&self, running: &Config, config: &Config) {
-        let Hands { links, chain } = &self.reload.hands;
+        let Hands { links, chain, .. } = &self.reload.hands;
         logging::set_level(config.log_level);
         if let Some(chain) = chain.as_ref().filter(|_| running.enrich.names != config.enrich.names) {
             chain.rename(&config.enrich.names);
@@ -180,7 +190,7 @@ impl Work {
         {
             links.select(selection);
         }
-        self.present.set(config);
+        self.agent.present.set(config);
     }
 }
 

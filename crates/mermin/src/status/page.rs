@@ -34,7 +34,7 @@ pub(crate) fn page(agent: &Agent, color: bool) -> String {
     for check in readiness.0.iter().filter(|check| !check.ok) {
         let _ = writeln!(page, "  {}", paint.on(RED, &format!("{}: {}", check.what, check.how)));
     }
-    let _ = writeln!(page, "  {}", agent.headline);
+    let _ = writeln!(page, "  {}", agent.headline());
     if let Some((told, age)) = agent.reloads.as_ref().and_then(|reloads| reloads.last().zip(reloads.age())) {
         let sentence = format!("{} ago: {}", time(age.as_secs_f64()), told.sentence());
         let bad = told.verdict == Verdict::Refused;

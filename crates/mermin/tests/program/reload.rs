@@ -293,3 +293,110 @@ fn the_command_signals_nobody_but_an_agent() {
     other.wait().unwrap();
     replay.end();
 }
+
+/// What `GET /status` calls its outputs.
+fn outputs(agent: &Agent) -> Vec<String> {
+    let status = agent.get("/status").json();
+    let names =
+        status["outputs"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned());
+    names.collect()
+}
+
+/// Files and a collector that come, go and change; every record is in a file or in a book.
+#[test]
+fn outputs_come_and_go_with_the_configuration() {
+    if !has_privileges("outputs_come_and_go_with_the_configuration") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (file, stats) = (folder.path().join("mermin.yaml"), path("stats.json"));
+    let configure = |export: &str| {
+        let pipeline = "pipeline: {shutdown_timeout: 2s, breaker: {failures: 1}}";
+        write(
+            &file,
+            &format!("flow: {{udp_timeout: 100ms, idle_timeout: 1s}}\n{pipeline}\nexport: {export}\n"),
+        );
+    };
+    let lines = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default().lines().count() as u64;
+    // Something is written to it.
+    let grows = |name: &str| {
+        let before = lines(name);
+        until(name, || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(b"x", "127.0.0.1:9").unwrap();
+            (lines(name) > before).then_some(())
+        });
+    };
+    let (a, b, c) = (path("a"), path("b"), path("c"));
+    configure(&format!("{{files: [{{path: {a}}}, {{path: {b}}}]}}"));
+    let run = ["run", "-i", "lo", "-c", file.to_str().unwrap(), "--stats", &stats];
+    let agent = Agent::start(&mut mermin(&[&run[..], &["--set", "server.listen=127.0.0.1:0"]].concat()));
+    assert_eq!(outputs(&agent), [format!("json:{a}"), format!("json:{b}")]);
+    grows("a");
+    grows("b");
+
+    // One goes, one comes, one has another form: what it had written stays, though it is not appended to at a start.
+    configure(&format!("{{files: [{{path: {a}, format: text, append: false}}, {{path: {c}}}]}}"));
+    assert_eq!(reload(&agent)["sentence"], "Reloaded: export.files");
+    assert_eq!(outputs(&agent), [format!("text:{a}"), format!("json:{c}")]);
+    let status = agent.get("/status").json();
+    let headline = status["headline"].as_str().unwrap();
+    assert!(headline.contains(&format!("; records: text to {a}, json to {c}; ")), "{headline}");
+    grows("a");
+    grows("c");
+    let both = std::fs::read_to_string(&a).unwrap();
+    assert!(
+        both.starts_with('{') && !both.trim_end().lines().next_back().unwrap().starts_with('{'),
+        "{both}"
+    );
+
+    // What can't be is refused as a whole.
+    let new = path("new");
+    configure(&format!("{{queue_capacity: 5, files: [{{path: {new}}}, {{path: /nonexistent/folder/d}}]}}"));
+    let last = reload(&agent);
+    assert_eq!(last["result"], "refused");
+    assert!(!Path::new(&new).exists() && outputs(&agent) == [format!("text:{a}"), format!("json:{c}")]);
+    assert_eq!(agent.get("/stats").json()["settings"]["export.queue_capacity"], 8_192);
+
+    // What waits on disk takes a restart.
+    configure(&format!("{{files: [{{path: {a}, format: text}}, {{path: {c}, buffer: disk}}]}}"));
+    assert_eq!(reload(&agent)["result"], "at_restart");
+
+    // A collector that isn't there; then none is wanted any more.
+    let files = format!("files: [{{path: {a}, format: text}}]");
+    configure(&format!("{{{files}, otlp: {{endpoint: \"http://127.0.0.1:1\", signals: [traces]}}}}"));
+    assert_eq!(reload(&agent)["applied"].as_array().unwrap().len(), 2);
+    let is_ready = || agent.get("/status").json()["ready"] == true;
+    until("nobody notices", || {
+        grows("a");
+        (!is_ready()).then_some(())
+    });
+    configure(&format!("{{{files}}}"));
+    assert_eq!(reload(&agent)["sentence"], "Reloaded: export.otlp");
+    assert!(is_ready());
+    let figure = |what: &str| {
+        let series = format!("mermin_output_{what}");
+        super::server::metric(&agent.get("/metrics").body, &series)
+    };
+    let dropped =
+        "settled_records_total{output=\"otlp:traces\",outcome=\"dropped\",reason=\"shutdown_timeout\"}";
+    until("it is given up", || {
+        (figure("waiting_records{output=\"otlp:traces\",place=\"queue\"}") < 0.5).then_some(())
+    });
+    assert!(figure(dropped) > 0.5 && figure(&format!("handed_records_total{{output=\"json:{b}\"}}")) > 0.5);
+
+    // One that comes again goes on with its book.
+    let files = files.replace('[', &format!("[{{path: {b}}}, "));
+    configure(&format!("{{{files}, log: {{}}}}\nlog_level: warn"));
+    assert_eq!(reload(&agent)["result"], "applied");
+    grows("b");
+    let said = agent.end();
+    assert!(said.contains("All books balance (sightings, metering, outputs)"), "{said}");
+    let statistics: Value = serde_json::from_str(&std::fs::read_to_string(stats).unwrap()).unwrap();
+    let delivered = |name: String| statistics["outputs"][&name]["delivered"]["records"].as_u64().unwrap();
+    assert_eq!(delivered(format!("json:{a}")) + delivered(format!("text:{a}")), lines("a"));
+    let logged = said.lines().filter(|line| line.contains("flow.sequence=")).count() as u64;
+    assert!(logged > 0 && logged == delivered("log".to_owned()), "whatever the level: {logged}");
+    assert_eq!([delivered(format!("json:{b}")), delivered(format!("json:{c}"))], [lines("b"), lines("c")]);
+}
