@@ -1,6 +1,6 @@
 //! Everything that can go wrong in a pipeline, at once and at random: workers that panic and hang, outputs that panic, hang
 //! and fail, disks that are small, channels of any size, flow storms, memory and time that are short, settings that change, workers
-//! that come and go. Whatever happens, the run ends, its books balance to the packet, and no flow is split.
+//! and outputs that come and go. Whatever happens, the run ends, its books balance to the packet, and no flow is split.
 //!
 //! For a minute; `CHAOS_SECONDS=600` for longer. A run is made from a number, which a failure names: `CHAOS_SEED=number`
 //! does that one again. What happens when is bound to packets; threads are not.

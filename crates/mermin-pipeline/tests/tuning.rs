@@ -229,7 +229,8 @@ fn another_interval_of_statistics_counts_for_the_turn_under_way() {
 fn how_outputs_are_treated_changes_for_those_that_run() {
     let collected = Collected::default();
     collected.stuck.store(true, Ordering::Release);
-    let pipeline = config(1, 1);
+    let patient = BreakerConfig { slow: Interval::seconds(3_600), ..BreakerConfig::default() };
+    let pipeline = PipelineConfig { breaker: patient, ..config(1, 1) };
     let source = Synthetic::<true>::new(400_000, FLOWS);
     let stages = Stages { output_queue_capacity: 2_000, ..stages(source, &collected) };
     let running = start(&pipeline, &chatty(), stages).unwrap();
@@ -241,7 +242,7 @@ fn how_outputs_are_treated_changes_for_those_that_run() {
         assert!(statistics.ledger.balances() && book.balances(), "{book:?}");
         let output = &observer.pulse().outputs[0];
         match step {
-            // It would be let be after 5 s.
+            // It would be let be after an hour.
             0 if output.queue.depth == 2_000 && book.merged > 0 => {
                 let slow = PipelineConfig {
                     breaker: BreakerConfig { slow: milliseconds(1), ..pipeline.breaker.clone() },
