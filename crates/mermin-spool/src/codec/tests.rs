@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::testing::{object, record, records};
-use mermin_flow::{FlowId, Hook, Identity, KubernetesAttribute, KubernetesEnd, ObservationPoint, Resolution};
+use mermin_flow::{
+    Counts, Estimate, FlowId, Hook, Identity, KubernetesAttribute, KubernetesEnd, ObservationPoint,
+    Resolution, Sampled,
+};
 use proptest::prelude::*;
 
 fn points() -> Arc<ObservationPoints> {
@@ -145,13 +148,30 @@ fn the_layout_stays() {
     records[1].icmp = Some((128, 1));
     records[1].clock_ahead = [-1, 1_500_000_000];
     records[1].reverse.total.packets = 1_000;
+    assert_stays("message-1", &records);
+}
+
+/// The same of what stands behind that, where packets were sampled.
+#[test]
+fn the_layout_of_what_was_sampled_stays() {
+    let mut records = records(2);
+    let estimate = |n: u64| Estimate {
+        excess: Counts { packets: n, bytes: 100 * n, frame_bytes: 114 * n },
+        packets_variance: u128::from(n) << 63,
+        bytes_variance: u128::from(n) << 70,
+    };
+    records[0].sampled = Some(Box::new(Sampled { one_in: [2, 64], directions: [3, 700].map(estimate) }));
+    assert_stays("message-1-sampled", &records);
+}
+
+fn assert_stays(file: &str, records: &[FlowRecord]) {
     let (mut parts, mut message) = (encode::Parts::default(), Vec::new());
-    encode::batch(&records, &points(), 7, &mut parts, &mut message);
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/codec/message-1");
+    encode::batch(records, &points(), 7, &mut parts, &mut message);
+    let path = format!("{}/src/codec/{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, &message).unwrap();
+        std::fs::write(&path, &message).unwrap();
     }
-    let golden = std::fs::read(path).unwrap();
+    let golden = std::fs::read(&path).unwrap();
     assert_eq!(decode::records(&golden, &points(), 7).unwrap(), records);
     assert!(golden == message, "the layout has changed: is it another format?");
 }
