@@ -89,7 +89,7 @@ fn equals_the_dump(outcome: &Outcome, file: &Path) -> Table {
     table
 }
 
-fn nothing_lost(outcome: &Outcome) {
+pub(crate) fn nothing_lost(outcome: &Outcome) {
     let lost = &outcome.statistics()["ledger"]["lost"];
     let packets: u64 = lost.as_object().unwrap().values().filter_map(|part| part["packets"].as_u64()).sum();
     assert_eq!(packets, 0, "{lost}");

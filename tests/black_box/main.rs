@@ -18,5 +18,6 @@ mod otlp;
 mod pods;
 mod reload;
 mod robust;
+mod sampling;
 mod sources_agree;
 mod witness_tshark;
