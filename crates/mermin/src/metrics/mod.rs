@@ -2,7 +2,8 @@
 //! is told.
 //!
 //! No label comes from traffic, nor from interfaces: each has a closed set of values, all of which are there from the
-//! start. So the number of series depends on the configuration alone.
+//! start. So the number of series depends on the configuration alone. (Outputs come and go by a reload: those that were keep
+//! their books' series, up to 64 names.)
 
 mod gather;
 mod process;
