@@ -8,8 +8,8 @@ use crate::channel_room::ChannelRoom;
 use crate::config::{PipelineConfig, ReplayMetering};
 use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
-use crate::crew::{Chair, Crew, Rested, Staff};
-use crate::enrichment::{EnrichmentCells, EnrichmentWorker};
+use crate::crew::{Chair, Crew, Rested};
+use crate::enrichment::{EnrichmentCells, EnrichmentCrew, EnrichmentLane, Setup};
 use crate::flow_worker::{Downstream, FlowWorker, Outlet};
 use crate::handover::Handover;
 use crate::in_place::InPlace;
@@ -23,11 +23,13 @@ use crate::reader::{Reader, ReaderControl, ReaderEnd};
 use crate::record_queue::{Consumer, RecordQueue};
 use crate::running::Running;
 use crate::sampler::Sampler;
+use crate::staff::Staff;
 use crate::threads::{StartError, Threads};
 use crate::tuning::Change;
 use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -78,7 +80,7 @@ pub fn start<S: Source + 'static>(
     flow: &FlowConfig,
     stages: Stages<S>,
 ) -> Result<Running<S>, StartError> {
-    let enrichment_workers = config.enrichment_workers.get();
+    let (least_enrichment, enrichment_workers) = config.enrichment_workers.range();
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let in_place = !S::LIVE && meters_in_reader(config, cores);
     let (least, flow_workers) = if in_place { (1, 1) } else { config.flow_workers.range() };
@@ -125,12 +127,13 @@ pub fn start<S: Source + 'static>(
     let (panics, started) = (Panics::default(), Instant::now());
     let incidents = Incidents::new("The packet reader", Arc::clone(&panics.reader));
     let capacity = config.enrichment_channel_capacity.get();
-    let mut enrichment = Vec::new();
+    let (mut enrichment, mut lanes, left) = (Vec::new(), Vec::new(), Arc::new(AtomicUsize::new(0)));
     if let Some(enricher) = stages.enricher {
-        for number in 0..enrichment_workers {
+        left.store(enrichment_workers, Ordering::Release);
+        for _ in 0..enrichment_workers {
             let queue = RecordQueue::new((capacity / enrichment_workers).max(1), config.enable_metrics);
             let cells = Arc::new(EnrichmentCells::default());
-            let worker = EnrichmentWorker {
+            let setup = Setup {
                 intake: Consumer(Arc::clone(&queue)),
                 enricher: Arc::clone(&enricher),
                 fan_out: Arc::clone(&fan_out),
@@ -142,10 +145,14 @@ pub fn start<S: Source + 'static>(
                 incidents: Incidents::new("An enrichment worker", Arc::clone(&panics.enrichment)),
                 started,
             };
-            threads.keep("enrichment worker", format!("enrich-{number}"), move || worker.run())?;
+            lanes.push(EnrichmentLane::new(setup, &left));
             enrichment.push((queue, cells));
         }
     }
+    let enrichment_crew = match lanes.is_empty() {
+        true => None,
+        false => Some(EnrichmentCrew::begin(lanes, left, least_enrichment, &threads, started)?),
+    };
 
     let created = Arc::new(CreatedLog::new());
     let record_batch = (capacity / (4 * flow_workers)).clamp(1, RECORD_BATCH_MAX);
@@ -198,6 +205,7 @@ pub fn start<S: Source + 'static>(
         meters,
         panics,
         enrichment,
+        enrichment_crew,
         released,
         fan_out,
         created,
@@ -232,7 +240,7 @@ pub fn start<S: Source + 'static>(
     let statistics =
         threads.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics())?;
     // Of a fixed number, too: a range may come later.
-    let scaling = (flow_workers > 1).then(|| {
+    let scaling = (flow_workers > 1 || enrichment_workers > 1).then(|| {
         let task = Arc::clone(&shared);
         threads.spawn("scaling of workers", "scaling".to_owned(), move || task.scale())
     });

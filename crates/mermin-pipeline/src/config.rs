@@ -46,9 +46,8 @@ pub struct PipelineConfig {
     /// (`flow_workers` and `packet_channel_capacity` then play no part), or `auto`: workers where there is a core for
     /// each of them, for the reader and for the outputs, otherwise the reader. Live capture always uses workers.
     pub replay_metering: ReplayMetering,
-    /// Threads that add names and identities to flow records.
-    #[schemars(range(min = 1, max = 64))]
-    pub enrichment_workers: NonZeroUsize,
+    /// Threads that add names and identities to flow records; as `flow_workers`.
+    pub enrichment_workers: Workers,
     /// How often statistics are logged.
     pub stats_interval: Interval,
     /// Whether statistics and log also carry each stage's rate, queue depth, high-water mark and waits; and `/metrics` of
@@ -82,7 +81,7 @@ impl Default for PipelineConfig {
             enrichment_channel_capacity: count(1_000),
             flow_workers: Workers::Fixed(count(2)),
             replay_metering: ReplayMetering::Auto,
-            enrichment_workers: count(1),
+            enrichment_workers: Workers::Fixed(count(1)),
             stats_interval: Interval::seconds(30),
             enable_metrics: false,
             enable_backpressure: true,

@@ -13,11 +13,11 @@ use crate::handover::Handover;
 use crate::look::Look;
 use crate::packet_channel::{Intake, Lanes, Message};
 use crate::snapshot::Marker;
+use crate::staff::Staff;
 use crate::threads::StartError;
 use crate::tuning::Change;
 use crossbeam_channel::bounded;
 use mermin_flow::{Observation, SHARDS, Tally};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::warn;
@@ -83,54 +83,6 @@ enum Seat {
     Empty,
 }
 
-/// How many workers there are and should be.
-#[derive(Debug)]
-pub(crate) struct Staff {
-    wanted: AtomicUsize,
-    working: AtomicUsize,
-    /// Chairs that there are.
-    most: usize,
-    /// The least and the most that the load may ask for.
-    range: [AtomicUsize; 2],
-}
-
-impl Staff {
-    /// `working` of at most `most`.
-    pub(crate) const fn new(working: usize, most: usize) -> Self {
-        let range = [AtomicUsize::new(working), AtomicUsize::new(most)];
-        Self { wanted: AtomicUsize::new(working), working: AtomicUsize::new(working), most, range }
-    }
-
-    /// There are never more.
-    pub(crate) const fn most(&self) -> usize {
-        self.most
-    }
-
-    /// The least and the most that the load may ask for.
-    pub(crate) fn range(&self) -> (usize, usize) {
-        let [least, most] = &self.range;
-        (least.load(Ordering::Relaxed), most.load(Ordering::Relaxed))
-    }
-
-    /// From now on the load may ask for so many, and so many work: as many as do, as far as that is within.
-    pub(crate) fn set_range(&self, (least, most): (usize, usize)) {
-        let (least, most) = (least.clamp(1, self.most), most.clamp(1, self.most));
-        self.range[0].store(least, Ordering::Relaxed);
-        self.range[1].store(most, Ordering::Relaxed);
-        self.want(self.wanted.load(Ordering::Acquire).clamp(least, most));
-    }
-
-    /// So many should work, from 1 to as many as there may be.
-    pub(crate) fn want(&self, workers: usize) {
-        self.wanted.store(workers.clamp(1, self.most), Ordering::Release);
-    }
-
-    /// So many do.
-    pub(crate) fn working(&self) -> usize {
-        self.working.load(Ordering::Acquire)
-    }
-}
-
 /// See the module's text.
 pub(crate) struct Crew {
     lanes: Lanes,
@@ -178,7 +130,7 @@ impl Crew {
     /// Brings as many to work as are wanted, if that can be done now.
     #[cold]
     fn adjust(&mut self) {
-        let (working, wanted) = (self.staff.working(), self.staff.wanted.load(Ordering::Acquire));
+        let (working, wanted) = (self.staff.working(), self.staff.wanted());
         self.look_around();
         // One that was sent to rest may still be at work.
         if !self.seats[working..].iter().all(|seat| matches!(seat, Seat::Resting(_))) {
@@ -194,7 +146,7 @@ impl Crew {
         for number in wanted..working {
             self.lanes.tell(number, Message::Rest);
         }
-        self.staff.working.store(wanted, Ordering::Release);
+        self.staff.set_working(wanted);
     }
 
     fn move_shards(&mut self, workers: usize) {
@@ -304,7 +256,7 @@ impl Handover for Crew {
     }
 
     fn has_room(&mut self) -> bool {
-        if self.staff.wanted.load(Ordering::Relaxed) != self.staff.working() {
+        if self.staff.wanted() != self.staff.working() {
             self.adjust();
         }
         self.lanes.has_room()

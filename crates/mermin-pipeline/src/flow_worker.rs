@@ -329,7 +329,6 @@ mod tests {
     use super::*;
     use crate::record_queue::{Consumer, Item};
     use mermin_flow::{HashSecret, PortForm};
-    use std::time::Duration;
 
     /// Puts a record of each of `flows` flows through an outlet with batches of 256, and takes the batches.
     fn batches(flows: u16) -> Vec<Vec<FlowRecord>> {
@@ -352,7 +351,7 @@ mod tests {
         outlet.flush();
         drop(outlet);
         let (consumer, mut batches) = (Consumer(queue), Vec::new());
-        while let Some(Item::Records(_, batch)) = consumer.next(Duration::ZERO) {
+        while let Some(Item::Records(_, batch)) = consumer.next() {
             batches.push(batch);
         }
         batches

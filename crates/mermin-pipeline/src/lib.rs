@@ -7,6 +7,7 @@
 
 mod adjustable;
 mod assembly;
+mod bell;
 mod budget;
 mod cells;
 mod channel_room;
@@ -39,6 +40,7 @@ mod sampler;
 mod scaling;
 mod shedding;
 mod snapshot;
+mod staff;
 mod stages;
 mod statistics;
 mod sync;

@@ -6,13 +6,13 @@ use crate::cells::MeterCells;
 use crate::channel_room::ChannelRoom;
 use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
-use crate::crew::Staff;
-use crate::enrichment::EnrichmentCells;
+use crate::enrichment::{EnrichmentCells, EnrichmentCrew};
 use crate::incidents::Panics;
 use crate::output::FanOut;
 use crate::reader::ReaderControl;
 use crate::record_queue::RecordQueue;
 use crate::snapshot::{Collector, Parts, ReaderPart};
+use crate::staff::Staff;
 use crate::statistics::Statistics;
 use crate::threads::Panicked;
 use mermin_flow::{MeterBook, Sightings, Tally};
@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 pub(crate) const SOURCE_UNKNOWN: [&str; 6] =
     ["seen.packets", "seen.bytes", "seen.buffers", "seen.buffer_bytes", "unmetered", "lost"];
 
-/// An enrichment worker's queue, and what it publishes.
-pub(crate) type EnrichmentLane = (Arc<RecordQueue>, Arc<EnrichmentCells>);
+/// The queue of a lane of enrichment, and what it publishes.
+pub(crate) type LaneOfRecords = (Arc<RecordQueue>, Arc<EnrichmentCells>);
 
 /// What the statistics task and the end of a run look at.
 pub(crate) struct Shared {
@@ -37,7 +37,9 @@ pub(crate) struct Shared {
     pub(crate) room: Arc<ChannelRoom>,
     pub(crate) meters: Vec<Arc<MeterCells>>,
     pub(crate) panics: Panics,
-    pub(crate) enrichment: Vec<EnrichmentLane>,
+    pub(crate) enrichment: Vec<LaneOfRecords>,
+    /// Who works on those; absent where nothing is added to records.
+    pub(crate) enrichment_crew: Option<Arc<EnrichmentCrew>>,
     /// What flow workers have released themselves, when enrichment is off.
     pub(crate) released: Vec<Arc<TallyCell>>,
     pub(crate) fan_out: Arc<FanOut>,

@@ -252,7 +252,7 @@ impl Shared {
         let channel = self.enrichment.iter().map(|(queue, _)| queue.pulse());
         let channel = channel.reduce(ChannelPulse::plus).unwrap_or_default();
         let mut workers = EnrichmentPulse {
-            threads: self.enrichment.len() as u64,
+            threads: self.enrichment_crew.as_ref().map_or(0, |crew| crew.staff().working()) as u64,
             records: 0,
             held: 0,
             early: 0,

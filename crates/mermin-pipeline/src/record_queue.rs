@@ -1,15 +1,17 @@
 //! A bounded queue of flow records, in batches, with markers and an end: to an enrichment worker.
 //!
-//! Counted in records. A mutex and two condition variables: records are two orders of magnitude fewer than packets.
-//! Whoever consumes holds a [`Consumer`]; when that is gone (also by a panic) producers don't wait for it.
+//! Counted in records. Behind a mutex: records are two orders of magnitude fewer than packets. Whoever consumes holds a
+//! [`Consumer`]; when that is gone (also by a panic) producers don't wait for it. What comes rings the bell of the thread
+//! that looks after the queue at the time.
 
+use crate::bell::Bell;
 use crate::pulse::ChannelPulse;
 use crate::snapshot::Marker;
 use crate::waits::Waits;
 use mermin_flow::FlowRecord;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a consumer takes.
 pub(crate) enum Item {
@@ -30,13 +32,14 @@ struct Inner {
     high_water: usize,
     waits: u64,
     consumer_gone: bool,
+    /// Of whoever takes what comes.
+    bell: Arc<Bell>,
 }
 
 /// See the module's text.
 pub(crate) struct RecordQueue {
     inner: Mutex<Inner>,
     capacity: usize,
-    filled: Condvar,
     emptied: Condvar,
     /// How long batches were in the queue; only where somebody wants to know.
     waited: Option<Waits>,
@@ -44,12 +47,17 @@ pub(crate) struct RecordQueue {
 
 impl RecordQueue {
     pub(crate) fn new(capacity: usize, detailed: bool) -> Arc<Self> {
-        let inner =
-            Inner { items: VecDeque::new(), records: 0, high_water: 0, waits: 0, consumer_gone: false };
+        let inner = Inner {
+            items: VecDeque::new(),
+            records: 0,
+            high_water: 0,
+            waits: 0,
+            consumer_gone: false,
+            bell: Arc::default(),
+        };
         Arc::new(Self {
             inner: Mutex::new(inner),
             capacity,
-            filled: Condvar::new(),
             emptied: Condvar::new(),
             waited: detailed.then(Waits::default),
         })
@@ -68,9 +76,19 @@ impl RecordQueue {
         inner.records += batch.len();
         inner.high_water = inner.high_water.max(inner.records);
         let now = self.waited.as_ref().map(|_| Instant::now());
-        inner.items.push_back((Item::Records(producer, batch), now));
+        Self::add(inner, (Item::Records(producer, batch), now));
+    }
+
+    fn add(mut inner: MutexGuard<'_, Inner>, item: Queued) {
+        inner.items.push_back(item);
+        let bell = Arc::clone(&inner.bell);
         drop(inner);
-        self.filled.notify_one();
+        bell.ring();
+    }
+
+    /// From now on what comes rings this; what has come may have rung another.
+    pub(crate) fn rings(&self, bell: &Arc<Bell>) {
+        self.lock().bell = Arc::clone(bell);
     }
 
     /// Waits for room. Gives the batch back when nobody consumes any more.
@@ -95,13 +113,11 @@ impl RecordQueue {
     }
 
     pub(crate) fn mark(&self, producer: usize, marker: Marker) {
-        self.lock().items.push_back((Item::Marker(producer, marker), None));
-        self.filled.notify_one();
+        Self::add(self.lock(), (Item::Marker(producer, marker), None));
     }
 
     pub(crate) fn end(&self) {
-        self.lock().items.push_back((Item::End, None));
-        self.filled.notify_one();
+        Self::add(self.lock(), (Item::End, None));
     }
 
     pub(crate) fn pulse(&self) -> ChannelPulse {
@@ -122,13 +138,10 @@ impl RecordQueue {
 pub(crate) struct Consumer(pub(crate) Arc<RecordQueue>);
 
 impl Consumer {
-    /// Waits for the next item; `None` after `at_most` without one.
-    pub(crate) fn next(&self, at_most: Duration) -> Option<Item> {
+    /// The next item, if there is one.
+    pub(crate) fn next(&self) -> Option<Item> {
         let queue = &self.0;
-        let (mut inner, _) = queue
-            .filled
-            .wait_timeout_while(queue.lock(), at_most, |inner| inner.items.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut inner = queue.lock();
         let (item, since) = inner.items.pop_front()?;
         if let Item::Records(_, batch) = &item {
             inner.records -= batch.len();
@@ -157,6 +170,7 @@ mod tests {
     use crossbeam_channel::{Receiver, bounded};
     use mermin_flow::FlowEvent;
     use std::thread;
+    use std::time::Duration;
 
     /// A queue that never comes to an end fails the test instead of holding it up.
     const LONG: Duration = Duration::from_secs(10);
@@ -184,7 +198,7 @@ mod tests {
     }
 
     fn taken(consumer: &Consumer) -> Option<usize> {
-        match consumer.next(Duration::ZERO) {
+        match consumer.next() {
             Some(Item::Records(_, batch)) => Some(batch.len()),
             Some(Item::Marker(..) | Item::End) | None => None,
         }
@@ -219,12 +233,12 @@ mod tests {
         assert!(queue.push(0, batch(1)).is_ok());
         queue.end();
         assert_eq!(taken(&consumer), Some(3));
-        let Some(Item::Marker(7, passed)) = consumer.next(Duration::ZERO) else { panic!("the marker") };
+        let Some(Item::Marker(7, passed)) = consumer.next() else { panic!("the marker") };
         assert!(Arc::ptr_eq(&passed, &marker));
         assert_eq!(queue.pulse().depth, 1);
         assert_eq!(taken(&consumer), Some(1));
-        assert!(matches!(consumer.next(Duration::ZERO), Some(Item::End)));
-        assert!(consumer.next(Duration::ZERO).is_none());
+        assert!(matches!(consumer.next(), Some(Item::End)));
+        assert!(consumer.next().is_none());
         assert_eq!(queue.pulse().depth, 0);
     }
 
@@ -238,18 +252,26 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_that_waits_hears_of_what_comes() {
+    fn what_comes_rings_the_bell_of_the_time() {
         let queue = RecordQueue::new(4, false);
-        let (done, outcome) = bounded(1);
-        let consumer = Consumer(Arc::clone(&queue));
-        thread::spawn(move || {
-            let heard = [(); 3].map(|()| consumer.next(LONG * 6).is_some());
-            done.send(heard)
-        });
-        assert!(queue.push(0, batch(1)).is_ok());
-        queue.mark(0, Collector::new(1));
-        queue.end();
-        assert_eq!(outcome.recv_timeout(LONG), Ok([true; 3]));
+        let bells: [Arc<Bell>; 2] = Default::default();
+        let (done, outcome) = bounded(3);
+        for bell in &bells {
+            queue.rings(bell);
+            for put in [
+                (|queue| drop(queue.push(0, batch(1)))) as fn(&RecordQueue),
+                |queue| queue.mark(0, Collector::new(1)),
+                RecordQueue::end,
+            ] {
+                let (bell, done) = (Arc::clone(bell), done.clone());
+                thread::spawn(move || {
+                    bell.wait(LONG * 6);
+                    done.send(())
+                });
+                put(&queue);
+                assert_eq!(outcome.recv_timeout(LONG), Ok(()));
+            }
+        }
     }
 
     #[test]

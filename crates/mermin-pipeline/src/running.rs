@@ -1,6 +1,5 @@
 //! A running pipeline and its end: when the source has ended, when it was told to, when nobody reads any more.
 
-use crate::crew::Staff;
 use crate::observer::{Observer, Shared};
 use crate::output::{FanOut, OutputFailure};
 use crate::reader::{ReaderControl, ReaderEnd};
@@ -49,10 +48,10 @@ impl<S: Source + 'static> Running<S> {
         Stopper(Arc::clone(&self.shared.control))
     }
 
-    /// A handle that says how many flow workers should work.
+    /// A handle that says how many workers should work.
     #[must_use]
     pub fn staffing(&self) -> Staffing {
-        Staffing(Arc::clone(&self.shared.staff))
+        Staffing(Arc::clone(&self.shared))
     }
 
     /// A handle that changes settings.
@@ -187,14 +186,22 @@ impl End {
     }
 }
 
-/// Says how many flow workers should work.
+/// Says how many workers should work: from 1 to as many as the configuration allows.
 #[derive(Clone)]
-pub struct Staffing(Arc<Staff>);
+pub struct Staffing(Arc<Shared>);
 
 impl Staffing {
-    /// From now on so many, from 1 to as many as the configuration allows.
+    /// From now on so many flow workers.
     pub fn want(&self, workers: usize) {
-        self.0.want(workers);
+        self.0.staff.want(workers);
+    }
+
+    /// From now on so many enrichment workers.
+    pub fn want_enrichment(&self, workers: usize) {
+        if let Some(crew) = &self.0.enrichment_crew {
+            crew.staff().want(workers);
+            crew.adjust();
+        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! What goes on beside the packets, each on a thread of its own: statistics in the log, and flow workers that come and go.
+//! What goes on beside the packets, each on a thread of its own: statistics in the log, and workers that come and go.
 //! A panic of theirs costs one turn.
 
+use crate::enrichment::EnrichmentCrew;
 use crate::incidents::Incidents;
 use crate::observer::{Observer, Shared};
 use crate::scaling::{LOOK, Scaling};
+use crate::staff::Staff;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{error, info};
@@ -69,57 +71,108 @@ impl Shared {
         *ended
     }
 
-    /// The task that has flow workers come and go with the load.
+    /// The task that has workers come and go with the load.
     pub(crate) fn scale(self: Arc<Self>) {
         let mut incidents = Incidents::new("The scaling of workers", Arc::clone(&self.panics.tasks));
-        let mut range = self.staff.range();
-        let mut load = self.load(range);
+        let stages = [Some(Stage::Flow), self.enrichment_crew.as_ref().map(Stage::Enrichment)];
+        let mut loads: Vec<_> = stages.into_iter().flatten().map(|stage| self.load(stage)).collect();
         loop {
             // As many as are asked for, whatever the load, want no looks.
-            let until = if range.0 < range.1 { LOOK } else { LONG };
-            if self.ends_within(until, || self.staff.range() != range) {
+            let follows = |load: &Load<'_>| load.range.0 < load.range.1;
+            let until = if loads.iter().any(follows) { LOOK } else { LONG };
+            let is_told = |load: &Load<'_>| self.staff_of(load.stage).range() != load.range;
+            if self.ends_within(until, || loads.iter().any(is_told)) {
                 return;
             }
-            if self.staff.range() != range {
-                range = self.staff.range();
-                load = self.load(range);
-            } else if range.0 < range.1 {
-                incidents.contain(|| self.follow(&mut load), GOES_ON);
+            for load in &mut loads {
+                if is_told(load) {
+                    *load = self.load(load.stage);
+                } else if follows(load) && load.looked.elapsed() >= LOOK {
+                    incidents.contain(|| self.follow(load), GOES_ON);
+                }
             }
         }
     }
 
-    fn load(&self, (least, most): (usize, usize)) -> Load {
-        Load { scaling: Scaling::new(least, most), idle: self.idle(), looked: Instant::now() }
+    fn load<'a>(&self, stage: Stage<'a>) -> Load<'a> {
+        let range = self.staff_of(stage).range();
+        let scaling = Scaling::new(range.0, range.1);
+        Load { stage, range, scaling, idle: self.idle_of(stage), looked: Instant::now() }
     }
 
-    /// How long each flow worker has waited so far, ns.
-    fn idle(&self) -> Vec<u64> {
-        self.meters.iter().map(|cells| cells.idle.total(self.started)).collect()
+    fn staff_of<'a>(&'a self, stage: Stage<'a>) -> &'a Staff {
+        match stage {
+            Stage::Flow => &self.staff,
+            Stage::Enrichment(crew) => crew.staff(),
+        }
+    }
+
+    /// How long each worker has waited so far, ns.
+    fn idle_of(&self, stage: Stage<'_>) -> Vec<u64> {
+        match stage {
+            Stage::Flow => self.meters.iter().map(|cells| cells.idle.total(self.started)).collect(),
+            Stage::Enrichment(crew) => crew.idle(),
+        }
+    }
+
+    /// How full the channel in front of the workers is, 0 to 1.
+    fn fullness_of(&self, stage: Stage<'_>) -> f64 {
+        match stage {
+            Stage::Flow => self.room.credits.used() as f64 / self.room.credits.capacity as f64,
+            Stage::Enrichment(_) => {
+                let queues = self.enrichment.iter().map(|(queue, _)| queue.pulse());
+                let (depth, capacity) = queues.fold((0, 0), |(depth, capacity), queue| {
+                    (depth + queue.depth, capacity + queue.capacity)
+                });
+                depth as f64 / capacity as f64
+            }
+        }
     }
 
     /// One turn of the scaling.
-    fn follow(&self, load: &mut Load) {
-        let (idle, passed) = (self.idle(), load.looked.elapsed().as_nanos() as f64);
+    fn follow(&self, load: &mut Load<'_>) {
+        let (stage, staff) = (load.stage, self.staff_of(load.stage));
+        let (idle, passed) = (self.idle_of(stage), load.looked.elapsed().as_nanos() as f64);
         load.looked = Instant::now();
-        let working = self.staff.working();
+        let working = staff.working();
         let before = std::mem::replace(&mut load.idle, idle);
         // A wait that ended just then may have been counted twice the time before.
         let waited = |(now, before): (&u64, &u64)| now.saturating_sub(*before) as f64;
         let waited: f64 = load.idle.iter().zip(&before).take(working).map(waited).sum();
         let busy = (1.0 - waited / (passed * working as f64)).clamp(0.0, 1.0);
-        let full = self.room.credits.used() as f64 / self.room.credits.capacity as f64;
-        let advice = load.scaling.advise(working, busy, full);
+        let advice = load.scaling.advise(working, busy, self.fullness_of(stage));
         if advice != working {
-            let busy = (busy * 100.0).round();
-            info!("{advice} flow workers instead of {working}: they were busy for {busy} % of their time");
-            self.staff.want(advice);
+            let (busy, workers) = ((busy * 100.0).round(), stage.workers());
+            info!("{advice} {workers} instead of {working}: they were busy for {busy} % of their time");
+            staff.want(advice);
+            if let Stage::Enrichment(crew) = stage {
+                crew.adjust();
+            }
         }
     }
 }
 
-/// What the scaling knows of the turn before.
-struct Load {
+/// A stage whose workers come and go.
+#[derive(Clone, Copy)]
+enum Stage<'a> {
+    /// The reader brings about what is wanted.
+    Flow,
+    Enrichment(&'a Arc<EnrichmentCrew>),
+}
+
+impl Stage<'_> {
+    const fn workers(self) -> &'static str {
+        match self {
+            Self::Flow => "flow workers",
+            Self::Enrichment(_) => "enrichment workers",
+        }
+    }
+}
+
+/// What the scaling knows of a stage's turn before.
+struct Load<'a> {
+    stage: Stage<'a>,
+    range: (usize, usize),
     scaling: Scaling,
     idle: Vec<u64>,
     looked: Instant,

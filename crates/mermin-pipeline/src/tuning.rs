@@ -33,8 +33,8 @@ pub struct Tuning(pub(crate) Arc<Shared>);
 
 impl Tuning {
     /// From now on the pipeline goes by these, as far as they can be changed; what else they say is left out of account: the
-    /// seed of Community IDs, and of `pipeline` all but `coalescing_capacity`, `flow_workers` (as far as
-    /// [`Tuning::has_room_for`] them), `stats_interval`, `priority`, `breaker` and `shutdown_timeout`.
+    /// seed of Community IDs, and of `pipeline` all but `coalescing_capacity`, `flow_workers` and `enrichment_workers` (as far
+    /// as there is room for them), `stats_interval`, `priority`, `breaker` and `shutdown_timeout`.
     pub fn change(&self, pipeline: &PipelineConfig, flow: &FlowConfig) {
         let shared = &self.0;
         shared.shutdown_timeout.set(pipeline.shutdown_timeout.0);
@@ -42,8 +42,14 @@ impl Tuning {
         let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
         shared.control.stats_interval.set(pipeline.stats_interval.0);
         shared.staff.set_range(pipeline.flow_workers.range());
+        if let Some(crew) = &shared.enrichment_crew {
+            crew.staff().set_range(pipeline.enrichment_workers.range());
+        }
         drop(ended);
         shared.end.notify_all();
+        if let Some(crew) = &shared.enrichment_crew {
+            crew.adjust();
+        }
         shared.fan_out.treat(|treatment| {
             treatment.rules = pipeline.priority.iter().cloned().collect();
             treatment.breaker.clone_from(&pipeline.breaker);
@@ -85,5 +91,11 @@ impl Tuning {
     #[must_use]
     pub fn has_room_for(&self, workers: Workers) -> bool {
         workers.most() <= self.0.staff.most()
+    }
+
+    /// As [`Tuning::has_room_for`], of enrichment workers. Where nothing is added to records, any number is as good.
+    #[must_use]
+    pub fn has_room_for_enrichment(&self, workers: Workers) -> bool {
+        self.0.enrichment_crew.as_ref().is_none_or(|crew| workers.most() <= crew.staff().most())
     }
 }

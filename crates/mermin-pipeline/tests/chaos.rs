@@ -65,6 +65,7 @@ enum Event {
     PanicEvery(u64),
     /// So many flow workers are wanted.
     Want(usize),
+    WantEnrichment(usize),
     /// Books are looked at.
     Look,
     /// An output hangs for so many milliseconds.
@@ -126,7 +127,8 @@ impl Plan {
             shutdown_timeout: Interval::seconds(100),
             enable_metrics: dice.chance(2),
             breaker,
-            ..config(1, 1 + dice.below(3) as usize)
+            enrichment_workers: Workers::Between(count(1), count(1 + dice.below(3) as usize)),
+            ..config(1, 1)
         };
         let flow = FlowConfig { table_capacity: count(dice.one_of(&[64, 1_000, 100_000])), ..chatty() };
         let flows = dice.one_of(&[1, 10, 1_000, packets / 2, packets]);
@@ -156,7 +158,7 @@ impl Plan {
 
 fn event(dice: &mut Dice, changes_records: bool) -> Event {
     let output = dice.below(TOUCHY as u64) as usize;
-    match dice.below(if changes_records { 13 } else { 10 }) {
+    match dice.below(if changes_records { 14 } else { 11 }) {
         0 => Event::Hold(dice.below(100)),
         1 => Event::PanicEvery(dice.one_of(&[0, 5_003, 20_011])),
         2 => Event::Want(1 + dice.below(5) as usize),
@@ -167,8 +169,9 @@ fn event(dice: &mut Dice, changes_records: bool) -> Event {
         7 => Event::Breaker(dice.below(4) as u32),
         8 => Event::ComeOrGo(output),
         9 => Event::Replace(output),
-        10 => Event::Tight(dice.below(300)),
-        11 => Event::Busy(dice.below(600)),
+        10 => Event::WantEnrichment(1 + dice.below(4) as usize),
+        11 => Event::Tight(dice.below(300)),
+        12 => Event::Busy(dice.below(600)),
         _ => Event::ActiveTimeout(dice.one_of(&[10, 100, 10_000])),
     }
 }
@@ -218,6 +221,7 @@ impl Fate {
             }
             Event::PanicEvery(n) => self.hold.panic_every(n),
             Event::Want(workers) => self.staffing.want(workers),
+            Event::WantEnrichment(workers) => self.staffing.want_enrichment(workers),
             Event::Look => {
                 // While all stands still there is no answer; what there is must balance.
                 if let Some(statistics) = self.observer.snapshot(Duration::from_millis(200)) {

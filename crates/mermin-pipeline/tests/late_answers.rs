@@ -161,7 +161,7 @@ fn no_more_wait_than_there_is_room_for() {
 fn what_is_known_goes_up_to_the_first_young_record() {
     const KNOWN: u64 = T0 + 50_123_000_000;
     let pipeline =
-        PipelineConfig { flow_workers: count(1).into(), enrichment_workers: count(1), ..patient() };
+        PipelineConfig { flow_workers: count(1).into(), enrichment_workers: count(1).into(), ..patient() };
     let run = run(KNOWN, Duration::from_secs(600), FLOWS, &pipeline);
     let statistics = run.look(|statistics| figure(statistics, "held") > 300);
     let went = usize::try_from(statistics.outputs[0].1.handed.records).unwrap();

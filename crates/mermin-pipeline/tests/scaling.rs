@@ -1,4 +1,4 @@
-//! Flow workers that come and go while packets flow: the same records, books that balance at every moment.
+//! Workers that come and go while packets flow: the same records, books that balance at every moment.
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 #[path = "parts/many_records.rs"]
@@ -6,10 +6,12 @@ mod many_records;
 mod parts;
 
 use many_records::{chatty, sorted};
-use mermin_pipeline::{PipelineConfig, Workers, start};
+use mermin_flow::{Enricher, FlowRecord};
+use mermin_pipeline::{PipelineConfig, Stages, Workers, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -147,6 +149,119 @@ fn another_number_of_workers_comes_with_other_settings() {
     assert!(!outcome.timed_out && outcome.panicked.is_empty());
     assert!(outcome.statistics.ledger.balances());
     until(|| threads("flow-") == 0);
+}
+
+/// Enrichment workers that come and go: the same records, those of a flow in order.
+#[test]
+fn enrichment_workers_that_come_and_go_give_the_same_records() {
+    let _alone = alone();
+    const PACKETS: u64 = 200_000;
+    let undisturbed = {
+        let collected = Collected::default();
+        let running =
+            start(&config(2, 1), &chatty(), stages(Synthetic::<false>::new(PACKETS, 1_000), &collected));
+        assert_settled(&running.unwrap().wait(|| false));
+        sorted(&collected)
+    };
+    until(|| threads("enrich-") == 0);
+    for capacity in [1_000, 1] {
+        let collected = Collected::default();
+        let pipeline = PipelineConfig {
+            enrichment_workers: Workers::Between(count(1), count(5)),
+            enrichment_channel_capacity: count(capacity),
+            ..config(2, 1)
+        };
+        let running =
+            start(&pipeline, &chatty(), stages(Synthetic::<false>::new(PACKETS, 1_000), &collected)).unwrap();
+        let (observer, over) = (running.observer(), AtomicBool::new(false));
+        let (outcome, seen) = thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while !over.load(Ordering::Acquire) {
+                    seen.push(threads("enrich-"));
+                    if let Some(statistics) = observer.snapshot(Duration::from_secs(5)) {
+                        assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+                    }
+                }
+                seen
+            });
+            let mut numbers = [5, 2, 4, 1, 3].into_iter().cycle();
+            let staffing = running.staffing();
+            let mut since = Instant::now();
+            let outcome = running.wait(|| {
+                if since.elapsed() > Duration::from_millis(7) {
+                    since = Instant::now();
+                    staffing.want_enrichment(numbers.next().unwrap());
+                }
+                false
+            });
+            over.store(true, Ordering::Release);
+            (outcome, looking.join().unwrap())
+        });
+        assert_settled(&outcome);
+        assert!(seen.contains(&5) && seen.contains(&1), "{capacity}: {seen:?}");
+        let mut next = HashMap::new();
+        for record in collected.records.lock().unwrap().iter() {
+            let next = next.entry(record.id).or_insert(0);
+            assert_eq!(record.sequence, *next, "records of a flow stay in order");
+            *next += 1;
+        }
+        assert!(sorted(&collected) == undisturbed, "with {capacity}");
+        until(|| threads("enrich-") == 0);
+    }
+}
+
+/// Takes half a millisecond a record, until it is told not to.
+struct Slow(AtomicBool);
+
+impl Enricher for Slow {
+    fn enrich(&self, _: &mut FlowRecord) {
+        if self.0.load(Ordering::Acquire) {
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+/// By themselves, under load and when it has gone; and with other settings.
+#[test]
+fn enrichment_workers_follow_the_load_and_the_settings() {
+    let _alone = alone();
+    let (collected, slow) = (Collected::default(), Arc::new(Slow(AtomicBool::new(true))));
+    let range = |least, most| PipelineConfig {
+        enrichment_workers: Workers::Between(count(least), count(most)),
+        ..config(1, 1)
+    };
+    let stages = Stages {
+        enricher: Some(Arc::clone(&slow) as Arc<dyn Enricher>),
+        ..stages(Synthetic::<true>::new(u64::MAX, 100), &collected)
+    };
+    let running = start(&range(1, 3), &chatty(), stages).unwrap();
+    let (tuning, observer) = (running.tuning(), running.observer());
+    assert!(tuning.has_room_for_enrichment(count(3).into()));
+    assert!(!tuning.has_room_for_enrichment(count(4).into()));
+    let working = || observer.pulse().enrichment.map_or(0, |(_, workers)| workers.threads);
+    let (mut step, began) = (0, Instant::now());
+    let outcome = running.wait(|| {
+        assert!(began.elapsed() < Duration::from_secs(90), "step {step}: {} work", working());
+        collected.records.lock().unwrap().clear();
+        match step {
+            // The load has brought a second one.
+            0 if working() > 1 => {
+                slow.0.store(false, Ordering::Release);
+                tuning.change(&range(1, 1), &chatty());
+            }
+            1 if working() == 1 && threads("enrich-") == 1 => tuning.change(&range(3, 3), &chatty()),
+            2 if working() == 3 && threads("enrich-") == 3 => tuning.change(&range(2, 2), &chatty()),
+            3 if threads("enrich-") == 2 => {}
+            4 => return true,
+            _ => return false,
+        }
+        step += 1;
+        false
+    });
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    assert!(outcome.statistics.ledger.balances());
+    until(|| threads("enrich-") == 0);
 }
 
 /// By itself: under load, and when it has gone.

@@ -184,7 +184,7 @@ pub(crate) fn config(flow_workers: usize, enrichment_workers: usize) -> Pipeline
     PipelineConfig {
         replay_metering: ReplayMetering::Workers,
         flow_workers: count(flow_workers).into(),
-        enrichment_workers: count(enrichment_workers),
+        enrichment_workers: count(enrichment_workers).into(),
         ..PipelineConfig::default()
     }
 }

@@ -64,7 +64,8 @@ fn messages() {
         (
             "pipeline:\n  enrichment_workers: 100000\n",
             "error: `enrichment_workers` can't be the number `100000`\n  \
-             --> config.yaml:2:23 pipeline.enrichment_workers\nhelp: expected a whole number from 1 to 64",
+             --> config.yaml:2:23 pipeline.enrichment_workers\n\
+             help: expected a whole number from 1 to 64, or `auto`, or a section with keys of min, max",
         ),
         (
             "pipeline:\n  stats_interval: 0s\n",
@@ -323,13 +324,13 @@ fn every_profile_loads_alone_and_sets_what_it_says() {
         match profile {
             Profile::HighTraffic => {
                 assert_eq!(pipeline.packet_channel_capacity.get(), 50_000);
-                assert_eq!((pipeline.flow_workers.most(), pipeline.enrichment_workers.get()), (4, 2));
+                assert_eq!((pipeline.flow_workers.most(), pipeline.enrichment_workers.most()), (4, 2));
                 assert!(pipeline.enable_backpressure && pipeline.enable_metrics);
             }
             Profile::LowTraffic | Profile::MemoryConstrained => {
                 assert_eq!(pipeline.packet_channel_capacity.get(), 5_000);
                 assert_eq!(pipeline.enrichment_channel_capacity.get(), 500);
-                assert_eq!((pipeline.flow_workers.most(), pipeline.enrichment_workers.get()), (1, 1));
+                assert_eq!((pipeline.flow_workers.most(), pipeline.enrichment_workers.most()), (1, 1));
                 assert!(!pipeline.enable_metrics);
             }
             Profile::Development => {

@@ -28,7 +28,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         "up to as many as there could be at the start: with `{min: 1, max: 8}` or `auto` any number up to that. More after a restart",
     ),
     ("pipeline.replay_metering", Live, "a live run doesn't go by it"),
-    ("pipeline.enrichment_workers", Restart, ""),
+    ("pipeline.enrichment_workers", Live, "as `pipeline.flow_workers`"),
     ("pipeline.stats_interval", Live, "the turn under way lasts as long as the new one"),
     ("pipeline.enable_metrics", Restart, ""),
     ("pipeline.enable_backpressure", Restart, ""),

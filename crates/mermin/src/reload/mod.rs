@@ -167,6 +167,9 @@ impl Work {
             "export.queue_capacity" => {
                 may_raise || config.export.queue_capacity <= started.export.queue_capacity
             }
+            "pipeline.enrichment_workers" => {
+                self.tuning.has_room_for_enrichment(config.pipeline.enrichment_workers)
+            }
             "pipeline.flow_workers" => self.tuning.has_room_for(config.pipeline.flow_workers),
             "enrich.names" => self.reload.hands.chain.is_some(),
             _ => !outlets::changes_what_waits_on_disk(key, &running.export, &config.export),

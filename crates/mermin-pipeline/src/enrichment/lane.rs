@@ -1,4 +1,4 @@
-//! An enrichment worker: adds to each record what is known about its ends, then hands it to the outputs.
+//! A lane of enrichment: adds to each record of its flows what is known about its ends, then hands it to the outputs.
 //!
 //! What is known may lag behind the packets: who has an address *now* is learned a moment later. Records whose packets
 //! are younger than that wait for it, in order, for a bounded time and in bounded number; they are resident until then.
@@ -6,6 +6,7 @@
 //! has come wait for room as well; but an output that stays full is not waited for long, for the sake of the others.
 
 use crate::adjustable::Adjustable;
+use crate::bell::Bell;
 use crate::budget::Shed;
 use crate::cells::AtWork;
 use crate::counts::TallyCell;
@@ -17,16 +18,11 @@ use mermin_flow::{Enricher, Enrichment, FlowRecord, Tally, panic_message};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often held records are looked at.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long the worker sleeps when it has nothing.
-const NAP: Duration = Duration::from_secs(1);
-
-/// What an enrichment worker is made of.
-pub(crate) struct EnrichmentWorker {
+/// What a lane is made of.
+pub(crate) struct Setup {
     pub(crate) intake: Consumer,
     pub(crate) enricher: Arc<dyn Enricher>,
     pub(crate) fan_out: Arc<FanOut>,
@@ -44,7 +40,7 @@ pub(crate) struct EnrichmentWorker {
     pub(crate) started: Instant,
 }
 
-/// What an enrichment worker publishes.
+/// What a lane publishes.
 #[derive(Debug, Default)]
 pub(crate) struct EnrichmentCells {
     pub(crate) released: TallyCell,
@@ -58,12 +54,30 @@ pub(crate) struct EnrichmentCells {
 }
 
 /// Tells the outputs that this producer has ended, also by a panic: they must not wait for it.
-struct End(Arc<FanOut>);
+struct End {
+    fan_out: Arc<FanOut>,
+    /// Lanes that have not ended.
+    left: Arc<AtomicUsize>,
+}
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.end();
+        self.fan_out.end();
+        self.left.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// What a lane's step has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// There may be more to do at once.
+    Work,
+    /// Nothing to do but to wait for an answer, or for room.
+    Waiting,
+    /// Nothing to do.
+    Nothing,
+    /// Nothing more will come, and nothing waits.
+    End,
 }
 
 /// Records that wait for a later answer, or for room: what is left of a batch of one flow worker.
@@ -73,50 +87,86 @@ struct Held {
     since: Instant,
 }
 
-/// The worker at work.
-struct Running {
-    worker: EnrichmentWorker,
+/// See the module's text.
+pub(crate) struct EnrichmentLane {
+    setup: Setup,
     held: VecDeque<Held>,
     held_records: usize,
     /// Released so far, by producer.
     released: Vec<Tally>,
+    arrivals: Arrivals,
+    /// Producers that have ended, and when the last one did.
+    ended: usize,
+    end: Option<Instant>,
+    /// How long records may be held at all.
+    full_patience: Duration,
+    bell: Arc<Bell>,
+    _end: End,
 }
 
-impl EnrichmentWorker {
-    pub(crate) fn run(self) {
-        let _end = End(Arc::clone(&self.fan_out));
-        let released = vec![Tally::ZERO; self.producers];
-        Running { worker: self, held: VecDeque::new(), held_records: 0, released }.run();
+impl EnrichmentLane {
+    /// Counts itself out of `left` when it has ended.
+    pub(crate) fn new(setup: Setup, left: &Arc<AtomicUsize>) -> Self {
+        Self {
+            held: VecDeque::new(),
+            held_records: 0,
+            released: vec![Tally::ZERO; setup.producers],
+            arrivals: Arrivals::default(),
+            ended: 0,
+            end: None,
+            full_patience: setup.enricher.patience(),
+            bell: Arc::default(),
+            _end: End { fan_out: Arc::clone(&setup.fan_out), left: Arc::clone(left) },
+            setup,
+        }
     }
-}
 
-impl Running {
-    fn run(mut self) {
-        let (mut ended, mut arrivals) = (0, Arrivals::default());
-        let full_patience = self.worker.enricher.patience();
-        while ended < self.worker.producers {
-            // Without names there is nothing to wait for.
-            let patience = if self.worker.shed.is_nameless() { Duration::ZERO } else { full_patience };
-            let nap = if self.held.is_empty() { NAP } else { LOOK };
-            let item = self.worker.intake.next(nap);
-            let (cells, started) = (Arc::clone(&self.worker.cells), self.worker.started);
-            cells.at_work.during(started, || {
-                match item {
-                    Some(Item::Records(producer, batch)) => self.take(producer, batch, patience),
-                    Some(Item::Marker(producer, marker)) => self.mark(producer, &marker, &mut arrivals),
-                    Some(Item::End) => ended += 1,
-                    None => {}
-                }
-                self.release_ripe(patience);
-            });
+    /// From now on what comes rings this; whether that is another bell than before.
+    pub(super) fn rings(&mut self, bell: &Arc<Bell>) -> bool {
+        let other = !Arc::ptr_eq(&self.bell, bell);
+        if other {
+            self.setup.intake.0.rings(bell);
+            self.bell = Arc::clone(bell);
         }
-        let began = Instant::now();
-        let last_patience = full_patience.min(self.worker.shutdown_timeout.get() / 4);
-        while !self.held.is_empty() {
-            let left = last_patience.saturating_sub(began.elapsed());
-            std::thread::sleep(left.min(LOOK));
-            self.release_ripe(if left.is_zero() { Duration::ZERO } else { full_patience });
+        other
+    }
+
+    /// Takes what came next, and hands on what need not wait any longer.
+    pub(super) fn step(&mut self) -> After {
+        let item = self.setup.intake.next();
+        let came = item.is_some();
+        if came || !self.held.is_empty() {
+            let (cells, started) = (Arc::clone(&self.setup.cells), self.setup.started);
+            cells.at_work.during(started, || self.go_on(item));
         }
+        match (came, self.held.is_empty()) {
+            (true, _) if self.end.is_none() => After::Work,
+            (_, true) if self.end.is_some() => After::End,
+            (_, true) => After::Nothing,
+            (_, false) => After::Waiting,
+        }
+    }
+
+    fn go_on(&mut self, item: Option<Item>) {
+        // Without names there is nothing to wait for.
+        let mut patience = self.full_patience;
+        if self.setup.shed.is_nameless() {
+            patience = Duration::ZERO;
+        }
+        match item {
+            Some(Item::Records(producer, batch)) => self.take(producer, batch, patience),
+            Some(Item::Marker(producer, marker)) => self.mark(producer, &marker),
+            Some(Item::End) => self.ended += 1,
+            None => {}
+        }
+        if self.ended == self.setup.producers {
+            let since = self.end.get_or_insert_with(Instant::now).elapsed();
+            let last_patience = self.full_patience.min(self.setup.shutdown_timeout.get() / 4);
+            if since >= last_patience {
+                patience = Duration::ZERO;
+            }
+        }
+        self.release_ripe(patience);
     }
 
     fn take(&mut self, producer: usize, batch: Vec<FlowRecord>, patience: Duration) {
@@ -134,18 +184,18 @@ impl Running {
         if self.held.is_empty() {
             return;
         }
-        let known_until = self.worker.enricher.known_until();
+        let known_until = self.setup.enricher.known_until();
         let is_ripe = |record: &&FlowRecord| record.end_time <= known_until;
         while let Some(head) = self.held.front_mut() {
             let records = head.batch.as_slice();
             let (go, promised) =
-                if head.since.elapsed() >= patience || self.held_records > self.worker.hold_max {
+                if head.since.elapsed() >= patience || self.held_records > self.setup.hold_max {
                     let early = records.iter().filter(|record| !is_ripe(record)).count();
-                    self.worker.cells.early.fetch_add(early as u64, Ordering::Relaxed);
+                    self.setup.cells.early.fetch_add(early as u64, Ordering::Relaxed);
                     (records.len(), 0)
                 } else {
                     let ripe = records.iter().take_while(is_ripe).count();
-                    let promised = self.worker.fan_out.promise(ripe, patience);
+                    let promised = self.setup.fan_out.promise(ripe, patience);
                     (promised, promised)
                 };
             if go == 0 {
@@ -160,27 +210,27 @@ impl Running {
             };
             self.held_records -= go;
             self.release(batch, producer);
-            self.worker.fan_out.keep_promise(promised);
+            self.setup.fan_out.keep_promise(promised);
         }
-        self.worker.cells.held.store(self.held_records as u64, Ordering::Relaxed);
+        self.setup.cells.held.store(self.held_records as u64, Ordering::Relaxed);
     }
 
     fn release(&mut self, mut batch: Vec<FlowRecord>, producer: usize) {
-        let worker = &mut self.worker;
-        if worker.shed.is_nameless() {
+        let setup = &mut self.setup;
+        if setup.shed.is_nameless() {
             batch.iter_mut().for_each(|record| record.enrichment.omitted = true);
         } else {
-            containing(|| enrich(&*worker.enricher, &mut batch, &mut worker.incidents));
+            containing(|| enrich(&*setup.enricher, &mut batch, &mut setup.incidents));
         }
         self.released[producer] += batch.iter().map(|record| record.tally).sum();
-        worker.cells.released.set(self.released.iter().copied().sum());
-        worker.cells.records.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        worker.fan_out.release(batch);
+        setup.cells.released.set(self.released.iter().copied().sum());
+        setup.cells.records.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        setup.fan_out.release(batch);
     }
 
     /// A marker has come from a producer. Records of other producers may be behind their marker or not: each producer
     /// is counted by itself.
-    fn mark(&self, producer: usize, marker: &Marker, arrivals: &mut Arrivals) {
+    fn mark(&mut self, producer: usize, marker: &Marker) {
         let released = self.released[producer];
         let held = self.held.iter().filter(|held| held.producer == producer);
         let held: Tally = held.flat_map(|held| held.batch.as_slice()).map(|record| record.tally).sum();
@@ -188,8 +238,8 @@ impl Running {
             parts.released += released;
             parts.in_enrichment += held;
         });
-        if arrivals.is_last(marker, self.worker.producers) {
-            self.worker.fan_out.mark(marker);
+        if self.arrivals.is_last(marker, self.setup.producers) {
+            self.setup.fan_out.mark(marker);
         }
     }
 }

@@ -1,0 +1,61 @@
+//! How many workers of a stage there are, should be and may be: what those who decide tell those who bring it about.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many workers there are and should be.
+#[derive(Debug)]
+pub(crate) struct Staff {
+    wanted: AtomicUsize,
+    working: AtomicUsize,
+    /// Chairs that there are.
+    most: usize,
+    /// The least and the most that the load may ask for.
+    range: [AtomicUsize; 2],
+}
+
+impl Staff {
+    /// `working` of at most `most`.
+    pub(crate) const fn new(working: usize, most: usize) -> Self {
+        let range = [AtomicUsize::new(working), AtomicUsize::new(most)];
+        Self { wanted: AtomicUsize::new(working), working: AtomicUsize::new(working), most, range }
+    }
+
+    /// There are never more.
+    pub(crate) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// The least and the most that the load may ask for.
+    pub(crate) fn range(&self) -> (usize, usize) {
+        let [least, most] = &self.range;
+        (least.load(Ordering::Relaxed), most.load(Ordering::Relaxed))
+    }
+
+    /// From now on the load may ask for so many, and so many work: as many as do, as far as that is within.
+    pub(crate) fn set_range(&self, (least, most): (usize, usize)) {
+        let (least, most) = (least.clamp(1, self.most), most.clamp(1, self.most));
+        self.range[0].store(least, Ordering::Relaxed);
+        self.range[1].store(most, Ordering::Relaxed);
+        self.want(self.wanted().clamp(least, most));
+    }
+
+    /// So many should work.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// From now on so many should work, from 1 to as many as there may be.
+    pub(crate) fn want(&self, workers: usize) {
+        self.wanted.store(workers.clamp(1, self.most), Ordering::Release);
+    }
+
+    /// From now on so many do.
+    pub(crate) fn set_working(&self, workers: usize) {
+        self.working.store(workers, Ordering::Release);
+    }
+
+    /// So many do.
+    pub(crate) fn working(&self) -> usize {
+        self.working.load(Ordering::Acquire)
+    }
+}
