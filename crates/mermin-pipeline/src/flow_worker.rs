@@ -230,6 +230,7 @@ impl FlowWorker {
     }
 
     pub(crate) fn observe(&mut self, batch: &[Observation]) {
+        self.hold.lag();
         self.begin();
         if let Some(first) = batch.first() {
             self.bound(first.watermark);

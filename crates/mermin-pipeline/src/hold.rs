@@ -1,5 +1,5 @@
-//! Lets tests stop the flow workers and let them go again, or has them panic. In a build without the feature `hold`
-//! there is nothing to hold them with.
+//! Lets tests stop the flow workers and let them go again, slows them down, or has them loop or panic. In a build without the
+//! feature `hold` there is nothing to hold them with.
 
 #[cfg(feature = "hold")]
 mod switch {
@@ -11,6 +11,9 @@ mod switch {
     #[derive(Clone, Debug, Default)]
     pub struct Hold {
         on: Arc<AtomicBool>,
+        loops: Arc<AtomicBool>,
+        /// Nanoseconds.
+        delay: Arc<AtomicU64>,
         /// Moments at which a flow worker may panic, so far; and which of them do.
         moments: Arc<AtomicU64>,
         every: Arc<AtomicU64>,
@@ -20,6 +23,17 @@ mod switch {
         /// Holds the workers, or lets them go.
         pub fn set(&self, on: bool) {
             self.on.store(on, Ordering::Release);
+        }
+
+        /// While on, flow workers loop before their next message, as with a bug: each takes all of a core that it can get.
+        pub fn loop_on(&self, on: bool) {
+            self.loops.store(on, Ordering::Release);
+        }
+
+        /// From now on flow workers sleep for so long before each batch: however few cores there are, two of them
+        /// handle twice as much as one.
+        pub fn delay(&self, by: Duration) {
+            self.delay.store(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
         }
 
         /// From now on flow workers panic at every `n`th moment at which they create a flow, are about to hand over a
@@ -34,7 +48,17 @@ mod switch {
             assert!(every == 0 || !moment.is_multiple_of(every), "this panic was asked for");
         }
 
+        pub(crate) fn lag(&self) {
+            let delay = self.delay.load(Ordering::Acquire);
+            if delay > 0 {
+                std::thread::sleep(Duration::from_nanos(delay));
+            }
+        }
+
         pub(crate) fn wait(&self) {
+            while self.loops.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
             while self.on.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -51,6 +75,9 @@ mod switch {
     impl Hold {
         #[inline(always)]
         pub(crate) fn wait(&self) {}
+
+        #[inline(always)]
+        pub(crate) fn lag(&self) {}
 
         #[inline(always)]
         pub(crate) fn panic_if_told(&self) {}

@@ -1,5 +1,5 @@
-//! Everything that can go wrong in a pipeline, at once and at random: workers that panic and hang, outputs that panic, hang
-//! and fail, disks that are small, channels of any size, flow storms, memory and time that are short, settings that change, workers
+//! Everything that can go wrong in a pipeline, at once and at random: workers that panic, hang and loop, outputs that panic, hang,
+//! loop and fail, disks that are small, channels of any size, flow storms, memory and time that are short, settings that change, workers
 //! and outputs that come and go. Whatever happens, the run ends, its books balance to the packet, and no flow is split.
 //!
 //! For a minute; `CHAOS_SECONDS=600` for longer. A run is made from a number, which a failure names: `CHAOS_SEED=number`
@@ -61,6 +61,8 @@ impl Dice {
 enum Event {
     /// Flow workers stand still for so many milliseconds.
     Hold(u64),
+    /// They loop for so many.
+    Loop(u64),
     /// From now on they panic at every so-manieth moment; 0: no more.
     PanicEvery(u64),
     /// So many flow workers are wanted.
@@ -70,6 +72,8 @@ enum Event {
     Look,
     /// An output hangs for so many milliseconds.
     Hang(usize, u64),
+    /// An output loops for so many.
+    LoopOutput(usize, u64),
     /// An output's receiver is away for so many milliseconds.
     Away(usize, u64),
     /// Memory is short for so many milliseconds.
@@ -158,7 +162,7 @@ impl Plan {
 
 fn event(dice: &mut Dice, changes_records: bool) -> Event {
     let output = dice.below(TOUCHY as u64) as usize;
-    match dice.below(if changes_records { 14 } else { 11 }) {
+    match dice.below(if changes_records { 16 } else { 13 }) {
         0 => Event::Hold(dice.below(100)),
         1 => Event::PanicEvery(dice.one_of(&[0, 5_003, 20_011])),
         2 => Event::Want(1 + dice.below(5) as usize),
@@ -170,8 +174,10 @@ fn event(dice: &mut Dice, changes_records: bool) -> Event {
         8 => Event::ComeOrGo(output),
         9 => Event::Replace(output),
         10 => Event::WantEnrichment(1 + dice.below(4) as usize),
-        11 => Event::Tight(dice.below(300)),
-        12 => Event::Busy(dice.below(600)),
+        11 => Event::Loop(dice.below(60)),
+        12 => Event::LoopOutput(output, dice.below(150)),
+        13 => Event::Tight(dice.below(300)),
+        14 => Event::Busy(dice.below(600)),
         _ => Event::ActiveTimeout(dice.one_of(&[10, 100, 10_000])),
     }
 }
@@ -185,12 +191,13 @@ struct Fate {
     is_tight: Arc<AtomicBool>,
     is_busy: Arc<AtomicBool>,
     observer: Observer,
-    switches: Vec<[Arc<AtomicBool>; 2]>,
+    switches: Vec<[Arc<AtomicBool>; 3]>,
     /// Those that misbehave, and whether their records wait on disk: then they stay.
     outputs: Vec<(Touchy, bool)>,
     /// What is to be let go, and when.
     until: Vec<(Instant, Arc<AtomicBool>)>,
     held_until: Option<Instant>,
+    looping_until: Option<Instant>,
 }
 
 impl Fate {
@@ -203,11 +210,16 @@ impl Fate {
             }
             let now = Instant::now();
             self.held_until.take_if(|until| *until <= now).into_iter().for_each(|_| self.hold.set(false));
+            self.looping_until
+                .take_if(|until| *until <= now)
+                .into_iter()
+                .for_each(|_| self.hold.loop_on(false));
             self.until
                 .extract_if(.., |(until, _)| *until <= now)
                 .for_each(|(_, up)| up.store(false, Ordering::Release));
         }
         self.hold.set(false);
+        self.hold.loop_on(false);
         self.hold.panic_every(0);
         self.switches.iter().flatten().for_each(|up| up.store(false, Ordering::Release));
     }
@@ -218,6 +230,10 @@ impl Fate {
             Event::Hold(millis) => {
                 self.hold.set(true);
                 self.held_until = Some(after(millis));
+            }
+            Event::Loop(millis) => {
+                self.hold.loop_on(true);
+                self.looping_until = Some(after(millis));
             }
             Event::PanicEvery(n) => self.hold.panic_every(n),
             Event::Want(workers) => self.staffing.want(workers),
@@ -233,6 +249,7 @@ impl Fate {
             }
             Event::Hang(output, millis) => self.raise(output, 0, after(millis)),
             Event::Away(output, millis) => self.raise(output, 1, after(millis)),
+            Event::LoopOutput(output, millis) => self.raise(output, 2, after(millis)),
             Event::Tight(millis) => {
                 self.is_tight.store(true, Ordering::Release);
                 self.until.push((after(millis), Arc::clone(&self.is_tight)));
@@ -333,7 +350,8 @@ fn run<const LIVE: bool>(plan: &Plan, folder: &Path) -> (Outcome<Synthetic<LIVE>
         ..stages(source, &healthy)
     };
     let running = start(&plan.pipeline, &plan.flow, stages).unwrap();
-    let switches = plan.outputs.iter().map(|output| [&output.hangs, &output.away].map(Arc::clone));
+    let switches =
+        plan.outputs.iter().map(|output| [&output.hangs, &output.away, &output.loops].map(Arc::clone));
     let fate = Fate {
         hold,
         staffing: running.staffing(),
@@ -346,6 +364,7 @@ fn run<const LIVE: bool>(plan: &Plan, folder: &Path) -> (Outcome<Synthetic<LIVE>
         outputs: plan.outputs.iter().cloned().zip(plan.disks.iter().map(Option::is_some)).collect(),
         until: Vec::new(),
         held_until: None,
+        looping_until: None,
     };
     let observer = running.observer();
     let fate = thread::spawn(move || fate.run(&events));

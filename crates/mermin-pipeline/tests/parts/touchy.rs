@@ -15,6 +15,8 @@ pub(crate) struct Touchy {
     pub(crate) name: String,
     /// While up, calls don't come back.
     pub(crate) hangs: Arc<AtomicBool>,
+    /// While up, they don't either, and take a core.
+    pub(crate) loops: Arc<AtomicBool>,
     /// While up, what it holds is given up.
     pub(crate) away: Arc<AtomicBool>,
     /// Records of this sequence, modulo 16: before it takes them.
@@ -43,6 +45,9 @@ impl Touchy {
     fn deliver(&mut self, keep: usize, receipt: &mut Receipt) -> Result<(), Failure> {
         while self.hangs.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        while self.loops.load(Ordering::Acquire) {
+            std::hint::spin_loop();
         }
         if self.away.load(Ordering::Acquire) && !self.held.is_empty() {
             let dropped = receipt.dropped.entry(AWAY).or_default();
