@@ -3,7 +3,7 @@
 use mermin_tests::crowd;
 use mermin_tests::memory::{anonymous, peak};
 use mermin_tests::program::{Outcome, Program};
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const MILLION: u64 = 1_000_000;
@@ -14,6 +14,7 @@ fn crowd_through(program: Program, flows: u64) -> (Outcome, Vec<(u64, u64)>, u64
     let (mut looks, mut high) = (Vec::new(), 0);
     let outcome = program.arg("-").run_watched(
         |stdin| crowd::write(BufWriter::with_capacity(1 << 16, stdin), flows, &written),
+        |mut stdout| io::copy(&mut stdout, &mut io::sink()).map(drop),
         |id| {
             // In this order: what was in memory had been written.
             if let Some(bytes) = anonymous(id) {

@@ -20,4 +20,5 @@ mod reload;
 mod robust;
 mod sampling;
 mod sources_agree;
+mod storm;
 mod witness_tshark;

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -202,26 +202,29 @@ impl Program {
         self.outcome(&output, started)
     }
 
-    /// Runs it to its end, with what `write` writes as its standard input and its other output thrown away; `look` is
-    /// called with its process id every few milliseconds.
+    /// Runs it to its end, with what `write` writes as its standard input and what it writes for `read`; `look` is called
+    /// with its process id every few milliseconds.
     ///
     /// # Panics
-    /// When it can't be started, or closes its input.
+    /// When it can't be started, closes its input, or `read` fails.
     #[must_use]
     pub fn run_watched(
         self,
         write: impl FnOnce(ChildStdin) -> io::Result<()> + Send,
+        read: impl FnOnce(ChildStdout) -> io::Result<()> + Send,
         mut look: impl FnMut(u32),
     ) -> Outcome {
         let started = Instant::now();
         let mut command = self.command();
         let stderr = self.folder.path().join("stderr");
         let file = std::fs::File::create(&stderr).expect("the folder takes a file");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(file);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
         let mut child = command.spawn().expect("the program starts");
         let stdin = child.stdin.take().expect("it was piped");
+        let stdout = child.stdout.take().expect("it was piped");
         let status = std::thread::scope(|scope| {
             let writer = scope.spawn(|| write(stdin));
+            let reader = scope.spawn(|| read(stdout));
             let status = loop {
                 if let Some(status) = child.try_wait().expect("it was started") {
                     break status;
@@ -230,6 +233,7 @@ impl Program {
                 std::thread::sleep(Duration::from_millis(5));
             };
             writer.join().expect("the writer does not panic").expect("it reads its input to the end");
+            reader.join().expect("the reader does not panic").expect("what it writes can be read");
             status
         });
         let stderr = std::fs::read(stderr).unwrap_or_default();
