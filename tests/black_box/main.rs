@@ -21,4 +21,5 @@ mod robust;
 mod sampling;
 mod sources_agree;
 mod storm;
+mod tuning;
 mod witness_tshark;

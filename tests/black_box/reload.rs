@@ -71,6 +71,86 @@ fn flows_under_way_live_by_new_timeouts_and_the_books_stay_exact() {
     assert!(lost.as_object().unwrap().values().all(|part| part["packets"] == 0), "{lost}");
 }
 
+/// As many reloads, with this many datagrams while each of them happens, between so many pairs of ports.
+const RELOADS: u64 = 25;
+const DATAGRAMS: u64 = 1_000;
+const PORTS: u64 = 200;
+
+/// The `number`th configuration, made by chance from what may change while it runs; every fifth is not valid, wherever in
+/// the file that comes.
+fn any(number: u64, random: &mut u64) -> String {
+    let mut one_of = |values: &[&'static str]| {
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        values[usize::try_from(*random >> 33).unwrap() % values.len()]
+    };
+    let mistake =
+        ["flow: {udp_timeout: 1}", "no_such_key: 1", "pipeline: {priority: [{class: best}]}", "flow: {"];
+    let mistake = one_of(&mistake);
+    if number.is_multiple_of(5) {
+        return format!("capture: {{source: ebpf, interfaces: {{include: [left]}}}}\n{mistake}\n");
+    }
+    format!(
+        "capture: {{source: ebpf, interfaces: {{include: [left]}}}}
+pipeline:
+  flow_workers: {}
+  coalescing_capacity: {}
+  stats_interval: {}
+  priority: {}
+flow:
+  table_capacity: {}
+  active_timeout: {}
+  start_records: {}
+  udp_timeout: {}ms
+export: {{queue_capacity: {}}}
+",
+        one_of(&["{min: 1, max: 4}", "1", "2", "4"]),
+        one_of(&["16", "65536"]),
+        one_of(&["100ms", "30s"]),
+        one_of(&["[]", "[{match: {transports: [udp]}, class: high}]"]),
+        one_of(&["16", "1000", "131072"]),
+        one_of(&["1s", "60s"]),
+        one_of(&["true", "false"]),
+        // Every one changes something.
+        number + 100,
+        one_of(&["8192", "20000"]),
+    )
+}
+
+/// Whatever a file says, and however often: every packet that was sent is in a record, once.
+#[test]
+fn a_file_that_changes_all_the_time_loses_nothing() {
+    need!(namespaces(), tool("python3"));
+    let net = Net::new("reload", false);
+    let program = Program::new("run");
+    let file = program.folder().join("mermin.yaml");
+    let mut random = 0x9e37_79b9;
+    // There could be four workers.
+    let first = "capture: {source: ebpf, interfaces: {include: [left]}}\npipeline: {flow_workers: {min: 1, max: 4}}\n";
+    std::fs::write(&file, first).unwrap();
+    let running = program.arg("-c").arg(&file).inside(&net.left.name).start();
+    let told = |running: &Running| {
+        let said = running.stderr();
+        let refused = said.matches("Not reloaded: ").count();
+        [said.matches("Reloaded: ").count(), refused].map(|count| u64::try_from(count).unwrap())
+    };
+    for number in 1..=RELOADS {
+        let mut sender = net.left.start(&traffic(&format!("datagrams {RIGHT} 9000 {DATAGRAMS} {PORTS}")));
+        std::fs::write(&file, any(number, &mut random)).unwrap();
+        running.signal(Signal::HUP);
+        until(&running, "it is told how it went", |running| told(running).iter().sum::<u64>() >= number);
+        assert!(sender.0.wait().unwrap().success());
+    }
+    assert_eq!(told(&running), [RELOADS - RELOADS / 5, RELOADS / 5], "{}", running.stderr());
+    let outcome = running.interrupt().kept(0);
+    let records = outcome.records();
+    let sent = records.iter().filter(|record| {
+        record.whole("destination.port").is_some_and(|port| (9_000..9_000 + PORTS).contains(&port))
+    });
+    assert_eq!(sent.map(|record| record.deltas(false).packets).sum::<u64>(), RELOADS * DATAGRAMS);
+    let lost = &outcome.statistics()["ledger"]["lost"];
+    assert!(lost.as_object().unwrap().values().all(|part| part["packets"] == 0), "{lost}");
+}
+
 /// Runs a command in a terminal of its own, closes that when the command captures, and prints how it ended: within a second,
 /// or at SIGTERM after that.
 const TERMINAL: &str = r#"

@@ -2,7 +2,7 @@
 //! and the figure that it is said to move moves that way.
 //!
 //! Counts, not times, as far as that goes; what is slow sleeps, so that however few cores there are, two of it do twice as
-//! much as one. Memory is that of a process: `tests/black_box/bounded.rs`.
+//! much as one. Memory and processor time are those of a process: `tests/black_box/bounded.rs` and `tuning.rs`.
 #![cfg(feature = "hold")]
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
