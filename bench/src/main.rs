@@ -14,6 +14,7 @@ mod random;
 mod record;
 mod replay;
 mod scrape;
+mod ways;
 
 /// Makes captures, measures replay, enrichment and the OTLP output.
 #[derive(Parser)]
@@ -27,6 +28,8 @@ enum Task {
     Otlp(otlp::Otlp),
     /// Replays a capture by turns with and without metrics, and prints a table.
     Scrape(scrape::Scrape),
+    /// Replays a capture in several ways by turns, and prints a table.
+    Ways(ways::Ways),
     /// Names the ends of records by a cluster of many pods, while it changes, and tells what it cost.
     Cluster(cluster::ClusterTask),
 }
@@ -37,6 +40,7 @@ fn main() -> Result<()> {
         Task::Replay(task) => task.run(),
         Task::Otlp(task) => task.run(),
         Task::Scrape(task) => task.run(),
+        Task::Ways(task) => task.run(),
         Task::Cluster(task) => task.run(),
     }
 }

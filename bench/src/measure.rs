@@ -1,4 +1,5 @@
-//! Runs a program and tells what it cost: CPU time of all its threads, wall time, peak anonymous memory.
+//! Runs a program and tells what it cost: CPU time of all its threads, wall time, peak anonymous memory; and where such
+//! values lie.
 
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
@@ -13,6 +14,25 @@ pub(crate) struct Cost {
     pub(crate) wall: f64,
     /// Greatest `RssAnon` seen, bytes; looked at every 10 ms.
     pub(crate) anonymous: u64,
+}
+
+/// Where values lie.
+pub(crate) struct Spread {
+    pub(crate) least: f64,
+    pub(crate) lower: f64,
+    pub(crate) median: f64,
+    pub(crate) upper: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
+        Self { least: at(0), lower: at(1), median: at(2), upper: at(3), most: at(4) }
+    }
 }
 
 /// Runs to the end, output thrown away.

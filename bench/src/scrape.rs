@@ -3,7 +3,7 @@
 //! One per cent is less than what runs differ by. So runs are compared within their turn, and scrapes are made often:
 //! what one costs is then their cost together by their number.
 
-use crate::measure::{Cost, run};
+use crate::measure::{Cost, Spread, run};
 use anyhow::{Result, bail};
 use mermin_tests::program::{binary, plain};
 use mermin_tests::servers::http::{Client, Request};
@@ -115,24 +115,5 @@ impl Scrape {
                 due += Duration::from_millis(self.every);
             }
         }
-    }
-}
-
-/// Where values lie.
-struct Spread {
-    least: f64,
-    lower: f64,
-    median: f64,
-    upper: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// Of at least one value.
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
-        Self { least: at(0), lower: at(1), median: at(2), upper: at(3), most: at(4) }
     }
 }

@@ -6,14 +6,15 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// `capture OUT …`, `replay FILE …`, `scrape FILE …`, `cluster …`, `otlp …`; `--help` tells more.
+    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`; `--help` tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        if self.arguments.first().is_some_and(|first| first == "replay" || first == "scrape") {
+        if self.arguments.first().is_some_and(|first| ["replay", "scrape", "ways"].contains(&first.as_str()))
+        {
             succeed(&mut cargo(&["build", "--release", "--quiet", "--package", "mermin"]))?;
         }
         let mut command = cargo(&["run", "--release", "--quiet", "--package", "mermin-bench", "--"]);

@@ -17,6 +17,7 @@ mod switch {
         /// Moments at which a flow worker may panic, so far; and which of them do.
         moments: Arc<AtomicU64>,
         every: Arc<AtomicU64>,
+        once: Arc<AtomicBool>,
     }
 
     impl Hold {
@@ -42,9 +43,16 @@ mod switch {
             self.every.store(n, Ordering::Release);
         }
 
+        /// The next flow worker to come to such a moment panics.
+        pub fn panic_once(&self) {
+            self.once.store(true, Ordering::Release);
+        }
+
         pub(crate) fn panic_if_told(&self) {
             let every = self.every.load(Ordering::Relaxed);
             let moment = if every == 0 { 1 } else { self.moments.fetch_add(1, Ordering::Relaxed) + 1 };
+            let once = self.once.load(Ordering::Relaxed) && self.once.swap(false, Ordering::AcqRel);
+            assert!(!once, "this panic was asked for");
             assert!(every == 0 || !moment.is_multiple_of(every), "this panic was asked for");
         }
 
