@@ -35,7 +35,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use tracing::info;
 
-/// Flow records that an enrichment worker may hold for later answers, where the channel has no room for more: 5 s of
+/// Flow records that enrichment may hold for later answers, where the channel has no room for more: 5 s of
 /// 3 000 young records a second, in about 8 MiB.
 const HELD: usize = 16_384;
 /// Flow records that a batch between two stages holds at most.
@@ -138,7 +138,7 @@ pub fn start<S: Source + 'static>(
                 enricher: Arc::clone(&enricher),
                 fan_out: Arc::clone(&fan_out),
                 producers: flow_workers,
-                hold_max: (capacity / enrichment_workers).max(HELD),
+                hold_max: (capacity.max(HELD) / enrichment_workers).max(1),
                 shed: Arc::clone(&shed),
                 shutdown_timeout: Arc::clone(&shutdown_timeout),
                 cells: Arc::clone(&cells),
@@ -155,7 +155,9 @@ pub fn start<S: Source + 'static>(
     };
 
     let created = Arc::new(CreatedLog::new());
-    let record_batch = (capacity / (4 * flow_workers)).clamp(1, RECORD_BATCH_MAX);
+    // Of the room of one lane: a batch must not fill it.
+    let lanes = if enriches { enrichment_workers } else { 1 };
+    let record_batch = (capacity / (4 * flow_workers * lanes)).clamp(1, RECORD_BATCH_MAX);
     let orientation = Orientation::new(HashSecret::new(random()));
     let (mut workers, mut meters, mut released) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..flow_workers {

@@ -46,7 +46,8 @@ pub struct PipelineConfig {
     /// (`flow_workers` and `packet_channel_capacity` then play no part), or `auto`: workers where there is a core for
     /// each of them, for the reader and for the outputs, otherwise the reader. Live capture always uses workers.
     pub replay_metering: ReplayMetering,
-    /// Threads that add names and identities to flow records; as `flow_workers`.
+    /// Threads that add names and identities to flow records; as `flow_workers`. The channel in front of them is shared out
+    /// to as many lanes as there may be threads.
     pub enrichment_workers: Workers,
     /// How often statistics are logged.
     pub stats_interval: Interval,

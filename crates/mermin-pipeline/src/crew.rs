@@ -140,7 +140,7 @@ impl Crew {
         let (asked, wanted) = (wanted, wanted.min(working + woken));
         if wanted < asked {
             warn!("The system gives no thread for another flow worker: {wanted} work on");
-            self.staff.want(wanted);
+            self.staff.settle_for(wanted);
         }
         self.move_shards(wanted);
         for number in wanted..working {

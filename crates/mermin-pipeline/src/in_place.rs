@@ -25,8 +25,11 @@ impl InPlace {
 
     fn meter(&mut self) {
         if !self.open.is_empty() {
-            self.worker.observe(&self.open);
-            self.open.clear();
+            // Taken out: what panics in there is not metered again.
+            let mut batch = std::mem::take(&mut self.open);
+            self.worker.observe(&batch);
+            batch.clear();
+            self.open = batch;
         }
     }
 }

@@ -191,8 +191,10 @@ pub(crate) struct Reader<S, H> {
     started: Instant,
     closed: bool,
     incidents: Incidents,
-    /// Panics in a row by which nothing moved on.
-    stuck: u32,
+    /// Within a call of the source.
+    polling: bool,
+    /// Panics in a row by which nothing moved on, and what was observed at the last.
+    stuck: (u32, Tally),
 }
 
 /// One warning per statistics interval while the packet channel is full.
@@ -231,7 +233,8 @@ impl<S: Source, H: Handover> Reader<S, H> {
             started,
             closed: false,
             incidents,
-            stuck: 0,
+            polling: false,
+            stuck: (0, Tally::ZERO),
         }
     }
 
@@ -241,7 +244,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
         while !self.feed.handover.worker_gone() {
             match containing(|| catch_unwind(AssertUnwindSafe(|| self.turn()))) {
                 Ok(Polled::Ended) => break,
-                Ok(Polled::More | Polled::Drained) => self.stuck = 0,
+                Ok(Polled::More | Polled::Drained) => self.stuck.0 = 0,
                 Err(payload) => self.after_panic(&*payload),
             }
         }
@@ -251,9 +254,9 @@ impl<S: Source, H: Handover> Reader<S, H> {
     /// One look at the source, and what follows from it.
     fn turn(&mut self) -> Polled {
         if !self.closed && self.control.stop.load(Ordering::Acquire) {
-            self.closed = true;
             self.source.close();
             self.feed.handover.wait_from_now();
+            self.closed = true;
         }
         if !self.feed.handover.has_room() {
             self.housekeeping();
@@ -261,7 +264,9 @@ impl<S: Source, H: Handover> Reader<S, H> {
             return Polled::More;
         }
         self.feed.sampler.follow();
+        self.polling = true;
         let polled = self.source.poll(&mut self.feed, BUDGET);
+        self.polling = false;
         match polled {
             Polled::More => self.housekeeping(),
             Polled::Drained => {
@@ -278,16 +283,22 @@ impl<S: Source, H: Handover> Reader<S, H> {
     #[cold]
     fn after_panic(&mut self, payload: &(dyn Any + Send)) {
         let (message, observed) = (panic_message(payload), self.feed.observed);
-        let source = &mut self.source;
-        let Ok(lost) = containing(|| catch_unwind(AssertUnwindSafe(|| source.after_panic(observed)))) else {
-            self.die(&message)
-        };
-        self.stuck = if lost == Tally::ZERO { self.stuck + 1 } else { 0 };
-        if self.stuck == STUCK {
+        let mut lost = Tally::ZERO;
+        // What else it does has nothing to do with the source.
+        if std::mem::take(&mut self.polling) {
+            let source = &mut self.source;
+            match containing(|| catch_unwind(AssertUnwindSafe(|| source.after_panic(observed)))) {
+                Ok(at_hand) => lost = at_hand,
+                Err(_) => self.die(&message),
+            }
+        }
+        let moved_on = lost != Tally::ZERO || observed != self.stuck.1;
+        self.stuck = (if moved_on { 0 } else { self.stuck.0 + 1 }, observed);
+        if self.stuck.0 == STUCK {
             self.die(&message);
         }
         self.incidents.note(&message, || match lost.buffers {
-            0 => "contained, nothing is lost".to_owned(),
+            0 => "it was at no packet, and goes on".to_owned(),
             1 => "1 packet can't be read and stands in lost.worker_quarantine".to_owned(),
             n => format!("{n} packets can't be read and stand in lost.worker_quarantine"),
         });

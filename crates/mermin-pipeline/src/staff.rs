@@ -1,6 +1,7 @@
 //! How many workers of a stage there are, should be and may be: what those who decide tell those who bring it about.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How many workers there are and should be.
 #[derive(Debug)]
@@ -11,13 +12,21 @@ pub(crate) struct Staff {
     most: usize,
     /// The least and the most that the load may ask for.
     range: [AtomicUsize; 2],
+    /// Held while somebody decides: who follows the load must not undo what the settings say.
+    deciding: Mutex<()>,
 }
 
 impl Staff {
     /// `working` of at most `most`.
     pub(crate) const fn new(working: usize, most: usize) -> Self {
         let range = [AtomicUsize::new(working), AtomicUsize::new(most)];
-        Self { wanted: AtomicUsize::new(working), working: AtomicUsize::new(working), most, range }
+        Self {
+            wanted: AtomicUsize::new(working),
+            working: AtomicUsize::new(working),
+            most,
+            range,
+            deciding: Mutex::new(()),
+        }
     }
 
     /// There are never more.
@@ -33,10 +42,11 @@ impl Staff {
 
     /// From now on the load may ask for so many, and so many work: as many as do, as far as that is within.
     pub(crate) fn set_range(&self, (least, most): (usize, usize)) {
+        let _deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let (least, most) = (least.clamp(1, self.most), most.clamp(1, self.most));
         self.range[0].store(least, Ordering::Relaxed);
         self.range[1].store(most, Ordering::Relaxed);
-        self.want(self.wanted().clamp(least, most));
+        self.wanted.store(self.wanted().clamp(least, most), Ordering::Release);
     }
 
     /// So many should work.
@@ -44,9 +54,16 @@ impl Staff {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// From now on so many should work, from 1 to as many as there may be.
+    /// From now on so many should work, as far as that is within what the load may ask for.
     pub(crate) fn want(&self, workers: usize) {
-        self.wanted.store(workers.clamp(1, self.most), Ordering::Release);
+        let _deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let (least, most) = self.range();
+        self.wanted.store(workers.clamp(least, most), Ordering::Release);
+    }
+
+    /// No more than so many can be had, whatever is wanted.
+    pub(crate) fn settle_for(&self, workers: usize) {
+        self.wanted.store(workers, Ordering::Release);
     }
 
     /// From now on so many do.

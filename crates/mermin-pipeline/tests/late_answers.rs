@@ -145,7 +145,7 @@ fn patience_ends() {
 #[test]
 fn no_more_wait_than_there_is_room_for() {
     // A packet a flow; the flows of the first 70 s end while it runs.
-    const ROOM: u64 = 2 * 16_384;
+    const ROOM: u64 = 16_384;
     let pipeline = PipelineConfig { enrichment_channel_capacity: count(64), ..patient() };
     // Those that go early don't wait for an output either: it has room for all.
     let run = run_with_room(0, Duration::from_secs(600), PACKETS, &pipeline, 1_000_000);

@@ -10,6 +10,7 @@ use mermin_flow::{Enricher, FlowConfig, FlowRecord, Observation, Polled, Sightin
 use mermin_pipeline::{Outcome, PipelineConfig, Stages, start};
 use parts::{Collected, Names, Synthetic, T0, assert_settled, config, in_reader, stages};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Panics at every record of sequence 2, in the middle of its work.
@@ -42,10 +43,19 @@ fn a_record_at_which_the_enricher_panics_goes_on_without_names() {
     }
 }
 
-/// A source that panics at every `at`th packet.
+/// A source that panics at every `at`th packet, and when it is asked for other things.
 struct Broken<const LIVE: bool> {
     packets: Synthetic<LIVE>,
     at: u64,
+    /// How often it panics when it is asked how many it rejected, which is asked after each read, and when it is closed.
+    asked: AtomicU64,
+    closed: u64,
+}
+
+impl<const L: bool> Broken<L> {
+    fn at(at: u64, packets: u64) -> Self {
+        Self { packets: Synthetic::new(packets, 100), at, asked: AtomicU64::new(0), closed: 0 }
+    }
 }
 
 /// Its sink.
@@ -78,10 +88,17 @@ impl<const L: bool> Source for Broken<L> {
     }
 
     fn rejected(&self) -> u64 {
+        // The first packets are read by then.
+        let left = self.asked.load(Ordering::Relaxed);
+        self.asked.store(left.saturating_sub(1), Ordering::Relaxed);
+        assert!(left == 0, "this panic is the test's");
         self.packets.rejected()
     }
 
     fn close(&mut self) {
+        let left = self.closed;
+        self.closed = left.saturating_sub(1);
+        assert!(left == 0, "this panic is the test's");
         self.packets.close();
     }
 
@@ -98,7 +115,7 @@ fn reads_on<const LIVE: bool>(config: &PipelineConfig) {
     const PACKETS: u64 = 100_000;
     const AT: u64 = 1_009;
     let collected = Collected::default();
-    let source = Broken { packets: Synthetic::<LIVE>::new(PACKETS, 100), at: AT };
+    let source = Broken::<LIVE>::at(AT, PACKETS);
     let running = start(config, &chatty(), stages(source, &collected)).unwrap();
     let observer = running.observer();
     // A live source goes on until it is told to end.
@@ -141,15 +158,47 @@ fn after(panics: u32) -> Outcome<Synthetic<false>> {
     start(&config(2, 2), &chatty(), stages(source, &collected)).unwrap().wait(|| false)
 }
 
+/// What the reader does beside reading has nothing to do with the source.
+#[test]
+fn a_panic_beside_the_source_loses_nothing() {
+    for config in [config(2, 2), in_reader()] {
+        let collected = Collected::default();
+        let source = Broken { asked: AtomicU64::new(40), ..Broken::<false>::at(u64::MAX, 100_000) };
+        let outcome = start(&config, &chatty(), stages(source, &collected)).unwrap().wait(|| false);
+        assert_settled(&outcome);
+        assert_eq!(outcome.statistics.ledger.seen.packets, 100_000);
+        assert_eq!(outcome.statistics.ledger.lost, [].into());
+        assert_eq!(panics(&outcome.statistics, "packet_reader"), 40);
+    }
+}
+
+#[test]
+fn a_source_that_panics_when_it_is_closed_is_closed_again() {
+    for (closed, gives_up) in [(1, false), (u64::MAX, true)] {
+        let collected = Collected::default();
+        let source = Broken { closed, ..Broken::<true>::at(u64::MAX, 100_000) };
+        let running = start(&config(2, 2), &chatty(), stages(source, &collected)).unwrap();
+        let observer = running.observer();
+        let outcome = running.wait(|| observer.packets() == 100_000);
+        if gives_up {
+            assert_eq!(outcome.panicked, ["reader"]);
+        } else {
+            assert_settled(&outcome);
+            assert_eq!(panics(&outcome.statistics, "packet_reader"), 1);
+        }
+    }
+}
+
 #[test]
 fn a_reader_that_comes_no_further_gives_up() {
-    let outcome = after(15);
+    // The first comes behind packets.
+    let outcome = after(16);
     assert_settled(&outcome);
     assert_eq!(outcome.statistics.ledger.lost, [].into());
-    assert_eq!(panics(&outcome.statistics, "packet_reader"), 15);
-    let outcome = after(16);
-    assert_eq!(outcome.panicked, ["reader"]);
     assert_eq!(panics(&outcome.statistics, "packet_reader"), 16);
+    let outcome = after(17);
+    assert_eq!(outcome.panicked, ["reader"]);
+    assert_eq!(panics(&outcome.statistics, "packet_reader"), 17);
 }
 
 /// As the statistics show them.

@@ -55,12 +55,18 @@ pub(crate) fn replay(
     };
     let finished = drive(config, plan, surroundings)?;
     let damages = finished.source.as_ref().map(ReplaySource::damages).unwrap_or_default();
+    let mut exit = finished.exit;
     for damage in damages {
-        let exit = if matches!(damage.fault, Fault::Panic) { Exit::Software } else { Exit::Data };
-        let stop = Stop::new(exit, damage.to_string()).help(damage.help());
+        let own = if matches!(damage.fault, Fault::Panic) { Exit::Software } else { Exit::Data };
+        exit = match exit {
+            // A bug says more than a damaged file.
+            Exit::Fine | Exit::Data => own,
+            other => other,
+        };
+        let stop = Stop::new(own, damage.to_string()).help(damage.help());
         drop(writeln!(surroundings.err, "{stop}"));
     }
-    Ok(if finished.exit == Exit::Fine && !damages.is_empty() { Exit::Data } else { finished.exit })
+    Ok(exit)
 }
 
 /// Outputs are emptied when they are opened: none may be one of the captures, under whatever name.

@@ -121,14 +121,12 @@ impl EnrichmentLane {
         }
     }
 
-    /// From now on what comes rings this; whether that is another bell than before.
-    pub(super) fn rings(&mut self, bell: &Arc<Bell>) -> bool {
-        let other = !Arc::ptr_eq(&self.bell, bell);
-        if other {
+    /// From now on what comes rings this.
+    pub(super) fn rings(&mut self, bell: &Arc<Bell>) {
+        if !Arc::ptr_eq(&self.bell, bell) {
             self.setup.intake.0.rings(bell);
             self.bell = Arc::clone(bell);
         }
-        other
     }
 
     /// Takes what came next, and hands on what need not wait any longer.

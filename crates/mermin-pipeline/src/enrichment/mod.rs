@@ -99,7 +99,7 @@ impl EnrichmentCrew {
         let working = wanted.min(before + come);
         if working < wanted {
             warn!("The system gives no thread for another enrichment worker: {working} work on");
-            self.staff.want(working);
+            self.staff.settle_for(working);
         }
         for seat in self.seats.iter().take(before).skip(working) {
             seat.term.fetch_add(1, Ordering::AcqRel);
@@ -137,7 +137,7 @@ impl EnrichmentCrew {
         while seat.term.load(Ordering::Acquire) == term && self.left.load(Ordering::Acquire) > 0 {
             let (working, mut rest) = (self.staff.working(), Some(NAP));
             for lane in (number..self.places.len()).step_by(working) {
-                rest = match self.attend(lane) {
+                rest = match self.attend(lane, number) {
                     After::Work => None,
                     After::Waiting => rest.map(|rest| rest.min(LOOK)),
                     After::Nothing | After::End => rest,
@@ -149,8 +149,9 @@ impl EnrichmentCrew {
         }
     }
 
-    /// One step of a lane's work, if no other thread is at it: that one tells when it has put it back.
-    fn attend(&self, lane: usize) -> After {
+    /// One step of a lane's work by the thread of this number, if no other one is at it: that one tells when it has put it
+    /// back.
+    fn attend(&self, lane: usize, number: usize) -> After {
         let place = &self.places[lane];
         let Some(mut taken) = lock(place).take() else { return After::Nothing };
         // A panic drops it: then nobody waits for it, and the outputs don't either.
@@ -162,13 +163,15 @@ impl EnrichmentCrew {
             }
             return after;
         }
-        let bell = |crew: &Self| Arc::clone(&crew.seats[lane % crew.staff.working()].bell);
         let mut place = lock(place);
-        let owner = bell(self);
-        if taken.rings(&owner) {
-            owner.ring();
-        }
+        let owner = lane % self.staff.working();
+        taken.rings(&self.seats[owner].bell);
         *place = Some(taken);
+        drop(place);
+        // It may have come while the lane was not there.
+        if owner != number {
+            self.seats[owner].bell.ring();
+        }
         after
     }
 }
