@@ -63,7 +63,7 @@ impl Meter {
             settings: Settings::new(config, agent_id),
             book: MeterBook::default(),
             postpone_updates: false,
-            samples: Samples::default(),
+            samples: Samples::new(),
             touch: Touch::default(),
         }
     }

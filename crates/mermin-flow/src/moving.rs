@@ -7,7 +7,7 @@
 use crate::flow_table::FlowTable;
 use crate::key::SHARDS;
 use crate::meter::Meter;
-use crate::sampled::Samples;
+use crate::sampled::ShardSamples;
 use crate::shard::Shard;
 use crate::slab::Flow;
 use crate::tally::Tally;
@@ -19,7 +19,7 @@ pub struct MovingShard {
     number: usize,
     shard: Shard,
     flows: Vec<Flow>,
-    samples: Samples,
+    samples: ShardSamples,
 }
 
 impl MovingShard {
@@ -46,7 +46,7 @@ impl Meter {
             flows.extend(self.table.take(place));
         }
         let shard = std::mem::replace(&mut self.shards[number], Shard::new(number as u8));
-        let moving = MovingShard { number, shard, flows, samples: self.samples.give(number as u8) };
+        let moving = MovingShard { number, shard, flows, samples: self.samples.give(number) };
         self.touch.went.0 += moving.flows() as u64;
         self.touch.went.1 += moving.resident();
         if self.table.held() == 0 {
@@ -64,7 +64,7 @@ impl Meter {
         debug_assert_eq!(self.shards[number].held, 0, "a shard is in one meter");
         self.begin_shard(number, &shard);
         flows.into_iter().for_each(|flow| self.put(flow));
-        self.samples.take(samples);
+        self.samples.take(number, samples);
     }
 
     /// Puts all flows into a new table. After a panic the slab alone is trusted: its entries are whole, while index,
@@ -101,6 +101,7 @@ mod tests {
     use crate::config::FlowConfig;
     use crate::key::HashSecret;
     use crate::record::FlowRecord;
+    use crate::sampling::Sampling;
     use crate::tcp::{ACK, FIN, SYN};
     use crate::testing::{Records, SECOND, T0, tcp};
     use proptest::prelude::*;
@@ -121,10 +122,13 @@ mod tests {
             Self { meters, owner: [0; 4], records: Records::default() }
         }
 
-        fn observe(&mut self, (flow, flags): (u8, u8), at: u64) {
+        fn observe(&mut self, (flow, flags, exponent): (u8, u8, u8), at: u64) {
             let mut o = tcp(&format!("10.0.0.2:{}", 40_000 + u16::from(flow)), "10.0.0.1:443");
             (o.start, o.end, o.watermark) = (T0 + at, T0 + at, T0 + at);
             (o.tcp_flags, o.has_tcp_flags) = (flags, true);
+            if exponent > 0 {
+                o.sampling = Sampling::kept(exponent, o.bytes);
+            }
             o.orient(&HashSecret::new(1));
             o.shard = flow % 4;
             self.meters[self.owner[usize::from(o.shard)]].observe(&[o], &mut self.records);
@@ -165,7 +169,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Packet((u8, u8), u64),
+        Packet((u8, u8, u8), u64),
         Tick(u64),
         HandOver(usize, usize),
     }
@@ -173,7 +177,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let flags = prop::sample::select(vec![ACK, ACK, SYN, FIN | ACK]);
         prop_oneof![
-            6 => ((0_u8..24, flags), prop_oneof![4 => 0..SECOND, 1 => 0..100 * SECOND]).prop_map(|(p, t)| Step::Packet(p, t)),
+            6 => ((0_u8..24, flags, prop_oneof![Just(0), 1_u8..7]), prop_oneof![4 => 0..SECOND, 1 => 0..100 * SECOND]).prop_map(|(p, t)| Step::Packet(p, t)),
             1 => (0..40 * SECOND).prop_map(Step::Tick),
             2 => (0_usize..4, 0_usize..3).prop_map(|(shard, to)| Step::HandOver(shard, to)),
         ]
@@ -212,11 +216,12 @@ mod tests {
     fn a_meter_whose_last_shard_has_gone_gives_its_memory_back() {
         let mut meters = Meters::new();
         for flow in 0..12 {
-            meters.observe((flow, ACK), 0);
+            meters.observe((flow, ACK, 1), 0);
         }
         assert_eq!(meters.meters[0].active(), 12);
         (0..4).for_each(|shard| meters.hand_over(shard, 1));
-        assert_eq!((meters.meters[0].table.places(), meters.meters[0].active()), (0, 0));
+        let from = &meters.meters[0];
+        assert_eq!((from.table.places(), from.samples.capacity(), from.active()), (0, 0, 0));
         assert_eq!(meters.meters[1].active(), 12);
     }
 }

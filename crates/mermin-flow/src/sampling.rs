@@ -7,7 +7,7 @@
 use crate::observation::Observation;
 
 /// The three lowest bits have the exponent of n. The others are those of a float: the sum of the squares of the buffers' IP
-/// bytes, to six digits.
+/// bytes, to six digits of one buffer. Each merging rounds to as many, which comes to about a hundredth over a hundred thousand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Sampling(u32);
@@ -59,7 +59,7 @@ impl Sampling {
 
 impl Observation {
     /// The sums of the squares of the packets and of the IP bytes of its buffers, if these were drawn. Of a single buffer
-    /// they are exact. Of merged ones the bytes' is right to six digits; the packets' is exact where no buffer had more than
+    /// they are exact. Of merged ones the bytes' is nearly right ([`Sampling`]); the packets' is exact where no buffer had more than
     /// one, and else as if all packets were equally long, which those of a segmented buffer are.
     pub(crate) fn squares(&self) -> [u128; 2] {
         let square = |count: u64| u128::from(count) * u128::from(count);
@@ -104,6 +104,18 @@ mod tests {
             (plain, buffer(3, 1, 40), false),
         ] {
             assert_eq!({ one }.absorb(&other, 1_000), may, "{one:?} {other:?}");
+        }
+    }
+
+    /// Equal buffers are the worst: all are rounded the same way for long.
+    #[test]
+    fn a_hundred_thousand_mergings_change_squares_by_less_than_two_hundredths() {
+        const BUFFERS: u32 = 100_000;
+        for bytes in [40, 52, 576, 1_499, 1_500, 64_000] {
+            let one = Sampling::kept(6, bytes);
+            let all = (1..BUFFERS).fold(one, |sum, _| sum.with(one));
+            let off = f64::from(all.squares()) / (f64::from(BUFFERS) * (bytes * bytes) as f64) - 1.0;
+            assert!(off.abs() < 0.02, "{bytes}: {off}");
         }
     }
 
