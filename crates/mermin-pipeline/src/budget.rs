@@ -9,6 +9,7 @@
 
 use crate::observer::Shared;
 use crate::shedding::Ladder;
+use mermin_flow::Sampling;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,9 +24,13 @@ const MEMORY_SHARE: f64 = 0.9;
 const THROTTLED_OFTEN: u64 = 5;
 /// How often the bounds can be halved.
 pub(crate) const HALVINGS: u8 = 3;
-/// Rates of sampling: 1:2, 1:4 … 1:64. Below that little is seen of most flows, and less would hardly be saved: reading is
-/// what remains.
-const RATES: usize = 6;
+/// Of packets that are sampled, at least one in so many is metered; rates are 1:2, 1:4 and so on down to it. Below that
+/// little is seen of most flows, and less would hardly be saved: reading is what remains.
+pub const LOWEST_RATE: u32 = 64;
+const _: () = assert!(
+    LOWEST_RATE.is_power_of_two() && LOWEST_RATE.ilog2() <= Sampling::EXPONENT_MAX as u32,
+    "an observation has room for the rate",
+);
 
 /// What a flow takes in the tables, its place in index, timers and order of eviction included; an observation that waits in
 /// the reader; a record that waits for an output. Bytes, rounded up.
@@ -50,6 +55,8 @@ pub struct Budget {
     pub cpu: Option<f64>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// One packet in so many is metered at the lowest rate: a power of two up to [`LOWEST_RATE`]; with 1 all are.
+    pub sampling: u32,
     /// Tells what the process takes.
     pub usage: Box<dyn FnMut() -> Usage + Send>,
     /// Between two looks.
@@ -59,7 +66,13 @@ pub struct Budget {
 /// No limits.
 impl Default for Budget {
     fn default() -> Self {
-        Self { cpu: None, memory: None, usage: Box::new(Usage::default), interval: Duration::from_secs(1) }
+        Self {
+            cpu: None,
+            memory: None,
+            sampling: LOWEST_RATE,
+            usage: Box::new(Usage::default),
+            interval: Duration::from_secs(1),
+        }
     }
 }
 
@@ -278,7 +291,8 @@ impl Budgets {
     pub(crate) fn new(budget: &mut Budget, (live, enriches): (bool, bool), bounds: Bounds) -> Self {
         let mut steps = vec![Step::Postpone];
         steps.extend(enriches.then_some(Step::Nameless));
-        steps.extend([Step::Sample; RATES]);
+        let rates = budget.sampling.clamp(1, LOWEST_RATE).ilog2();
+        steps.extend(vec![Step::Sample; rates as usize]);
         let cpu = budget.cpu.filter(|_| live).map(|cores| Line {
             what: "Processor time is",
             setting: "resources.cpu",
@@ -381,6 +395,35 @@ impl Shared {
                 },
                 crate::tasks::GOES_ON,
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is done without at the top of the ladder, and the exponent of the rate.
+    fn at_the_top(sampling: u32) -> (Vec<String>, u8) {
+        let mut budget = Budget { cpu: Some(1.0), sampling, ..Budget::default() };
+        let budgets = Budgets::new(&mut budget, (true, true), Bounds { flows: 1, waiting: 1, records: 1 });
+        let (second, mut before) = (Duration::from_secs(1), Usage::default());
+        for _ in 0..100 {
+            let now = Usage { cpu: before.cpu + 2 * second, ..before };
+            budgets.look(before, now, second);
+            before = now;
+        }
+        (budgets.pulse().cpu.without, budgets.shed.sampling())
+    }
+
+    #[test]
+    fn packets_are_sampled_as_far_as_is_allowed() {
+        let others = ["periodic reports are put off", "records go without names"];
+        assert_eq!(at_the_top(1), (others.map(str::to_owned).to_vec(), 0));
+        for (sampling, exponent) in [(2, 1), (8, 3), (64, 6)] {
+            let (without, found) = at_the_top(sampling);
+            assert_eq!((found, without.len()), (exponent, 3));
+            assert_eq!(without[2], format!("one packet in {sampling} is metered"));
         }
     }
 }

@@ -54,7 +54,7 @@ mod waits;
 mod workers;
 
 pub use assembly::{Stages, start};
-pub use budget::{Budget, BudgetPulse, BudgetsPulse, Usage};
+pub use budget::{Budget, BudgetPulse, BudgetsPulse, LOWEST_RATE, Usage};
 pub use config::{PipelineConfig, ReplayMetering};
 pub use hold::Hold;
 pub use incidents::contained_panics_go_to_the_log;

@@ -35,6 +35,7 @@ impl Taken {
         Budget {
             cpu: Some(1.0),
             memory: Some(100_000_000),
+            sampling: mermin_pipeline::LOWEST_RATE,
             usage: Box::new(usage),
             interval: Duration::from_millis(2),
         }

@@ -29,17 +29,27 @@ const SAMPLING: &str = "
 ## Sampled packets
 
 Deltas and totals count what was metered, and these alone stand in the books. A packet that was kept by a draw of one in
-n stands for n: *estimate* is the delta plus n − 1 for each, whatever n was at the time. It is unbiased: over all draws
-its mean is what there was, of each flow and of any sum of flows (a flow of which nothing was kept has no record, and
-its share stands in the estimates of others). In a record without these attributes the deltas are exact; so what there was
+n stands for n: *estimate* is the delta plus n − 1 for each, whatever n was at the time. Where packets pass one
+observation point it is unbiased: over all draws its mean is what there was, of each flow and of any sum of flows (a flow
+of which nothing was kept has no record, and its share stands in the estimates of others). In a record without these attributes the deltas are exact; so what there was
 is, over any records, the sum of the estimates and, where there is none, of the deltas.
+
+Where packets pass several points that are captured (a veth and eth0), each sighting is drawn by itself, and a direction is
+counted at the point of its first sighting that was kept. So its estimate is too large, unless it begins with a packet that
+is never left out (a SYN): with two points, a direction of one packet is estimated at 2 − 1/n in the mean, a longer one at
+about n / 2 packets too many, once per flow. Short UDP flows are nearly doubled, also in sums. Capture one point of each
+packet's way where estimates matter.
 
 *Error* is the estimate's standard error: the root of the sum of n (n − 1) x² over all that was kept by a draw, where x is
 the packets or IP bytes of one socket buffer or frame (one packet, or those of a segmented buffer). Errors of several
-records are added as squares. Where a hundred or more were kept, what there was is within 1.96 errors of the estimate in at
-least 93 of 100 cases (simulated in the tests: single packets of one length and of any, and segmented buffers, at 1:2 to
-1:64); where few were, the error itself is uncertain. As a rule of thumb, where k packets were kept the error is at most
-1 / √k of the estimate: 10 % for a hundred.
+records are added as squares. It tells nothing of the excess that several points make.
+
+The error is itself an estimate. Where it is at most about 10 % of what is estimated, what there was is within 1.96 errors
+in at least 93 of 100 cases (simulated in the tests at 1:2 to 1:64). Of packets without segmentation that takes a hundred
+that were kept: of k the error is at most 1 / √k. Of bytes, and of segmented packets, it is √((1 + c²) / k) at most, c
+being the standard deviation of what a buffer has as a part of its mean: where most bytes are in a few large buffers, many
+more than a hundred must be kept. Of 64 kB buffers among a hundred times as many acknowledgements, one kept in the mean,
+65 of 100 cases are within, because often none of them was kept and the error knows nothing of them.
 ";
 
 /// The page `docs/reference/records.md`.

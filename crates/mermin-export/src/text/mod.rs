@@ -159,12 +159,28 @@ fn push_letters(direction: &Direction, out: &mut Vec<u8>) {
     out.extend(set.map(|(_, name)| name.as_bytes()[0]));
 }
 
-/// Counts are those of a part: ` sampled 1:4`.
+/// The line's counts are those of a part: ` sampled 1:4–1:8, since the record before ~402 → ~3600 ← packets`. What there
+/// was can't be had from the rate, which changes and which not all packets were drawn at, so the estimates are told.
 fn push_sampling(record: &FlowRecord, color: bool, out: &mut Vec<u8>) {
     let Some(sampled) = &record.sampled else { return };
     Paint::Yellow.on(color, out, |out| {
+        let [least, most] = sampled.one_in;
         out.extend_from_slice(b" sampled 1:");
-        push_number(out, sampled.one_in[1].into());
+        push_number(out, least.into());
+        if least != most {
+            out.extend_from_slice("–1:".as_bytes());
+            push_number(out, most.into());
+        }
+        let [forward, reverse] = record.estimates();
+        out.extend_from_slice(b", since the record before ~");
+        push_packets(out, forward.packets);
+        out.extend_from_slice(" → ~".as_bytes());
+        push_packets(out, reverse.packets);
+        out.extend_from_slice(" ← packets, ~".as_bytes());
+        push_bytes(out, forward.bytes);
+        out.extend_from_slice(" → ~".as_bytes());
+        push_bytes(out, reverse.bytes);
+        out.extend_from_slice(" ← bytes".as_bytes());
     });
 }
 

@@ -5,10 +5,12 @@
 
 mod cores;
 mod limits;
+mod rate;
 mod usage;
 
 pub(crate) use cores::Cores;
 pub(crate) use limits::Limits;
+pub(crate) use rate::Rate;
 
 use mermin_flow::ByteSize;
 use mermin_pipeline::Budget;
@@ -22,7 +24,7 @@ use usage::Probe;
 #[serde(deny_unknown_fields, default)]
 pub struct ResourcesConfig {
     /// Cores that the agent takes at most, all its threads together. Over it, live, it does without periodic
-    /// reports, then without names, then it samples packets, at 1:2 to 1:64. Without this key: what its control group may
+    /// reports, then without names, then it samples packets, see `sampling`. Without this key: what its control group may
     /// have (`cpu.max`); without a limit there nothing is shed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cores>,
@@ -32,6 +34,10 @@ pub struct ResourcesConfig {
     /// key: what its control group may have (`memory.max`); without a limit there the bounds stay as they are configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
+    /// How far packets may be sampled, as the last step of a budget of processor time: at the lowest rate one in so many is
+    /// metered, a power of two from 1 (all: the agent never samples) to 64. Beyond that the kernel drops what the agent has
+    /// no time for. Deltas of sampled flows count a part; records carry estimates beside them.
+    pub sampling: Rate,
 }
 
 impl ResourcesConfig {
@@ -51,9 +57,9 @@ impl ResourcesConfig {
     /// For the pipeline. Of the memory that is mapped, so many bytes are mapped twice.
     pub(crate) fn budget(&self, mapped_twice: u64) -> Budget {
         let limits = self.limits();
-        let (cpu, memory) = (limits.cpu, limits.memory);
+        let (cpu, memory, sampling) = (limits.cpu, limits.memory, self.sampling.get());
         let mut probe = Probe::new(limits.throttling, mapped_twice);
-        Budget { cpu, memory, usage: Box::new(move || probe.look()), ..Budget::default() }
+        Budget { cpu, memory, sampling, usage: Box::new(move || probe.look()), ..Budget::default() }
     }
 }
 
