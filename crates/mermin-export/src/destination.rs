@@ -38,9 +38,14 @@ impl FileDestination {
         Ok(Self { file, stdout: true })
     }
 
-    /// The file at `path`, made if it isn't there.
+    /// The file at `path`, made if it isn't there, and emptied unless `append`. Whatever is written goes to its end: an
+    /// output that hangs and comes back does not write over what its successor wrote, nor leave a hole behind a rotation.
     pub(crate) fn open(path: &Path, append: bool) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(path)?;
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        // A pipe or a device has no length.
+        if !append && file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
         Ok(Self { file, stdout: false })
     }
 

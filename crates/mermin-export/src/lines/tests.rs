@@ -230,6 +230,20 @@ fn what_another_program_appended_is_not_cut() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "ours theirs");
 }
 
+#[test]
+fn two_that_write_to_one_file_keep_each_other_s_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shared");
+    fs::write(&path, "of an earlier run\n").unwrap();
+    let mut first = FileDestination::open(&path, false).unwrap();
+    first.write(b"first\n").unwrap();
+    FileDestination::open(&path, true).unwrap().write(b"second\n").unwrap();
+    first.write(b"first again, torn").unwrap();
+    assert!(first.take_back(", torn".len() as u64));
+    first.write(b"\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "first\nsecond\nfirst again\n");
+}
+
 /// As [`Eight`], but panics in the middle of the line of record 3.
 struct Bug;
 
