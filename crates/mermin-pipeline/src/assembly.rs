@@ -239,19 +239,18 @@ pub fn start<S: Source + 'static>(
         spawn_reader(&threads, begin, crew)?
     };
     let task = Arc::clone(&shared);
-    let statistics =
-        threads.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics())?;
+    // Tasks beside the stages are not waited for: one may be in the middle of a line.
+    threads.spawn("statistics task", "statistics".to_owned(), move || task.log_statistics())?;
     // Of a fixed number, too: a range may come later.
-    let scaling = (flow_workers > 1 || enrichment_workers > 1).then(|| {
+    if flow_workers > 1 || enrichment_workers > 1 {
         let task = Arc::clone(&shared);
-        threads.spawn("scaling of workers", "scaling".to_owned(), move || task.scale())
-    });
-    let within_budget = (!shared.budgets.is_none()).then(|| {
+        threads.spawn("scaling of workers", "scaling".to_owned(), move || task.scale())?;
+    }
+    if !shared.budgets.is_none() {
         let task = Arc::clone(&shared);
-        threads.spawn("budget task", "budget".to_owned(), move || task.keep_within(budget))
-    });
-    let tasks = [Some(statistics), scaling.transpose()?, within_budget.transpose()?];
-    Ok(Running { shared, reader, threads, tasks: tasks.into_iter().flatten().collect() })
+        threads.spawn("budget task", "budget".to_owned(), move || task.keep_within(budget))?;
+    }
+    Ok(Running { shared, reader, threads })
 }
 
 fn spawn_reader<S: Source + 'static>(

@@ -37,8 +37,6 @@ pub struct Running<S> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) reader: JoinHandle<ReaderEnd<S>>,
     pub(crate) threads: Arc<Threads>,
-    /// Beside the stages: they are not waited for.
-    pub(crate) tasks: Vec<JoinHandle<()>>,
 }
 
 impl<S: Source + 'static> Running<S> {
@@ -77,7 +75,7 @@ impl<S: Source + 'static> Running<S> {
                 self.shared.fan_out.look();
             }
             // The reader first: it may give a worker a thread.
-            if self.reader.is_finished() && self.threads.have_ended() {
+            if self.reader.is_finished() && self.have_ended() {
                 break;
             }
             match &mut end {
@@ -90,7 +88,10 @@ impl<S: Source + 'static> Running<S> {
                         self.shared.control.stop();
                         self.shared.fan_out.wait_from_now();
                         self.shared.fan_out.leave(true);
-                        end = Some(End::within(self.shared.shutdown_timeout.get()));
+                        let timeout = self.shared.shutdown_timeout.get();
+                        // What comes behind one that was removed needs time, too.
+                        self.shared.fan_out.hurry(Instant::now() + timeout / 2);
+                        end = Some(End::within(timeout));
                     } else if self.reader.is_finished() {
                         self.shared.fan_out.wait_from_now();
                     }
@@ -101,32 +102,27 @@ impl<S: Source + 'static> Running<S> {
         self.finish(nobody_reads)
     }
 
+    /// Whether all threads have, but those of outputs that were removed: nobody waits for these.
+    fn have_ended(&self) -> bool {
+        self.threads.have_ended_but(&self.shared.fan_out.leaving_threads())
+    }
+
     fn finish(self, nobody_reads: bool) -> Outcome<S> {
+        let missing = !self.have_ended();
         let shared = self.shared;
         *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         shared.end.notify_all();
         // Time is up for exporters that wait for a receiver; what they still hold they say themselves, if they can.
-        if !self.threads.have_ended() && shared.fan_out.interrupt() {
+        if missing && shared.fan_out.interrupt() {
             let began = Instant::now();
             while began.elapsed() < LAST_WORDS && !self.threads.have_ended() {
                 thread::sleep(Duration::from_millis(2));
             }
         }
+        shared.fan_out.part_with_leaving();
         let left_behind = !self.reader.is_finished() || !self.threads.have_ended();
-        let mut panicked = Vec::new();
-        let mut reader = None;
-        if self.reader.is_finished() {
-            match self.reader.join() {
-                Ok(end) => reader = Some(end),
-                Err(_) => panicked.push("reader".to_owned()),
-            }
-        }
-        panicked.extend(self.threads.collect());
-        // One may be in the middle of a line and is not waited for.
-        for task in self.tasks.into_iter().filter(JoinHandle::is_finished) {
-            let name = task.thread().name().unwrap_or_default().to_owned();
-            panicked.extend(task.join().is_err().then_some(name));
-        }
+        let reader = if self.reader.is_finished() { self.reader.join().ok() } else { None };
+        let panicked = self.threads.panicked();
         let (source, part) = match reader {
             Some(end) => (Some(end.source), Some(end.part)),
             None => (None, None),

@@ -24,12 +24,20 @@ pub enum StartError {
 /// Raised when a thread panics.
 pub(crate) type Panicked = Arc<AtomicBool>;
 
-struct Alarm(Panicked);
+struct Alarm {
+    raised: Panicked,
+    names: Arc<Mutex<Vec<String>>>,
+    /// Whether the run is to hear of it.
+    armed: Arc<AtomicBool>,
+}
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.store(true, Ordering::Release);
+        if thread::panicking() && self.armed.load(Ordering::Acquire) {
+            // Ahead of the alarm: who hears that finds the name.
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.push(thread::current().name().unwrap_or_default().to_owned());
+            self.raised.store(true, Ordering::Release);
         }
     }
 }
@@ -38,6 +46,8 @@ impl Drop for Alarm {
 #[derive(Default)]
 pub(crate) struct Threads {
     pub(crate) panicked: Panicked,
+    /// Names of those that have raised the alarm.
+    names: Arc<Mutex<Vec<String>>>,
     kept: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -49,7 +59,17 @@ impl Threads {
         name: String,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<T>, StartError> {
-        let alarm = Alarm(Arc::clone(&self.panicked));
+        self.spawn_with_alarm(stage, name, Arc::new(AtomicBool::new(true)), work)
+    }
+
+    fn spawn_with_alarm<T: Send + 'static>(
+        &self,
+        stage: &'static str,
+        name: String,
+        armed: Arc<AtomicBool>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, StartError> {
+        let alarm = Alarm { raised: Arc::clone(&self.panicked), names: Arc::clone(&self.names), armed };
         let work = move || {
             let _alarm = alarm;
             work()
@@ -64,20 +84,23 @@ impl Threads {
         name: String,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<ThreadId, StartError> {
-        let thread = self.spawn(stage, name, work)?;
+        self.keep_with_alarm(stage, name, Arc::new(AtomicBool::new(true)), work)
+    }
+
+    /// A thread that is kept here, and whose panic is a matter of the run while `armed` says so.
+    pub(crate) fn keep_with_alarm(
+        &self,
+        stage: &'static str,
+        name: String,
+        armed: Arc<AtomicBool>,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<ThreadId, StartError> {
+        let thread = self.spawn_with_alarm(stage, name, armed, work)?;
         let id = thread.thread().id();
         let mut kept = self.lock();
-        // Those that have ended well are of no more interest: under changing load they would be ever more.
-        let mut left = Vec::with_capacity(kept.len() + 1);
-        for thread in kept.drain(..) {
-            if !thread.is_finished() || self.panicked.load(Ordering::Acquire) {
-                left.push(thread);
-            } else {
-                drop(thread.join());
-            }
-        }
-        left.push(thread);
-        *kept = left;
+        // Those that have ended are of no more interest: under changing load they would be ever more.
+        kept.retain(|thread| !thread.is_finished());
+        kept.push(thread);
         Ok(id)
     }
 
@@ -90,6 +113,11 @@ impl Threads {
         self.lock().iter().all(JoinHandle::is_finished)
     }
 
+    /// Whether all have but these.
+    pub(crate) fn have_ended_but(&self, threads: &[ThreadId]) -> bool {
+        self.lock().iter().all(|thread| thread.is_finished() || threads.contains(&thread.thread().id()))
+    }
+
     /// Whether these have.
     pub(crate) fn have_ended_of(&self, threads: &[ThreadId]) -> bool {
         self.lock().iter().all(|thread| thread.is_finished() || !threads.contains(&thread.thread().id()))
@@ -100,13 +128,8 @@ impl Threads {
         self.lock().retain(|thread| !threads.contains(&thread.thread().id()));
     }
 
-    /// The names of those that have ended by a panic. Those that still run are left to themselves.
-    pub(crate) fn collect(&self) -> Vec<String> {
-        let ended = self.lock().extract_if(.., |thread| thread.is_finished()).collect::<Vec<_>>();
-        let name = |thread: JoinHandle<()>| {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            thread.join().is_err().then_some(name)
-        };
-        ended.into_iter().filter_map(name).collect()
+    /// The names of those that have raised the alarm, also of those that are not kept here.
+    pub(crate) fn panicked(&self) -> Vec<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

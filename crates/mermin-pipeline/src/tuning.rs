@@ -12,6 +12,7 @@ use crate::workers::Workers;
 use mermin_flow::FlowConfig;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// What goes down the packet channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +65,19 @@ impl Tuning {
     }
 
     /// From now on records don't go to the outputs with these names, and to others they do. What the former have they deliver
-    /// for as long as the end of a run may take (`shutdown_timeout`); what they haven't by then is dropped, and counted so.
+    /// within `patience`; what they haven't by then is dropped, and counted so (`shutdown_timeout`).
     /// Nobody waits for that. Their books stay; one that comes and has the name of one that was there goes on with its book.
     ///
     /// # Errors
     /// [`ChangeError`]: then nothing has changed.
-    pub fn change_outputs(&self, leave: &[String], come: Vec<NewOutput>) -> Result<(), ChangeError> {
+    pub fn change_outputs(
+        &self,
+        leave: &[String],
+        come: Vec<NewOutput>,
+        patience: Duration,
+    ) -> Result<(), ChangeError> {
         let come = come.into_iter().map(|new| Coming { new, buffer: None }).collect();
-        self.0.fan_out.change(leave, come, self.0.shutdown_timeout.get())
+        self.0.fan_out.change(leave, come, patience)
     }
 
     /// Names of outputs that were removed and have not ended yet.

@@ -7,16 +7,20 @@ mod many_records;
 mod parts;
 
 use many_records::{chatty, sorted};
-use mermin_flow::{FlowId, FlowRecord, Interval};
+use mermin_flow::{Exporter, Failure, FlowId, FlowRecord, Interval, Receipt};
 use mermin_pipeline::{
     ChangeError, NewOutput, Observer, Outcome, OutputBook, PipelineConfig, Running, Stages, Statistics,
     Tuning, start,
 };
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// More than a test lasts.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn named(name: &'static str) -> Collected {
     Collected { name, ..Collected::default() }
@@ -57,7 +61,11 @@ struct Watch {
 
 impl Watch {
     fn change(&self, leave: &[&str], come: Vec<NewOutput>) {
-        self.tuning.change_outputs(&names(leave), come).unwrap();
+        self.change_within(PATIENCE, leave, come);
+    }
+
+    fn change_within(&self, patience: Duration, leave: &[&str], come: Vec<NewOutput>) {
+        self.tuning.change_outputs(&names(leave), come, patience).unwrap();
     }
 
     /// Looks until it is so; at each look all books balance.
@@ -149,19 +157,18 @@ fn outputs_come_and_go_and_each_batch_goes_to_all_that_there_are() {
 fn a_stuck_output_that_is_removed_is_given_up_in_time() {
     let (healthy, stuck, other) = (Collected::default(), named("stuck"), named("stuck"));
     stuck.stuck.store(true, Ordering::Release);
-    let patience = Interval(Duration::from_millis(300));
-    let pipeline = PipelineConfig { shutdown_timeout: patience, ..config(1, 1) };
-    let run = running(&pipeline, &[&healthy, &stuck]);
+    let patience = Duration::from_millis(300);
+    let run = running(&config(1, 1), &[&healthy, &stuck]);
     run.tuning().set_output_queue_capacity(count(500));
     let (lets_go, successor) = (stuck.clone(), other.clone());
     let outcome = looking(run, move |watch| {
         watch.until("it is full", |statistics| book(statistics, "stuck").merged > 0);
         let began = Instant::now();
-        watch.change(&["stuck"], Vec::new());
+        watch.change_within(patience, &["stuck"], Vec::new());
         assert!(began.elapsed() < Duration::from_secs(1) && watch.present() == names(&["collected"]));
         let given_up =
             watch.until("it is given up", |statistics| book(statistics, "stuck").queued.records == 0);
-        assert!(began.elapsed() >= patience.0);
+        assert!(began.elapsed() >= patience);
         let given_up = book(&given_up, "stuck");
         assert_eq!(given_up.delivered.records, 0);
         assert_eq!(
@@ -181,14 +188,89 @@ fn a_stuck_output_that_is_removed_is_given_up_in_time() {
     assert_eq!(last.delivered.records, len(&other));
 }
 
+/// Nor when the run is told to end meanwhile: it has half a second, and the exit is that of the others.
+#[test]
+fn a_stuck_output_that_was_removed_is_no_matter_of_the_end() {
+    let (healthy, stuck) = (Collected::default(), named("stuck"));
+    stuck.stuck.store(true, Ordering::Release);
+    let pipeline = PipelineConfig { shutdown_timeout: Interval::seconds(60), ..config(1, 1) };
+    let run = running(&pipeline, &[&healthy, &stuck]);
+    let began = Instant::now();
+    let outcome = looking(run, |watch| {
+        watch.until("it waits", |statistics| book(statistics, "stuck").queued.records > 100);
+        watch.change(&["stuck"], Vec::new());
+    });
+    assert!(began.elapsed() < Duration::from_secs(20), "it was waited for");
+    assert_settled(&outcome);
+    let stuck_book = book(&outcome.statistics, "stuck");
+    assert_eq!(stuck_book.delivered.records, 0);
+    assert!(stuck_book.dropped["shutdown_timeout"].records > 100, "{stuck_book:?}");
+    assert_eq!(book(&outcome.statistics, "collected").delivered.records, len(&healthy));
+    stuck.stuck.store(false, Ordering::Release);
+}
+
+/// Panics at the first record once it is told to, and can't go on.
+#[derive(Clone, Default)]
+struct Bug {
+    panics: Arc<AtomicBool>,
+}
+
+impl Exporter for Bug {
+    fn name(&self) -> &str {
+        "bug"
+    }
+
+    fn export(&mut self, _: &[FlowRecord], _: &mut Receipt) -> Result<(), Failure> {
+        while !self.panics.load(Ordering::Acquire) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("this panic is the test's")
+    }
+
+    fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// One that panics ends the run and is named; one that was removed before costs its own records only.
+#[test]
+fn a_panic_of_an_output_that_was_removed_is_no_matter_of_the_run() {
+    for removed in [true, false] {
+        let (healthy, bug) = (Collected::default(), Bug::default());
+        let run = running(&config(1, 1), &[&healthy]);
+        let theirs = bug.clone();
+        let outcome = looking(run, move |watch| {
+            watch.change(&[], vec![NewOutput { exporter: Box::new(theirs.clone()), after: Vec::new() }]);
+            watch.until("it has some", |statistics| book(statistics, "bug").queued.records > 100);
+            if removed {
+                watch.change(&["bug"], Vec::new());
+            }
+            theirs.panics.store(true, Ordering::Release);
+            let dropped = |statistics: &Statistics| book(statistics, "bug").dropped.contains_key("crash");
+            if removed {
+                watch.until("its book says so", dropped);
+                watch.until_delivered("collected", 1_000);
+            } else {
+                let began = Instant::now();
+                while !watch.observer.pulse().ending {
+                    assert!(began.elapsed() < Duration::from_secs(60), "the run goes on");
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        let named: &[&str] = if removed { &[] } else { &["out-bug"] };
+        assert_eq!(outcome.panicked, named);
+        assert!(outcome.statistics.outputs.iter().all(|(_, book)| book.balances()));
+    }
+}
+
 /// A file that another output is to write to: that begins when the first has ended, and misses no record in between.
 #[test]
 fn what_comes_behind_another_begins_when_that_has_ended_and_misses_nothing() {
     let (healthy, first) = (Collected::default(), named("first"));
     let behind = |name| Collected { name, records: first.records.clone(), ..Collected::default() };
     let (second, third) = (behind("second"), behind("third"));
-    let pipeline = PipelineConfig { shutdown_timeout: Interval::seconds(60), ..config(2, 1) };
-    let run = running(&pipeline, &[&healthy, &first]);
+    let run = running(&config(2, 1), &[&healthy, &first]);
     run.tuning().set_output_queue_capacity(count(1_000_000));
     let (one, two, three) = (first.clone(), second.clone(), third.clone());
     let outcome = looking(run, move |watch| {
@@ -231,8 +313,7 @@ fn what_cannot_be_changed_leaves_all_as_it_is() {
     let outcome = looking(running(&config(1, 1), &[&healthy]), {
         let other = other.clone();
         move |watch| {
-            let change =
-                |leave: &[&str], come: Vec<NewOutput>| watch.tuning.change_outputs(&names(leave), come);
+            let change = |leave: &[&str], come| watch.tuning.change_outputs(&names(leave), come, PATIENCE);
             let unknown = change(&["collected", "nobody"], vec![new(&other)]);
             assert!(matches!(unknown, Err(ChangeError::Unknown { name }) if name == "nobody"));
             for come in [vec![new(&healthy)], vec![new(&other), new(&other)]] {
@@ -249,5 +330,5 @@ fn what_cannot_be_changed_leaves_all_as_it_is() {
     let running = start(&in_reader(), &chatty(), stages(source, &other)).unwrap();
     let tuning = running.tuning();
     assert_settled(&running.wait(|| false));
-    assert!(matches!(tuning.change_outputs(&[], Vec::new()), Err(ChangeError::Ending)));
+    assert!(matches!(tuning.change_outputs(&[], Vec::new(), PATIENCE), Err(ChangeError::Ending)));
 }

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 use touchy::Touchy;
 
 const GIB: u64 = 1 << 30;
+/// More than any output stands still.
+const PATIENCE: Interval = Interval(Duration::from_secs(100));
 
 /// As many outputs misbehave.
 const TOUCHY: usize = 3;
@@ -128,7 +130,7 @@ impl Plan {
             enrichment_channel_capacity: count(dice.one_of(&[1, 64, 1_000])),
             flow_workers: Workers::Between(count(least as usize), count((least + more) as usize)),
             enable_backpressure: !dice.chance(4),
-            shutdown_timeout: Interval::seconds(100),
+            shutdown_timeout: PATIENCE,
             enable_metrics: dice.chance(2),
             breaker,
             enrichment_workers: Workers::Between(count(1), count(1 + dice.below(3) as usize)),
@@ -284,7 +286,7 @@ impl Fate {
         let leave = if is_there { name.clone() } else { Vec::new() };
         let come =
             (!is_there || replaces).then(|| NewOutput { exporter: Box::new(output.clone()), after: name });
-        match self.tuning.change_outputs(&leave, come.into_iter().collect()) {
+        match self.tuning.change_outputs(&leave, come.into_iter().collect(), PATIENCE.0) {
             Ok(()) => assert!(!on_disk),
             Err(ChangeError::OnDisk { .. }) => assert!(on_disk),
             // It comes to that before whoever wants this knows.

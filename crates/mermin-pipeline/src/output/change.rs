@@ -5,11 +5,12 @@ use super::book::lock;
 use super::fan_out::FanOut;
 use super::leaving::{Gate, Leaving, Past, Progress};
 use super::{Coming, NewOutput, Output, Predecessor, Treatment};
-use crate::threads::StartError;
+use crate::threads::{LAST_WORDS, StartError};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 /// Outputs can't be changed.
@@ -145,7 +146,7 @@ impl FanOut {
                     }
                     work();
                 };
-                match self.threads.keep("output", name, work) {
+                match self.threads.keep_with_alarm("output", name, Arc::clone(&output.matters), work) {
                     Ok(thread) => output.threads.push(thread),
                     Err(error) => {
                         // Nobody knows those that have begun.
@@ -184,9 +185,39 @@ impl FanOut {
         while let Some(leaving) = changes.leaving.get_mut(at) {
             match leaving.look(now, &self.threads) {
                 Progress::UnderWay => at += 1,
-                progress => changes.past.take_in(changes.leaving.remove(at), &progress),
+                progress => {
+                    let gone = changes.leaving.remove(at);
+                    let (present, leaving) = (self.outputs(), &changes.leaving);
+                    let others = present.iter().chain(leaving.iter().map(|leaving| &leaving.output));
+                    let names = others.map(|output| output.name.clone()).collect();
+                    changes.past.take_in(gone, &progress, &names);
+                }
             }
         }
+    }
+
+    /// Outputs that were removed and have not ended by then are given up.
+    pub(crate) fn hurry(&self, by: Instant) {
+        lock(&self.changes).leaving.iter_mut().for_each(|leaving| leaving.hurry(by));
+    }
+
+    /// All else is over. What outputs that were removed still have they may deliver for a moment; then they are given up, and
+    /// let go a moment later.
+    pub(crate) fn part_with_leaving(&self) {
+        self.hurry(Instant::now() + LAST_WORDS);
+        loop {
+            self.look();
+            if lock(&self.changes).leaving.is_empty() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Threads of outputs that were removed and have not ended yet.
+    pub(crate) fn leaving_threads(&self) -> Vec<ThreadId> {
+        let changes = lock(&self.changes);
+        changes.leaving.iter().flat_map(|leaving| leaving.output.threads.iter().copied()).collect()
     }
 
     /// Names of outputs that were removed and have not ended yet.

@@ -182,12 +182,9 @@ impl FanOut {
         self.outputs().iter().any(is_late)
     }
 
-    /// Time is up: exporters that wait for a receiver give up. Whether there are such.
+    /// Time is up: exporters of outputs that there are give up waiting for a receiver. Whether there are such.
     pub(crate) fn interrupt(&self) -> bool {
-        let changes = lock(&self.changes);
-        let outputs = self.outputs();
-        let all = outputs.iter().chain(changes.leaving.iter().map(|leaving| &leaving.output));
-        all.map(|output| output.interrupt()).fold(false, |any, one| any | one)
+        self.outputs().iter().map(|output| output.interrupt()).fold(false, |any, one| any | one)
     }
 
     /// A producer has handed over all it will. With the last one outputs hear of the end.

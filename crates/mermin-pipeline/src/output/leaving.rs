@@ -4,12 +4,13 @@
 //! Whoever hands a batch over may have taken the set of outputs a moment before one was removed from it. So an output hears
 //! of its end only when nobody but this has it any more: what it was handed by then is ahead of that, in its queue.
 
-use super::{Output, Predecessor, TOO_LATE};
+use super::{Output, Predecessor};
 use crate::snapshot::OutputBook;
 use crate::threads::{LAST_WORDS, Threads};
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 use tracing::{info, warn};
@@ -44,10 +45,16 @@ pub(super) enum Progress {
 }
 
 impl Leaving {
-    /// From now on it is tried whatever it did before.
+    /// From now on it is tried whatever it did before, and what becomes of its threads is no matter of the run.
     pub(super) fn new(output: Arc<Output>, gates: Vec<Gate>, until: Instant) -> Self {
         output.wait_from_now();
+        output.matters.store(false, Ordering::Release);
         Self { output, gates, told: false, late: false, until }
+    }
+
+    /// It has until then at most.
+    pub(super) fn hurry(&mut self, by: Instant) {
+        self.until = self.until.min(by);
     }
 
     pub(super) fn look(&mut self, now: Instant, threads: &Threads) -> Progress {
@@ -79,55 +86,72 @@ struct Memory {
     counted: Predecessor,
 }
 
-/// See the module's text: those that have gone.
+/// What became of the records: `12 records delivered, 3 dropped (shutdown_timeout 1, write_failed 2)`.
+fn account(book: &OutputBook) -> String {
+    let delivered = format!("{} records delivered", book.delivered.records);
+    let dropped: u64 = book.dropped.values().map(|dropped| dropped.records).sum();
+    if dropped == 0 {
+        return delivered;
+    }
+    let by_reason = book.dropped.iter().map(|(reason, dropped)| format!("{reason} {}", dropped.records));
+    let by_reason = by_reason.collect::<Vec<_>>().join(", ");
+    format!("{delivered}, {dropped} dropped ({by_reason})")
+}
+
+/// See the module's text: those that have gone, the one that went last at the end.
 #[derive(Default)]
-pub(super) struct Past(VecDeque<Memory>);
+pub(super) struct Past(Vec<Memory>);
 
 impl Past {
-    /// An output has gone.
-    pub(super) fn take_in(&mut self, gone: Leaving, progress: &Progress) {
+    /// An output has gone. The books of those `in_use`, whose names others have by now, go on.
+    pub(super) fn take_in(&mut self, gone: Leaving, progress: &Progress, in_use: &HashSet<String>) {
         let output = &gone.output;
         let mut book = output.own_book();
         if *progress == Progress::LeftBehind {
             book.close();
         }
-        let late = book.dropped.get(TOO_LATE).map_or(0, |late| late.records);
-        match (progress, late) {
+        let account = account(&book);
+        match (progress, book.dropped.is_empty()) {
             (Progress::LeftBehind, _) => {
-                warn!("Output {} does not end, {late} records were not delivered in time", output.name);
+                warn!("Output {} does not end and is left to itself: {account}", output.name);
             }
-            (_, 0) => info!("Output {} has delivered what it had, and has gone", output.name),
-            (_, late) => warn!("Output {} has gone, {late} records were not delivered in time", output.name),
+            (_, true) => info!("Output {} has gone: {account}", output.name),
+            (_, false) => warn!("Output {} has gone: {account}", output.name),
         }
-        self.remember(Memory {
+        let memory = Memory {
             name: output.name.clone(),
             book,
             panics: output.panics(),
             opened: output.opened(),
             counted: output.predecessor(),
-        });
+        };
+        self.remember(memory, in_use);
         // Whoever waits for it begins.
         drop(gone.gates);
     }
 
-    fn remember(&mut self, memory: Memory) {
-        if let Some(same) = self.0.iter_mut().find(|same| same.name == memory.name) {
-            same.book += &memory.book;
-            same.panics += memory.panics;
-            same.opened += memory.opened;
-            same.counted = memory.counted;
-            return;
+    fn remember(&mut self, mut memory: Memory, in_use: &HashSet<String>) {
+        if let Some(at) = self.0.iter().position(|same| same.name == memory.name) {
+            let same = self.0.remove(at);
+            memory.book += &same.book;
+            memory.panics += same.panics;
+            memory.opened += same.opened;
+            memory.counted.raise_to(same.counted);
         }
-        let sums = |memory: &Memory| memory.name == EARLIER;
-        if self.0.iter().filter(|memory| !sums(memory)).count() == PAST_MAX
-            && let Some(oldest) = self.0.iter().position(|memory| !sums(memory))
-            && let Some(mut oldest) = self.0.remove(oldest)
-        {
+        self.0.push(memory);
+        while self.0.iter().filter(|memory| !Self::sums(memory)).count() > PAST_MAX {
+            // Figures of an output that there is don't fall: those that went last are, with these, few enough.
+            let may_go = |memory: &Memory| !Self::sums(memory) && !in_use.contains(&memory.name);
+            let Some(at) = self.0.iter().position(may_go) else { break };
+            let mut oldest = self.0.remove(at);
             EARLIER.clone_into(&mut oldest.name);
             oldest.counted = Predecessor::default();
-            self.remember(oldest);
+            self.remember(oldest, in_use);
         }
-        self.0.push_back(memory);
+    }
+
+    fn sums(memory: &Memory) -> bool {
+        memory.name == EARLIER
     }
 
     fn of(&self, name: &str) -> Option<&Memory> {
@@ -157,7 +181,7 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mermin_flow::Amount;
+    use mermin_flow::{Amount, Delivery};
 
     fn memory(name: &str, records: u64) -> Memory {
         let amount = Amount { records, ..Amount::default() };
@@ -166,20 +190,60 @@ mod tests {
         Memory { name: name.to_owned(), book, panics: 1, opened: 2, counted }
     }
 
+    fn records(past: &Past, name: &str) -> Option<u64> {
+        past.books().find(|(one, _)| *one == name).map(|(_, book)| book.handed.records)
+    }
+
     #[test]
     fn books_of_one_name_are_one_and_those_of_many_names_have_a_bound() {
-        let mut past = Past::default();
-        past.remember(memory("a", 1));
-        past.remember(memory("a", 2));
+        let (mut past, in_use) = (Past::default(), HashSet::new());
+        past.remember(memory("a", 1), &in_use);
+        past.remember(memory("a", 2), &in_use);
         assert_eq!((past.opened("a"), past.panics()), (4, 2));
         for n in 0..PAST_MAX + 5 {
-            past.remember(memory(&n.to_string(), 10));
+            past.remember(memory(&n.to_string(), 10), &in_use);
         }
-        let books: Vec<_> = past.books().map(|(name, book)| (name, book.handed.records)).collect();
-        assert_eq!(books.len(), PAST_MAX + 1);
-        let sum = books.iter().find(|(name, _)| *name == EARLIER).unwrap();
-        assert_eq!(sum.1, 3 + 50, "the oldest six together");
-        assert_eq!(books.iter().map(|(_, records)| records).sum::<u64>(), 3 + 10 * (PAST_MAX as u64 + 5));
+        assert_eq!(past.books().count(), PAST_MAX + 1);
+        assert_eq!(records(&past, EARLIER), Some(3 + 50), "the oldest six together");
+        let sum: u64 = past.books().map(|(_, book)| book.handed.records).sum();
+        assert_eq!(sum, 3 + 10 * (PAST_MAX as u64 + 5));
         assert_eq!(past.panics(), PAST_MAX as u64 + 7);
+    }
+
+    #[test]
+    fn books_of_names_that_are_there_and_of_those_that_went_last_are_kept() {
+        let (mut past, in_use) = (Past::default(), HashSet::from(["present".to_owned()]));
+        past.remember(memory("present", 1), &in_use);
+        past.remember(memory("again", 2), &in_use);
+        past.remember(memory("once", 4), &in_use);
+        past.remember(memory("again", 8), &in_use);
+        for n in 0..PAST_MAX - 2 {
+            past.remember(memory(&n.to_string(), 16), &in_use);
+        }
+        let kept = ["present", "again", "once", EARLIER].map(|name| records(&past, name));
+        assert_eq!(kept, [Some(1), Some(10), None, Some(4)]);
+    }
+
+    #[test]
+    fn counts_of_one_that_was_removed_earlier_and_ends_later_do_not_count() {
+        let (mut past, in_use) = (Past::default(), HashSet::new());
+        for requests in [7, 5] {
+            let delivery = Arc::new(Delivery::default());
+            delivery.requests.store(requests, Ordering::Relaxed);
+            let counted = Predecessor { delivery: Some(delivery), ..Predecessor::default() };
+            past.remember(Memory { counted, ..memory("a", 1) }, &in_use);
+        }
+        let delivery = past.predecessor("a").unwrap().delivery.unwrap();
+        assert_eq!(delivery.requests.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn what_one_has_delivered_and_what_not_is_told_with_figures() {
+        let mut book = memory("a", 12).book;
+        assert_eq!(account(&book), "12 records delivered");
+        for (reason, records) in [("write_failed", 2), ("closed", 1)] {
+            book.dropped.insert(reason, Amount { records, ..Amount::default() });
+        }
+        assert_eq!(account(&book), "12 records delivered, 3 dropped (closed 1, write_failed 2)");
     }
 }

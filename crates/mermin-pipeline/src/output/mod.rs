@@ -102,6 +102,17 @@ struct Predecessor {
     queue: QueueCounts,
 }
 
+impl Predecessor {
+    /// The greater counts of both: one that was removed earlier may end later.
+    fn raise_to(&mut self, other: Self) {
+        let requests = |delivery: &Arc<Delivery>| delivery.requests.load(Ordering::Relaxed);
+        if other.delivery.as_ref().map(requests) > self.delivery.as_ref().map(requests) {
+            self.delivery = other.delivery;
+        }
+        self.queue.raise_to(other.queue);
+    }
+}
+
 #[cfg(test)]
 impl Treatment {
     /// With room for so many records, and not waited for.
@@ -132,6 +143,8 @@ pub(crate) struct Output {
     panics: Arc<AtomicU64>,
     /// Its threads, once it has them.
     threads: Vec<ThreadId>,
+    /// Whether a panic that ends one of them is a matter of the run: until it is removed.
+    matters: Arc<AtomicBool>,
     shared: Arc<OutputState>,
 }
 
@@ -171,6 +184,7 @@ impl Output {
             drop_reasons: exporter.drop_reasons(),
             panics: Arc::default(),
             threads: Vec::new(),
+            matters: Arc::new(AtomicBool::new(true)),
             shared: Arc::clone(&shared),
         };
         let (consumer, main) = (Consumer(queue), format!("out-{}", output.name));

@@ -98,6 +98,14 @@ pub(super) struct QueueCounts {
     waited: Option<Arc<Waits>>,
 }
 
+impl QueueCounts {
+    /// The greater of both, which share what says how long records waited.
+    pub(super) fn raise_to(&mut self, other: Self) {
+        self.waits = self.waits.max(other.waits);
+        self.waited = other.waited.or(self.waited.take());
+    }
+}
+
 /// See the module's text.
 pub(crate) struct OutputQueue {
     inner: Mutex<Inner>,
