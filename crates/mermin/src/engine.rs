@@ -230,6 +230,7 @@ fn finish<S>(
         say(Stop::new(Exit::Software, format!("{packets} could not be metered: a bug in mermin"))
             .help("they stand in lost.worker_quarantine; please report it with the lines above"));
     }
+    // Also of outputs that were removed: a bug is to be told of.
     for (output, book) in &outcome.statistics.outputs {
         if let Some(given_up) = book.dropped.get(QUARANTINE) {
             let n = given_up.records;

@@ -90,7 +90,14 @@ impl Workshop {
                 *append |= !after.is_empty();
             }
             let warn = |warning| warnings.push(warning);
-            for Open { exporter, .. } in build_all(&[spec], &materials, warn).map_err(|error| stop(&error))? {
+            let built = build_all(&[spec], &materials, warn).map_err(|error| stop(&error))?;
+            for Open { exporter, buffer, .. } in built {
+                if buffer.is_some() {
+                    let what = format!("records of output {} would wait on disk", exporter.name());
+                    return Err(
+                        Stop::new(Exit::Unavailable, what).help("such an output comes with a restart")
+                    );
+                }
                 new.names.push(exporter.name().to_owned());
                 come.push(NewOutput { exporter, after: after.clone() });
             }
@@ -110,6 +117,22 @@ impl Workshop {
             to_log: specs.iter().any(|spec| spec.kind == OutputKind::Log),
             warnings,
         }))
+    }
+
+    /// Whether the run goes by this key: `-o` takes its say from each that says where records go, but names no settings of a
+    /// collector.
+    pub(crate) fn heeds(&self, key: &str) -> bool {
+        let by_option = &self.results.outputs;
+        let to_collector = |text: &String| {
+            OutputSpec::parse(text).is_ok_and(|spec| matches!(spec.target, Target::Collector { .. }))
+        };
+        let outlet = key.strip_prefix("export.").and_then(|key| key.split('.').next());
+        match outlet {
+            _ if by_option.is_empty() => true,
+            Some("stdout" | "files" | "log") => false,
+            Some("otlp") => by_option.iter().any(to_collector),
+            _ => true,
+        }
     }
 
     /// Records don't go to the file of the final statistics.
@@ -137,6 +160,34 @@ mod tests {
     fn told(exchange: &Exchange) -> Told {
         let come = exchange.come.iter().map(|one| (one.exporter.name().to_owned(), one.after.clone()));
         (exchange.leave.iter().flat_map(|one| one.names.clone()).collect(), come.collect())
+    }
+
+    #[test]
+    fn o_takes_the_say_from_what_it_replaces_and_from_nothing_else() {
+        for (outputs, expected) in [
+            (&[][..], [true, true, true, true]),
+            (&["none"], [false, false, false, true]),
+            (&["text", "otlp"], [false, false, true, true]),
+        ] {
+            let workshop = workshop(outputs);
+            let keys =
+                ["export.files", "export.log.enabled", "export.otlp.endpoint", "export.queue_capacity"];
+            assert_eq!(keys.map(|key| workshop.heeds(key)), expected, "{outputs:?}");
+        }
+    }
+
+    #[test]
+    fn one_whose_records_would_wait_on_disk_does_not_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "export: {{disk_buffer: {{folder: {}}}, files: [{{path: {}, buffer: disk}}]}}",
+            at("buffer"),
+            at("a")
+        );
+        let refused = workshop(&[]).exchange(&[], &[], &crate::config::parse(&config).unwrap());
+        let stop = refused.err().unwrap();
+        assert!(stop.to_string().contains("would wait on disk"), "{stop}");
     }
 
     #[test]

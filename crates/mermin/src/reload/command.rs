@@ -126,6 +126,10 @@ fn tell(last: &Value, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop>
     for problem in problems.iter().filter_map(Value::as_str) {
         drop(writeln!(surroundings.err, "{problem}\n"));
     }
+    if last["wrong"] == false {
+        let what = "not reloaded: the agent could not do it and changed nothing";
+        return Err(Stop::new(Exit::Unavailable, what).help("see to what is said above, and ask again"));
+    }
     Err(Stop::new(Exit::Usage, "not reloaded: the agent found its configuration wrong and changed nothing")
         .help("put right what is said above, and ask again"))
 }

@@ -13,7 +13,7 @@ pub(super) enum When {
 use When::{Live, Restart};
 
 /// What is to be said of outputs.
-const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`, or dropped (`shutdown_timeout`). Without effect where `-o` says where records go";
+const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`, or dropped (`shutdown_timeout`). Where `-o` says where records go, only `otlp` counts, and that with `-o otlp` alone; the others are named as without effect";
 
 /// Keys, or sections with all that is in them; when a change counts; what is to be said of it.
 pub(super) const KEYS: &[(&str, When, &str)] = &[

@@ -122,19 +122,22 @@ impl Work {
             return;
         }
         let plan = read.and_then(|config| {
-            let plan = Plan::of(&running, &config, |key| self.reaches(key, (&running, &config)))?;
+            let is_heeded = |key: &str| self.reload.hands.outputs.workshop.heeds(key);
+            let reaches = |key: &str| self.reaches(key, (&running, &config));
+            let plan = Plan::of(&running, &config, is_heeded, reaches)?;
             // First: all else can't fail.
-            self.exchange_outputs(&plan.config)?;
-            Ok(plan)
+            Ok(self.exchange_outputs(&plan.config)?.then_some(plan))
         });
         match plan {
+            // The run is ending.
+            Ok(None) => {}
             Err(stop) => {
                 let told = Told::refused(&stop);
                 warn!("{}", told.sentence());
                 problems(&stop).iter().for_each(|problem| warn!("{problem}"));
                 self.reloads.note(told, None);
             }
-            Ok(plan) => {
+            Ok(Some(plan)) => {
                 let told = plan.told();
                 // Before, where it would not be seen after.
                 let quieter = plan.config.log_level < running.log_level;
@@ -203,21 +206,32 @@ struct Plan {
     config: Config,
     live: Vec<Difference>,
     at_restart: Vec<Difference>,
+    /// Of what says where records go, where `-o` says it.
+    unheeded: Vec<Difference>,
 }
 
 impl Plan {
-    /// `reaches` says of a key that can be changed whether this run can change it.
-    fn of(running: &Config, config: &Config, reaches: impl Fn(&str) -> bool) -> Result<Self, Stop> {
+    /// `is_heeded` says of a key whether this run goes by it; `reaches`, of one that can be changed, whether this run can
+    /// change it.
+    fn of(
+        running: &Config,
+        config: &Config,
+        is_heeded: impl Fn(&str) -> bool,
+        reaches: impl Fn(&str) -> bool,
+    ) -> Result<Self, Stop> {
         let is_live = |difference: &Difference| {
             keys::when(&difference.key) == Some(When::Live) && reaches(&difference.key)
         };
-        let (live, at_restart): (Vec<_>, Vec<_>) =
-            differences(running, config).into_iter().partition(is_live);
-        let config = running.with(&live).map_err(|error| {
+        let (heeded, unheeded): (Vec<_>, Vec<_>) =
+            differences(running, config).into_iter().partition(|difference| is_heeded(&difference.key));
+        let (live, at_restart): (Vec<_>, Vec<_>) = heeded.into_iter().partition(is_live);
+        // Of no use to this run, but it need not be named again.
+        let changed: Vec<_> = live.iter().chain(&unheeded).cloned().collect();
+        let config = running.with(&changed).map_err(|error| {
             Stop::new(Exit::Software, format!("what changes at once is no configuration by itself: {error}"))
                 .help("this is a bug in mermin; please report it with both files, if they can be shared")
         })?;
-        Ok(Self { config, live, at_restart })
+        Ok(Self { config, live, at_restart, unheeded })
     }
 
     fn told(&self) -> Told {
@@ -227,16 +241,29 @@ impl Plan {
             (true, true) => Verdict::Unchanged,
         };
         let texts = |differences: &[Difference]| differences.iter().map(told::told).collect();
-        let (applied, at_restart) = (texts(&self.live), texts(&self.at_restart));
-        Told { verdict, at: SystemTime::now(), applied, at_restart, problems: Vec::new() }
+        Told {
+            verdict,
+            at: SystemTime::now(),
+            applied: texts(&self.live),
+            at_restart: texts(&self.at_restart),
+            unheeded: texts(&self.unheeded),
+            problems: Vec::new(),
+            is_wrong: false,
+        }
     }
 }
 
 impl Told {
     fn refused(stop: &Stop) -> Self {
-        let problems = told::without_secrets(stop);
-        let (applied, at_restart) = (Vec::new(), Vec::new());
-        Self { verdict: Verdict::Refused, at: SystemTime::now(), applied, at_restart, problems }
+        Self {
+            verdict: Verdict::Refused,
+            at: SystemTime::now(),
+            applied: Vec::new(),
+            at_restart: Vec::new(),
+            unheeded: Vec::new(),
+            problems: told::without_secrets(stop),
+            is_wrong: stop.exit() == Exit::Usage,
+        }
     }
 }
 
@@ -257,7 +284,7 @@ mod tests {
     use crate::config::parse;
 
     fn plan(running: &str, config: &str) -> Plan {
-        Plan::of(&parse(running).unwrap(), &parse(config).unwrap(), |_| true).unwrap()
+        Plan::of(&parse(running).unwrap(), &parse(config).unwrap(), |_| true, |_| true).unwrap()
     }
 
     #[test]
@@ -269,10 +296,8 @@ mod tests {
              a restart is needed for capture.ring_bytes (16MiB → 1MiB)"
         );
         assert_eq!(plan.config, parse("log_level: debug\npipeline: {stats_interval: 1s}").unwrap());
-        let again =
-            Plan::of(&plan.config, &parse("log_level: debug\ncapture: {ring_bytes: 1MiB}").unwrap(), |_| {
-                true
-            });
+        let other = parse("log_level: debug\ncapture: {ring_bytes: 1MiB}").unwrap();
+        let again = Plan::of(&plan.config, &other, |_| true, |_| true);
         let told = again.unwrap().told();
         assert_eq!((told.verdict, told.applied.len(), told.at_restart.len()), (Verdict::Applied, 1, 1));
     }
@@ -280,9 +305,30 @@ mod tests {
     #[test]
     fn what_this_run_cannot_change_needs_a_restart() {
         let (running, config) = (parse("").unwrap(), parse("pipeline: {flow_workers: 9}").unwrap());
-        let plan = Plan::of(&running, &config, |key| key != "pipeline.flow_workers").unwrap();
+        let plan = Plan::of(&running, &config, |_| true, |key| key != "pipeline.flow_workers").unwrap();
         let sentence = "Reloaded: nothing is changed; a restart is needed for pipeline.flow_workers (2 → 9)";
         assert_eq!((plan.told().sentence().as_str(), plan.config), (sentence, running));
+    }
+
+    #[test]
+    fn what_the_run_does_not_go_by_is_named_once_as_that() {
+        let (running, other) = (parse("").unwrap(), parse("export: {files: [{path: a}]}").unwrap());
+        let plan = |running: &Config| Plan::of(running, &other, |key| key != "export.files", |_| true);
+        let first = plan(&running).unwrap();
+        let sentence = "Reloaded: nothing has changed; without effect beside -o: export.files";
+        assert_eq!((first.told().verdict, &*first.told().sentence()), (Verdict::Unchanged, sentence));
+        assert_eq!(plan(&first.config).unwrap().told().sentence(), "Reloaded: nothing has changed");
+    }
+
+    #[test]
+    fn a_configuration_is_wrong_only_where_a_right_one_would_help() {
+        for (exit, sentence) in [
+            (Exit::Usage, "Not reloaded: the configuration is wrong, and nothing was changed"),
+            (Exit::Io, "Not reloaded: nothing was changed"),
+            (Exit::Unavailable, "Not reloaded: nothing was changed"),
+        ] {
+            assert_eq!(Told::refused(&Stop::new(exit, "this is why")).sentence(), sentence);
+        }
     }
 
     #[test]

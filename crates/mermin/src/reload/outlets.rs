@@ -8,6 +8,7 @@ use crate::metrics::Reporting;
 use crate::outputs::{Exchange, Opened, Workshop};
 use mermin_export::otlp::OtlpConfig;
 use mermin_export::{BufferKind, ExportConfig, FileConfig};
+use mermin_pipeline::ChangeError;
 use std::cell::RefCell;
 use std::sync::PoisonError;
 use tracing::{error, warn};
@@ -24,13 +25,13 @@ pub(crate) struct Outlets {
 }
 
 impl Work {
-    /// Has outputs be as `config` says.
-    pub(super) fn exchange_outputs(&self, config: &Config) -> Result<(), Stop> {
+    /// Has outputs be as `config` says. Not when the run is ending, which is no failure: then it says false.
+    pub(super) fn exchange_outputs(&self, config: &Config) -> Result<bool, Stop> {
         let Outlets { workshop, opened, left, headline } = &self.reload.hands.outputs;
         let leaving = self.tuning.leaving_outputs();
         left.borrow_mut().retain(|one| one.names.iter().any(|name| leaving.contains(name)));
         let exchange = workshop.exchange(&opened.borrow(), &left.borrow(), config)?;
-        let Some(exchange) = exchange else { return Ok(()) };
+        let Some(exchange) = exchange else { return Ok(true) };
         let Exchange { leave, come, opened: now, description, agent_metrics, to_log, warnings } = exchange;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         if to_log {
@@ -38,13 +39,15 @@ impl Work {
             logging::take_records();
         }
         let names: Vec<_> = leave.iter().flat_map(|one| one.names.iter().cloned()).collect();
-        self.tuning.change_outputs(&names, come).map_err(|error| {
-            Stop::new(
-                Exit::Unavailable,
-                format!("outputs can't be changed: {}", in_sentence(&error.to_string())),
-            )
-            .help("ask for it again")
-        })?;
+        match self.tuning.change_outputs(&names, come, config.pipeline.shutdown_timeout.0) {
+            Ok(()) => {}
+            Err(ChangeError::Ending) => return Ok(false),
+            Err(error) => {
+                let why = in_sentence(&error.to_string());
+                return Err(Stop::new(Exit::Unavailable, format!("outputs can't be changed: {why}"))
+                    .help("ask for it again"));
+            }
+        }
         opened.replace(now);
         left.borrow_mut().extend(leave);
         self.agent.set_headline(headline(&description));
@@ -59,7 +62,7 @@ impl Work {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

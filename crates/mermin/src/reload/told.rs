@@ -42,8 +42,12 @@ pub(crate) struct Told {
     /// Keys with their old and new values, as texts.
     pub(crate) applied: Vec<String>,
     pub(crate) at_restart: Vec<String>,
+    /// Keys that say where records go, where `-o` says it.
+    pub(crate) unheeded: Vec<String>,
     /// Why nothing was changed, each as users read it.
     pub(crate) problems: Vec<String>,
+    /// Whether that is the configuration's fault; else a file, a receiver's name or the system is why.
+    pub(crate) is_wrong: bool,
 }
 
 impl Told {
@@ -53,10 +57,15 @@ impl Told {
             [] => String::new(),
             keys => format!("; a restart is needed for {}", keys.join(", ")),
         };
+        let unheeded = match self.unheeded.as_slice() {
+            [] => String::new(),
+            keys => format!("; without effect beside -o: {}", keys.join(", ")),
+        };
         match self.verdict {
-            Verdict::Applied => format!("Reloaded: {}{at_restart}", self.applied.join(", ")),
-            Verdict::Unchanged => "Reloaded: nothing has changed".to_owned(),
-            Verdict::AtRestart => format!("Reloaded: nothing is changed{at_restart}"),
+            Verdict::Applied => format!("Reloaded: {}{at_restart}{unheeded}", self.applied.join(", ")),
+            Verdict::Unchanged => format!("Reloaded: nothing has changed{unheeded}"),
+            Verdict::AtRestart => format!("Reloaded: nothing is changed{at_restart}{unheeded}"),
+            Verdict::Refused if !self.is_wrong => "Not reloaded: nothing was changed".to_owned(),
             Verdict::Refused => {
                 "Not reloaded: the configuration is wrong, and nothing was changed".to_owned()
             }
@@ -69,7 +78,9 @@ impl Told {
             "time": seconds(self.at),
             "applied": self.applied,
             "at_restart": self.at_restart,
+            "without_effect": self.unheeded,
             "problems": self.problems,
+            "wrong": self.is_wrong,
             "sentence": self.sentence(),
         })
     }
