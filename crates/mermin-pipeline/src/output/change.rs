@@ -269,7 +269,7 @@ mod tests {
         assert!(fan_out.outputs().is_empty());
         for _ in 0..20 {
             fan_out.look();
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(fan_out.leaving(), ["a"]);
         let batch = Arc::new(vec![record(1, FlowEvent::End)]);
@@ -279,7 +279,7 @@ mod tests {
         while !fan_out.leaving().is_empty() {
             assert!(began.elapsed() < Duration::from_secs(30), "it does not end");
             fan_out.look();
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
         let [(_, book)] = &fan_out.books()[..] else { panic!("its book stays") };
         assert_eq!((book.delivered.records, book.queued), (1, Amount::default()));
