@@ -96,7 +96,6 @@ impl Storm {
         }
         let metered = self.number("/ledger/metered/packets");
         assert_eq!((self.number("/flows/created"), self.number("/flows/released")), (metered, metered));
-        assert!(self.number("/flows/evicted") > 0, "the table was never full");
         for output in ["json", "none"] {
             let handed = self.number(&format!("/outputs/{output}/handed/packets"));
             assert_eq!(handed, metered, "{output}");
@@ -117,6 +116,8 @@ fn a_storm_of_flows_costs_nothing_or_an_exact_loss_and_bounded_memory() {
     assert_eq!(waits.outcome.statistics()["ledger"]["lost"], serde_json::json!({}));
     assert_eq!(waits.written, (FLOWS, FLOWS), "every flow has its record, and every packet is in one");
     assert!(waits.number("/stages/packet_reader/waits") > 1_000, "the channel had room");
+    // What is left where most is dropped may fit into the table.
+    assert!(waits.number("/flows/evicted") > 0, "the table was never full");
     let drops = Storm::new(&capture, false);
     drops.adds_up(frame);
     assert!(drops.lost("packets") > 0, "the channel had room");
