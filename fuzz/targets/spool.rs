@@ -68,6 +68,7 @@ fn records(number: u32) -> Vec<FlowRecord> {
         point: u16::MAX,
         shard: 0,
         tally: Tally::frame(60 + u64::from(n)),
+        sampled: None,
     };
     (0..100 + number).map(record).collect()
 }
