@@ -154,23 +154,38 @@ struct Feed<H> {
     last: u64,
 }
 
-impl<H> Feed<H> {
+impl<H: Handover> Feed<H> {
     #[inline(always)]
     fn count(&mut self, o: &Observation) {
         self.observed += o.tally();
         self.first = self.first.min(o.start);
         self.last = self.last.max(o.end);
     }
+
+    /// As [`Feed::observe`], while packets are sampled. By value: else an observation that isn't would have its address
+    /// taken, and be put together in memory.
+    #[cold]
+    #[inline(never)]
+    fn sample(&mut self, mut o: Observation) {
+        self.orientation.place(&mut o);
+        if self.sampler.keeps(&mut o) {
+            self.orientation.orient(&mut o);
+            self.count(&o);
+            self.handover.push(&o);
+        } else {
+            self.count(&o);
+        }
+    }
 }
 
 impl<H: Handover> Sink for Feed<H> {
     #[inline(always)]
     fn observe(&mut self, mut o: Observation) {
+        if self.sampler.samples() {
+            return self.sample(o);
+        }
         // What panics before it is counted as observed is the source's to account for.
         self.orientation.place(&mut o);
-        if !self.sampler.keeps(&mut o) {
-            return self.count(&o);
-        }
         self.orientation.orient(&mut o);
         self.count(&o);
         self.handover.push(&o);

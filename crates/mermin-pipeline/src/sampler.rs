@@ -28,14 +28,14 @@ impl Sampler {
         self.exponent = self.shed.sampling();
     }
 
-    /// Whether this one, whose datagram is known, is metered; notes in it by what draw.
+    /// Whether packets are drawn at all.
     #[inline(always)]
-    pub(crate) fn keeps(&mut self, o: &mut Observation) -> bool {
-        self.exponent == 0 || self.draw(o)
+    pub(crate) const fn samples(&self) -> bool {
+        self.exponent > 0
     }
 
-    #[inline(never)]
-    fn draw(&mut self, o: &mut Observation) -> bool {
+    /// Whether this one, whose datagram is known, is metered; notes in it by what draw.
+    pub(crate) fn keeps(&mut self, o: &mut Observation) -> bool {
         if o.is_turn() || o.buffers > 1 {
             return true;
         }
