@@ -59,13 +59,15 @@ fn starts_is_probed_captures_and_ends() {
     let pod = &of_kind(&manifests, "DaemonSet")["spec"]["template"]["spec"];
     let image = &pod["containers"][0];
     let name = pod["serviceAccountName"].as_str().unwrap();
+    let mounts = image["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().all(|mount| mount.get("subPath").is_none()), "it would never change");
     let account = plane.mounted_account("mermin", &plane.existing_account("mermin", name).token);
 
     let container = Container::of(pod, image)
         .on_node(&net.left.name)
         .mounting(&account, Path::new("/var/run/secrets/kubernetes.io/serviceaccount"), false)
         .with_file(
-            "/etc/mermin/mermin.yaml",
+            "/etc/mermin/config/mermin.yaml",
             of_kind(&manifests, "ConfigMap")["data"]["mermin.yaml"].as_str().unwrap(),
         )
         .with_file("/etc/mermin/server/token", TOKEN);

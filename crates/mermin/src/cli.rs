@@ -134,7 +134,7 @@ const RELOAD_EXAMPLES: &str = "\
 Examples:
   mermin reload -c mermin.yaml                        the agent that was given this configuration
   mermin reload --pid 4711                            the agent with this process
-  kubectl exec POD -- /usr/bin/mermin reload -c /etc/mermin/mermin.yaml";
+  kubectl exec POD -- /usr/bin/mermin reload -c /etc/mermin/config/mermin.yaml";
 
 const DIAGNOSE_EXAMPLES: &str = "\
 Examples:
