@@ -158,9 +158,17 @@ pub struct BudgetsPulse {
     pub cpu: BudgetPulse,
     /// Memory.
     pub memory: BudgetPulse,
+    /// How often bounds on what traffic makes are halved, from the start or by steps.
+    pub halvings: u8,
 }
 
 impl BudgetsPulse {
+    /// What is left of a bound on flows, for example `flow.table_capacity`.
+    #[must_use]
+    pub fn left_of(&self, configured: u64) -> u64 {
+        (configured >> self.halvings).max(1)
+    }
+
     /// As in the statistics.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -376,7 +384,7 @@ impl Budgets {
     pub(crate) fn pulse(&self) -> BudgetsPulse {
         let lines = self.lines();
         let pulse = |line: &Option<Line>| line.as_ref().map(Line::pulse).unwrap_or_default();
-        BudgetsPulse { cpu: pulse(&lines.cpu), memory: pulse(&lines.memory) }
+        BudgetsPulse { cpu: pulse(&lines.cpu), memory: pulse(&lines.memory), halvings: self.shed.halvings() }
     }
 }
 

@@ -61,7 +61,7 @@ impl Agent {
             "checks": readiness["checks"],
             "capture": capture,
             "kubernetes": self.kubernetes_json(),
-            "flow_table_capacity": self.present.means().table_capacity,
+            "flow_table_capacity": pulse.budgets.left_of(self.present.means().table_capacity),
             "reload": self.reloads.as_ref().map(|reloads| reloads.to_json()),
             "channels": channels,
             "enrichment": pulse.enrichment.as_ref().map(|(_, workers)| json!({

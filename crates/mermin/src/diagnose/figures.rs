@@ -61,6 +61,13 @@ pub(crate) struct Shortage {
     pub(crate) without: Vec<String>,
 }
 
+impl Shortage {
+    /// Whether flow tables are smaller than configured.
+    pub(crate) fn halves_bounds(&self) -> bool {
+        self.without.iter().any(|what| what.starts_with("bounds are"))
+    }
+}
+
 /// See the module's text. Counts are those of the time between the looks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {

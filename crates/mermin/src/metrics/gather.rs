@@ -22,7 +22,7 @@ pub(crate) fn gather(agent: &Agent) -> Vec<Family> {
     let mut all = Gathering(Vec::new());
     all.ledger(&statistics.ledger, consistent);
     all.outputs(&statistics.outputs, &pulse);
-    all.flows(&statistics, agent.present.means().table_capacity);
+    all.flows(&statistics, pulse.budgets.left_of(agent.present.means().table_capacity));
     all.stages(&pulse);
     all.capture(agent);
     all.kubernetes(agent.kubernetes().as_ref());

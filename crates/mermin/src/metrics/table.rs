@@ -118,7 +118,7 @@ metrics! {
     OUTPUT_STATE: Gauge "output_state" "1" ["output", "state"] "1 for the output's present state, 0 for the others";
 
     FLOWS_ACTIVE: Gauge "flows_active" "{flow}" [] "Flows in the tables";
-    FLOW_TABLE_CAPACITY: Gauge "flow_table_capacity_flows" "{flow}" [] "Flows that the tables hold at most";
+    FLOW_TABLE_CAPACITY: Gauge "flow_table_capacity_flows" "{flow}" [] "Flows that the tables hold at most, as far as the budget of memory lets them";
     FLOWS_CREATED: Counter "flows_created" "{flow}" [] "Flows created";
     FLOWS_RELEASED: Counter "flows_released" "{flow}" [] "Flows ended";
     FLOWS_EVICTED: Counter "flows_evicted" "{flow}" [] "Flows that ended early for another, the table being full";
@@ -168,7 +168,7 @@ metrics! {
     SHEDDING_CHANGES: Counter "shedding_changes" "{step}" ["budget"] "Steps taken or taken back so far";
     CONFIG_RELOADS: Counter "config_reloads" "{reload}" ["result"] "Times that the configuration was read again";
     CONFIG_VALID: Gauge "config_last_reload_successful" "1" []
-        "0 when the configuration was wrong when it was last read again, so that nothing was changed; else 1";
+        "0 when the configuration was refused when it was last read again, so that nothing was changed; else 1";
     CONFIG_TIME: Gauge "config_last_success_timestamp_seconds" "s" []
         "When the configuration was last read and found right, seconds since 1970";
     CONFIG_AT_RESTART: Gauge "config_keys_at_restart" "{key}" []

@@ -55,15 +55,15 @@ pub(crate) fn page(agent: &Agent, color: bool) -> String {
             line(&mut page, "", &events.join(", "));
         }
     }
+    let pulse = agent.pulse();
     let active = format!(
         "{} active of {} at most; {} created, {} ended",
         grouped(statistics.flows_active),
-        grouped(agent.present.means().table_capacity),
+        grouped(pulse.budgets.left_of(agent.present.means().table_capacity)),
         grouped(statistics.flows_created),
         grouped(statistics.flows_released)
     );
     line(&mut page, "flows", &active);
-    let pulse = agent.pulse();
     budgets(&mut page, &pulse.budgets, paint);
     kubernetes(&mut page, agent.kubernetes().as_ref(), paint);
     page.push('\n');

@@ -32,6 +32,8 @@ pub(super) fn not_ready(figures: &Figures) -> Vec<Finding> {
             "packet reader",
             "nothing is taken from the kernel: its log may say why, or the machine is in distress",
         ),
+        ("flow workers", "a worker hangs: a bug, please report it with the agent's log"),
+        ("enrichment workers", "a worker hangs: a bug, please report it with the agent's log"),
         ("capture", "mermin check lists the interfaces, and which of them capture.interfaces selects"),
     ] {
         if figures.failed_checks.iter().any(|failed| failed.what == check) {

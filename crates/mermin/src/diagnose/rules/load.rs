@@ -2,7 +2,7 @@
 
 use super::change::{less_room, more_room, one_fewer, set};
 use super::{Finding, share};
-use crate::diagnose::figures::Figures;
+use crate::diagnose::figures::{Figures, Shortage};
 use crate::summary::grouped;
 use serde_json::json;
 
@@ -48,6 +48,12 @@ pub(super) fn table_full(figures: &Figures) -> Vec<Finding> {
     } else {
         return Vec::new();
     };
+    if figures.short_of_memory.as_ref().is_some_and(Shortage::halves_bounds) {
+        // More room would be taken away again.
+        let why =
+            "the table is smaller than configured, to keep within resources.memory: see Over its budget";
+        return vec![Finding::new(what).because(Some(why))];
+    }
     let finding = Finding::new(what)
         .change(more_room(figures, TABLE, "about 300 bytes a flow"))
         .advise("or shorter timeouts: flow.idle_timeout, flow.udp_timeout");
@@ -150,6 +156,12 @@ mod tests {
         );
         let of_a_run = Figures { live: false, table_capacity: None, flows: 0, evicted: 7, ..well() };
         assert!(table_full(&of_a_run)[0].what.starts_with("7 flows had to go for others"));
+        let halved = fires(table_full, |figures| {
+            figures.evicted = 500;
+            let without = vec!["bounds are 1/2 of what is configured".to_owned()];
+            figures.short_of_memory = Some(Shortage { without, ..Shortage::default() });
+        });
+        assert_eq!(changes(&halved), [], "more would be taken away again");
         assert_eq!(many_records(&well()), None);
         assert!(many_records(&of_a_run).is_some());
     }
