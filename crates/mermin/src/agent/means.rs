@@ -53,6 +53,7 @@ impl Means {
             ("capture.ring_bytes", json!(config.capture.ring_bytes)),
             ("enrich.enabled", json!(config.enrich.enabled)),
             ("resources.cpu", json!(config.resources.cpu)),
+            ("resources.sampling", json!(config.resources.sampling)),
             ("resources.memory", json!(config.resources.memory)),
         ] {
             settings.insert(key.to_owned(), value);

@@ -61,13 +61,6 @@ pub(crate) struct Shortage {
     pub(crate) without: Vec<String>,
 }
 
-impl Shortage {
-    /// Whether flow tables are smaller than configured.
-    pub(crate) fn halves_bounds(&self) -> bool {
-        self.without.iter().any(|what| what.starts_with("bounds are"))
-    }
-}
-
 /// See the module's text. Counts are those of the time between the looks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
@@ -93,6 +86,8 @@ pub(crate) struct Figures {
     pub(crate) up_seconds: f64,
     /// Packets by reason, only those that are.
     pub(crate) lost: BTreeMap<String, u64>,
+    /// Packets that no draw took.
+    pub(crate) sampled_out: u64,
     pub(crate) packet_channel: Option<Channel>,
     /// What waits in the reader while the packet channel is full.
     pub(crate) coalescing: Option<Channel>,
@@ -167,6 +162,7 @@ impl Figures {
                 .and_then(Value::as_f64)
                 .unwrap_or_default(),
             lost: looks.counts("/statistics/ledger/lost", "/packets"),
+            sampled_out: looks.count("/statistics/ledger/sampled_out/packets"),
             packet_channel: packet_channel(looks),
             coalescing: channel(looks, "coalescing"),
             enrichment_channel: channel(looks, "enrichment_channel"),
@@ -211,6 +207,12 @@ impl Figures {
 
     pub(crate) fn packets_lost(&self) -> u64 {
         self.lost.values().sum()
+    }
+
+    /// The flow tables are smaller than configured, to keep within the budget of memory.
+    pub(crate) fn table_is_cut(&self) -> bool {
+        let configured = self.number("flow.table_capacity");
+        self.table_capacity.zip(configured).is_some_and(|(left, configured)| left < configured)
     }
 
     /// Cores that the agent may use and does not, and others neither as far as that is known.

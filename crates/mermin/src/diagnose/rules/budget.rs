@@ -8,13 +8,19 @@ use serde_json::{Value, json};
 
 const CPU: &str = "resources.cpu";
 const MEMORY: &str = "resources.memory";
+const SAMPLING: &str = "resources.sampling";
 
 /// Less is done because processor time is short.
 pub(super) fn short_of_cpu(figures: &Figures) -> Vec<Finding> {
     let Some(short) = &figures.short_of_cpu else { return Vec::new() };
     let finding = found(short, "processor time", |cores| format!("{cores:.2} cores"));
     let twice = figures.setting(CPU).and_then(Value::as_f64).map(|cores| json!(cores * 2.0));
-    vec![raise(finding, figures, (CPU, twice), "cpu.max")]
+    let finding = raise(finding, figures, (CPU, twice), "cpu.max");
+    let none_left_out = "every packet is metered again, at the price of losing some";
+    vec![match figures.sampled_out {
+        0 => finding,
+        _ => finding.change(Some(set(figures, SAMPLING, json!(1), none_left_out))),
+    }]
 }
 
 /// Bounds are smaller because memory is short.
@@ -79,6 +85,14 @@ mod tests {
         });
         assert!(finding.what.starts_with("memory is short, 32 MiB are taken of 64 MiB"), "{finding:?}");
         assert_eq!(changes(&finding), [(MEMORY, json!("128MiB"))]);
+    }
+
+    #[test]
+    fn who_wants_no_sampling_is_told_how() {
+        let finding = fires(short_of_cpu, |figures| {
+            (figures.short_of_cpu, figures.sampled_out) = (Some(short(3, 0.5)), 64);
+        });
+        assert_eq!(changes(&finding), [(SAMPLING, json!(1))]);
     }
 
     #[test]

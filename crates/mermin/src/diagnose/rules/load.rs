@@ -2,7 +2,7 @@
 
 use super::change::{less_room, more_room, one_fewer, set};
 use super::{Finding, share};
-use crate::diagnose::figures::{Figures, Shortage};
+use crate::diagnose::figures::Figures;
 use crate::summary::grouped;
 use serde_json::json;
 
@@ -48,7 +48,7 @@ pub(super) fn table_full(figures: &Figures) -> Vec<Finding> {
     } else {
         return Vec::new();
     };
-    if figures.short_of_memory.as_ref().is_some_and(Shortage::halves_bounds) {
+    if figures.table_is_cut() {
         // More room would be taken away again.
         let why =
             "the table is smaller than configured, to keep within resources.memory: see Over its budget";
@@ -158,8 +158,7 @@ mod tests {
         assert!(table_full(&of_a_run)[0].what.starts_with("7 flows had to go for others"));
         let halved = fires(table_full, |figures| {
             figures.evicted = 500;
-            let without = vec!["bounds are 1/2 of what is configured".to_owned()];
-            figures.short_of_memory = Some(Shortage { without, ..Shortage::default() });
+            figures.table_capacity = figures.number(TABLE).map(|configured| configured / 2);
         });
         assert_eq!(changes(&halved), [], "more would be taken away again");
         assert_eq!(many_records(&well()), None);
