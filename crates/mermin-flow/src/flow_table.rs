@@ -96,7 +96,7 @@ impl FlowTable {
         Some((entry, facts))
     }
 
-    /// Drops the flow at `place` and nothing else: the table is to be left for another one.
+    /// Drops the flow at `place` and nothing else: the table is to be put in order anew.
     pub(crate) fn vacate(&mut self, place: Place) {
         self.slab.vacate(place);
     }
@@ -105,15 +105,20 @@ impl FlowTable {
     /// is told from where to where.
     pub(crate) fn compact(&mut self, moves: impl FnMut(Place, Place)) {
         self.slab.compact(moves);
-        self.index = Index::new();
+        self.index_anew();
+    }
+
+    /// Puts all in order by the entries alone: these are whole wherever a panic has left the rest.
+    pub(crate) fn put_in_order(&mut self) {
+        self.slab.find_vacant();
+        self.index_anew();
+    }
+
+    fn index_anew(&mut self) {
+        self.index = Index::with_room_for(self.slab.held());
         for (place, _, facts) in self.slab.iter() {
             self.index.insert(facts.hash, place);
         }
-    }
-
-    /// All flows. Goes by the slab alone: it is whole wherever a panic has left the index.
-    pub(crate) fn into_flows(self) -> impl Iterator<Item = Flow> {
-        self.slab.into_flows()
     }
 
     /// Places that have ever held a flow.

@@ -32,7 +32,13 @@ const fn place_of(slot: u64) -> Place {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { slots: vec![0; SMALLEST], shift: 32 - SMALLEST.trailing_zeros(), held: 0 }
+        Self::with_room_for(0)
+    }
+
+    /// Takes in so many without growing.
+    pub(crate) fn with_room_for(places: usize) -> Self {
+        let slots = (places * 2).next_power_of_two().max(SMALLEST);
+        Self { slots: vec![0; slots], shift: 32 - slots.trailing_zeros(), held: 0 }
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Shards on their way from one meter to another, and flows into a new table.
+//! Shards on their way from one meter to another, and flows that are put in order anew.
 //!
 //! What a shard is goes along: flows, creation ordinals, how far its wheel has come. Records are the same as if it had
 //! stayed: deadlines are handled in order of time, whichever wheel they lie in, and the least recently seen flow is found
@@ -67,16 +67,20 @@ impl Meter {
         self.samples.take(number, samples);
     }
 
-    /// Puts all flows into a new table. After a panic the slab alone is trusted: its entries are whole, while index,
-    /// lists and counts may have been left in the middle of something.
+    /// Makes all but the flows themselves anew. After a panic only these are trusted: they are whole, while index, lists and
+    /// counts may have been left in the middle of something.
     pub(crate) fn rebuild(&mut self) {
-        let flows = std::mem::replace(&mut self.table, FlowTable::new()).into_flows();
+        self.table.put_in_order();
         self.links = Links::default();
         for number in 0..SHARDS {
             let shard = std::mem::replace(&mut self.shards[number], Shard::new(number as u8));
             self.begin_shard(number, &shard);
         }
-        flows.for_each(|flow| self.put(flow));
+        for (place, entry, facts) in self.table.iter() {
+            let shard = &mut self.shards[usize::from(facts.shard)];
+            shard.hold(facts.ordinal);
+            shard.wheel.schedule(&mut self.links, place, self.settings.deadline(entry));
+        }
     }
 
     /// Goes on with a shard where `before` has come to, without flows.
@@ -88,8 +92,7 @@ impl Meter {
 
     fn put(&mut self, (entry, facts): Flow) {
         let (shard, deadline) = (&mut self.shards[usize::from(facts.shard)], self.settings.deadline(&entry));
-        shard.held += 1;
-        shard.ordinal = shard.ordinal.max(facts.ordinal + 1);
+        shard.hold(facts.ordinal);
         let place = self.table.insert(entry, facts);
         shard.wheel.schedule(&mut self.links, place, deadline);
     }

@@ -18,4 +18,10 @@ impl Shard {
     pub(crate) fn new(number: u8) -> Self {
         Self { held: 0, ordinal: 0, wheel: Wheel::new(), eviction: Eviction::new(number) }
     }
+
+    /// One more flow, created as the one of this ordinal.
+    pub(crate) fn hold(&mut self, ordinal: u64) {
+        self.held += 1;
+        self.ordinal = self.ordinal.max(ordinal + 1);
+    }
 }

@@ -123,10 +123,10 @@ impl Slab {
         }
     }
 
-    /// All flows.
-    pub(crate) fn into_flows(self) -> impl Iterator<Item = Flow> {
-        let flows = self.entries.into_iter().zip(self.facts);
-        flows.filter_map(|(entry, facts)| Some((entry?, facts)))
+    /// Finds out anew which places are vacant.
+    pub(crate) fn find_vacant(&mut self) {
+        let vacant = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_none());
+        self.free = vacant.map(|(place, _)| place as Place).collect();
     }
 
     /// Places that have ever held a flow.
