@@ -279,7 +279,8 @@ impl FlowWorker {
 
     /// Goes on with the looks that are under way, for about as long as a batch takes.
     pub(crate) fn go_on_looking(&mut self) {
-        self.looks.go_on(&self.meter);
+        let (looks, meter, hold) = (&mut self.looks, &self.meter, &self.hold);
+        self.incidents.contain(|| looks.go_on(meter, hold), "a look at flows is given up");
     }
 
     /// Hands on the records made so far: nothing should wait for more to come.

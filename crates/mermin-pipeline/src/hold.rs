@@ -4,14 +4,19 @@
 #[cfg(feature = "hold")]
 mod switch {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
     use std::time::Duration;
+
+    const NOBODY: u8 = 0;
+    const WANTED: u8 = 1;
+    const FOUND: u8 = 2;
 
     /// While on, flow workers stop before their next message.
     #[derive(Clone, Debug, Default)]
     pub struct Hold {
         on: Arc<AtomicBool>,
         loops: Arc<AtomicBool>,
+        one: Arc<AtomicU8>,
         /// Nanoseconds.
         delay: Arc<AtomicU64>,
         /// Moments at which a flow worker may panic, so far; and which of them do.
@@ -31,6 +36,11 @@ mod switch {
             self.loops.store(on, Ordering::Release);
         }
 
+        /// While on, whichever flow worker comes to its next message first stops there, and the others don't.
+        pub fn one(&self, on: bool) {
+            self.one.store(if on { WANTED } else { NOBODY }, Ordering::Release);
+        }
+
         /// From now on flow workers sleep for so long before each batch: however few cores there are, two of them
         /// handle twice as much as one.
         pub fn delay(&self, by: Duration) {
@@ -38,7 +48,7 @@ mod switch {
         }
 
         /// From now on flow workers panic at every `n`th moment at which they create a flow, are about to hand over a
-        /// record, or just have; 0: at none.
+        /// record, or just have, or look at flows for somebody; 0: at none.
         pub fn panic_every(&self, n: u64) {
             self.every.store(n, Ordering::Release);
         }
@@ -66,6 +76,10 @@ mod switch {
         pub(crate) fn wait(&self) {
             while self.loops.load(Ordering::Acquire) {
                 std::hint::spin_loop();
+            }
+            let took = self.one.compare_exchange(WANTED, FOUND, Ordering::AcqRel, Ordering::Relaxed);
+            while took.is_ok() && self.one.load(Ordering::Acquire) == FOUND {
+                std::thread::sleep(Duration::from_millis(1));
             }
             while self.on.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(1));

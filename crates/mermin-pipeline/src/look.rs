@@ -3,6 +3,7 @@
 //! The question goes down the packet channel like a marker. Each flow worker goes through its table a part at a time,
 //! between batches, and answers when it is through; while it looks, packets go on.
 
+use crate::Hold;
 use crate::observer::Observer;
 use mermin_flow::{FlowOrder, FlowRecord, Meter, TopFlows};
 use std::collections::VecDeque;
@@ -98,12 +99,13 @@ impl Looks {
         self.0.push_back((look, top));
     }
 
-    /// Looks at a part of the table.
-    pub(crate) fn go_on(&mut self, meter: &Meter) {
-        let Some((_, top)) = self.0.front_mut() else { return };
-        if !meter.look(top, STEP)
-            && let Some((look, top)) = self.0.pop_front()
-        {
+    /// Looks at a part of the table. A look that panics is over, and unanswered.
+    pub(crate) fn go_on(&mut self, meter: &Meter, hold: &Hold) {
+        let Some((look, mut top)) = self.0.pop_front() else { return };
+        hold.panic_if_told();
+        if meter.look(&mut top, STEP) {
+            self.0.push_front((look, top));
+        } else {
             look.answer(meter.found(top));
         }
     }

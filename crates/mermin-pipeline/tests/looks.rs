@@ -4,7 +4,7 @@
 mod parts;
 
 use mermin_flow::{FlowConfig, FlowOrder, FlowRecord};
-use mermin_pipeline::{Observer, PipelineConfig, Pulse, Statistics, start};
+use mermin_pipeline::{Hold, Observer, PipelineConfig, Pulse, Stages, Statistics, start};
 use parts::{Collected, Synthetic, assert_settled, config, in_reader, stages};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -71,6 +71,23 @@ fn flows_are_seen_in_the_readers_own_table() {
     let seen = observer.flows(FlowOrder::Bytes, 10, LONG).unwrap();
     assert!(seen.complete && seen.flows.len() == 10);
     until(&observer, |pulse| pulse.reader.packets > before);
+    assert_settled(&running.wait(|| true));
+}
+
+/// Nobody but who asked notices.
+#[test]
+fn a_look_that_panics_is_unanswered_and_costs_nothing() {
+    let (collected, hold) = (Collected::default(), Hold::default());
+    let stages = Stages { hold: hold.clone(), ..stages(Synthetic::<true>::new(900, 300), &collected) };
+    let running = start(&config(1, 1), &FlowConfig::default(), stages).unwrap();
+    let observer = running.observer();
+    until(&observer, |pulse| pulse.flow_workers.packets == 900);
+    hold.panic_once();
+    let seen = observer.flows(FlowOrder::Packets, 10, Duration::from_millis(300)).unwrap();
+    assert!(!seen.complete && seen.flows.is_empty());
+    assert!(observer.flows(FlowOrder::Packets, 10, LONG).unwrap().complete);
+    assert!(observer.snapshot(LONG).unwrap().ledger.balances());
+    assert_eq!(observer.pulse().flow_workers.panics, 1);
     assert_settled(&running.wait(|| true));
 }
 
