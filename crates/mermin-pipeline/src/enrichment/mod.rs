@@ -176,7 +176,8 @@ impl EnrichmentCrew {
     }
 }
 
-/// A thread that panics takes its lanes with it.
+/// A thread that panics takes its lanes with it. One that was sent away may have heard the bell in the stead of who has its
+/// number by then.
 struct Leaving<'a> {
     crew: &'a EnrichmentCrew,
     number: usize,
@@ -188,7 +189,7 @@ impl Drop for Leaving<'_> {
             let working = self.crew.staff.working();
             let places = self.crew.places.iter().skip(self.number).step_by(working);
             places.for_each(|place| drop(lock(place).take()));
-            self.crew.ring();
         }
+        self.crew.ring();
     }
 }
