@@ -236,7 +236,7 @@ impl Shared {
         }
     }
 
-    fn longest<'a>(&self, workers: impl Iterator<Item = &'a AtWork>) -> Duration {
+    pub(crate) fn longest<'a>(&self, workers: impl Iterator<Item = &'a AtWork>) -> Duration {
         workers.map(|at_work| at_work.for_how_long(self.started)).max().unwrap_or_default()
     }
 

@@ -129,6 +129,12 @@ impl Shared {
         }
     }
 
+    /// Whether a worker doesn't come back from its message: its shards can't be had from it, and who is to take them would
+    /// wait for it, and others behind that one.
+    fn is_held_up(&self, stage: Stage<'_>) -> bool {
+        matches!(stage, Stage::Flow) && self.longest(self.meters.iter().map(|cells| &cells.at_work)) >= LOOK
+    }
+
     /// One turn of the scaling.
     fn follow(&self, load: &mut Load<'_>) {
         let (stage, staff) = (load.stage, self.staff_of(load.stage));
@@ -141,7 +147,7 @@ impl Shared {
         let waited: f64 = load.idle.iter().zip(&before).take(working).map(waited).sum();
         let busy = (1.0 - waited / (passed * working as f64)).clamp(0.0, 1.0);
         let advice = load.scaling.advise(working, busy, self.fullness_of(stage));
-        if advice != working {
+        if advice != working && !self.is_held_up(stage) {
             let (busy, workers) = ((busy * 100.0).round(), stage.workers());
             info!("{advice} {workers} instead of {working}: they were busy for {busy} % of their time");
             staff.want(advice);

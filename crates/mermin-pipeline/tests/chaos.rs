@@ -63,6 +63,8 @@ impl Dice {
 enum Event {
     /// Flow workers stand still for so many milliseconds.
     Hold(u64),
+    /// One of them does.
+    HoldOne(u64),
     /// They loop for so many.
     Loop(u64),
     /// From now on they panic at every so-manieth moment; 0: no more.
@@ -164,7 +166,7 @@ impl Plan {
 
 fn event(dice: &mut Dice, changes_records: bool) -> Event {
     let output = dice.below(TOUCHY as u64) as usize;
-    match dice.below(if changes_records { 16 } else { 13 }) {
+    match dice.below(if changes_records { 17 } else { 14 }) {
         0 => Event::Hold(dice.below(100)),
         1 => Event::PanicEvery(dice.one_of(&[0, 5_003, 20_011])),
         2 => Event::Want(1 + dice.below(5) as usize),
@@ -178,8 +180,9 @@ fn event(dice: &mut Dice, changes_records: bool) -> Event {
         10 => Event::WantEnrichment(1 + dice.below(4) as usize),
         11 => Event::Loop(dice.below(60)),
         12 => Event::LoopOutput(output, dice.below(150)),
-        13 => Event::Tight(dice.below(300)),
-        14 => Event::Busy(dice.below(600)),
+        13 => Event::HoldOne(dice.below(100)),
+        14 => Event::Tight(dice.below(300)),
+        15 => Event::Busy(dice.below(600)),
         _ => Event::ActiveTimeout(dice.one_of(&[10, 100, 10_000])),
     }
 }
@@ -211,7 +214,7 @@ impl Fate {
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
-            self.held_until.take_if(|until| *until <= now).into_iter().for_each(|_| self.hold.set(false));
+            self.held_until.take_if(|until| *until <= now).into_iter().for_each(|_| self.let_go());
             self.looping_until
                 .take_if(|until| *until <= now)
                 .into_iter()
@@ -220,10 +223,15 @@ impl Fate {
                 .extract_if(.., |(until, _)| *until <= now)
                 .for_each(|(_, up)| up.store(false, Ordering::Release));
         }
-        self.hold.set(false);
+        self.let_go();
         self.hold.loop_on(false);
         self.hold.panic_every(0);
         self.switches.iter().flatten().for_each(|up| up.store(false, Ordering::Release));
+    }
+
+    fn let_go(&self) {
+        self.hold.set(false);
+        self.hold.one(false);
     }
 
     fn act(&mut self, event: Event) {
@@ -231,6 +239,10 @@ impl Fate {
         match event {
             Event::Hold(millis) => {
                 self.hold.set(true);
+                self.held_until = Some(after(millis));
+            }
+            Event::HoldOne(millis) => {
+                self.hold.one(true);
                 self.held_until = Some(after(millis));
             }
             Event::Loop(millis) => {

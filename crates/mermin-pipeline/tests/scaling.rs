@@ -7,7 +7,7 @@ mod parts;
 
 use many_records::{chatty, sorted};
 use mermin_flow::{Enricher, FlowRecord};
-use mermin_pipeline::{PipelineConfig, Stages, Workers, start};
+use mermin_pipeline::{Hold, PipelineConfig, Stages, Workers, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -279,6 +279,35 @@ fn workers_follow_the_load() {
         assert!(began.elapsed() < Duration::from_secs(60), "no second worker came");
         collected.records.lock().unwrap().clear();
         working() > 1
+    });
+    assert!(!outcome.timed_out && outcome.panicked.is_empty());
+    assert!(outcome.statistics.ledger.balances());
+}
+
+/// Nobody is brought to work who would wait for it.
+#[test]
+fn a_worker_that_hangs_is_alone_in_it_though_workers_follow_the_load() {
+    let _alone = alone();
+    let (collected, hold) = (Collected::default(), Hold::default());
+    let stages = Stages { hold: hold.clone(), ..stages(Synthetic::<true>::new(u64::MAX, 1_000), &collected) };
+    let running = start(&between(2, 4), &chatty(), stages).unwrap();
+    let observer = running.observer();
+    let handled = || observer.pulse().flow_workers.packets;
+    let (began, mut last) = (Instant::now(), None);
+    hold.one(true);
+    let outcome = running.wait(|| {
+        collected.records.lock().unwrap().clear();
+        assert_eq!(observer.pulse().flow_workers.threads, 2);
+        // Load alone brings another worker after two seconds.
+        if began.elapsed() > Duration::from_secs(5) {
+            let last = *last.get_or_insert_with(handled);
+            assert!(began.elapsed() < Duration::from_secs(20), "the other one does nothing: {last}");
+            if handled() > last + 10_000 {
+                hold.one(false);
+                return true;
+            }
+        }
+        false
     });
     assert!(!outcome.timed_out && outcome.panicked.is_empty());
     assert!(outcome.statistics.ledger.balances());
