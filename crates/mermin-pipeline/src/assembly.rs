@@ -16,7 +16,7 @@ use crate::in_place::InPlace;
 use crate::incidents::{Incidents, Panics};
 use crate::look::Looks;
 use crate::observer::Shared;
-use crate::output::{Coming, DiskBuffer, FanOut, NewOutput, Treatment};
+use crate::output::{DiskBuffer, FanOut, NewOutput, Treatment};
 use crate::packet_channel::{WhenFull, packet_channel};
 use crate::random::random;
 use crate::reader::{Reader, ReaderControl, ReaderEnd};
@@ -116,7 +116,7 @@ pub fn start<S: Source + 'static>(
     let mut buffers = stages.buffers;
     let comes = |exporter: Box<dyn Exporter>| {
         let buffer = buffers.remove(exporter.name());
-        Coming { new: NewOutput { exporter, after: Vec::new() }, buffer }
+        NewOutput { exporter, after: Vec::new(), buffer }
     };
     let outputs = stages.exporters.into_iter().map(comes).collect();
     let fan_out = FanOut::new(producers, treatment, Arc::clone(&threads));

@@ -7,7 +7,7 @@
 
 use crate::config::PipelineConfig;
 use crate::observer::Shared;
-use crate::output::{ChangeError, Coming, NewOutput};
+use crate::output::{ChangeError, NewOutput};
 use crate::workers::Workers;
 use mermin_flow::FlowConfig;
 use std::num::NonZeroUsize;
@@ -65,7 +65,8 @@ impl Tuning {
     }
 
     /// From now on records don't go to the outputs with these names, and to others they do. What the former have they deliver
-    /// within `patience`; what they haven't by then is dropped, and counted so (`shutdown_timeout`).
+    /// within `patience`; what they haven't by then stays in their disk buffers, and the folders of these are free; without such a
+    /// buffer it is dropped, and counted so (`shutdown_timeout`).
     /// Nobody waits for that. Their books stay; one that comes and has the name of one that was there goes on with its book.
     ///
     /// # Errors
@@ -76,7 +77,6 @@ impl Tuning {
         come: Vec<NewOutput>,
         patience: Duration,
     ) -> Result<(), ChangeError> {
-        let come = come.into_iter().map(|new| Coming { new, buffer: None }).collect();
         self.0.fan_out.change(leave, come, patience)
     }
 

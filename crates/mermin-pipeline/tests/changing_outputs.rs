@@ -27,7 +27,7 @@ fn named(name: &'static str) -> Collected {
 }
 
 fn new(collected: &Collected) -> NewOutput {
-    NewOutput { exporter: Box::new(collected.clone()), after: Vec::new() }
+    NewOutput { exporter: Box::new(collected.clone()), after: Vec::new(), buffer: None }
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -240,7 +240,8 @@ fn a_panic_of_an_output_that_was_removed_is_no_matter_of_the_run() {
         let run = running(&config(1, 1), &[&healthy]);
         let theirs = bug.clone();
         let outcome = looking(run, move |watch| {
-            watch.change(&[], vec![NewOutput { exporter: Box::new(theirs.clone()), after: Vec::new() }]);
+            let exporter = Box::new(theirs.clone());
+            watch.change(&[], vec![NewOutput { exporter, after: Vec::new(), buffer: None }]);
             watch.until("it has some", |statistics| book(statistics, "bug").queued.records > 100);
             if removed {
                 watch.change(&["bug"], Vec::new());

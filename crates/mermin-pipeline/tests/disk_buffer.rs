@@ -8,9 +8,10 @@ use mermin_flow::{
     Amount, Exporter, Failure, FlowConfig, FlowId, FlowRecord, Interval, ObservationPoints, Receipt,
 };
 use mermin_pipeline::{
-    BreakerConfig, DiskBuffer, Observer, Outcome, OutputBook, PipelineConfig, Stages, start,
+    BreakerConfig, DiskBuffer, NewOutput, Observer, Outcome, OutputBook, PipelineConfig, Stages, Tuning,
+    start,
 };
-use mermin_spool::{Fsync, Spool, SpoolSettings};
+use mermin_spool::{Fsync, Spool, SpoolError, SpoolSettings};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -29,6 +30,8 @@ struct Receiver {
     fails_at_first: usize,
     /// Holds so many.
     holds: usize,
+    /// Each call takes so long.
+    takes: Duration,
     /// Panics at this call.
     panics_at: Option<usize>,
     calls: Arc<AtomicUsize>,
@@ -67,6 +70,7 @@ impl Exporter for Receiver {
     fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
         let call = self.calls.fetch_add(1, Ordering::Release);
         assert!(self.panics_at != Some(call), "a bug");
+        std::thread::sleep(self.takes);
         self.held.extend_from_slice(records);
         if call < self.fails_at_first {
             self.away.store(call % 5 == 3, Ordering::Release);
@@ -389,4 +393,236 @@ fn an_output_that_panics_loses_nothing_that_is_on_disk() {
     assert_eq!((second.recovered, second.spooled.records), (first.spooled, 0));
     let handed = first.handed.records + second.handed.records;
     assert_eq!(receiver.different().len() as u64, handed);
+}
+
+/// More than a test lasts.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A live run with outputs that come and go: one that delivers, and at first the one with the disk buffer.
+fn changing(
+    run: &Run<'_>,
+    exporter: Option<Box<dyn Exporter>>,
+    test: impl FnOnce(&Observer, &Tuning) + Send + 'static,
+) -> Outcome<Synthetic<true>> {
+    let mut stages = run.stages::<true>();
+    if exporter.is_none() {
+        stages.buffers = HashMap::new();
+    }
+    stages.exporters = vec![Box::new(Collected::default())];
+    stages.exporters.extend(exporter);
+    let running = start(&impatient(), &short_lived(), stages).unwrap();
+    let (observer, tuning) = (running.observer(), running.tuning());
+    let test = std::thread::spawn(move || test(&observer, &tuning));
+    let outcome = running.wait(|| test.is_finished());
+    test.join().unwrap();
+    assert_settled(&outcome);
+    outcome
+}
+
+/// Its book, once it is so; at each look all balance.
+fn once(observer: &Observer, is_so: impl Fn(&OutputBook) -> bool) -> OutputBook {
+    let began = Instant::now();
+    loop {
+        let statistics = observer.snapshot(LONG).unwrap();
+        assert!(statistics.outputs.iter().all(|(_, book)| book.balances()), "{:?}", statistics.outputs);
+        let book = statistics.outputs.into_iter().find_map(|(name, book)| (name == NAME).then_some(book));
+        let book = book.unwrap_or_default();
+        if is_so(&book) {
+            return book;
+        }
+        assert!(began.elapsed() < LONG, "{book:#?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// With this folder, once it is free: on a busy machine one that has gone may have been left to itself, and end a moment later.
+fn come(exporter: impl Exporter + 'static, folder: &Path) -> Vec<NewOutput> {
+    let began = Instant::now();
+    let settings = SpoolSettings { bytes: 64 * MIB, fsync: Fsync::Never };
+    let spool = loop {
+        match Spool::open(folder, settings) {
+            Ok(spool) => break spool,
+            Err(error) => assert!(began.elapsed() < LONG, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let buffer = Some(DiskBuffer { spool, points: Arc::default() });
+    vec![NewOutput { exporter: Box::new(exporter), after: Vec::new(), buffer }]
+}
+
+fn leave(tuning: &Tuning, patience: Duration) {
+    tuning.change_outputs(&[NAME.to_owned()], Vec::new(), patience).unwrap();
+}
+
+fn until_gone(tuning: &Tuning) {
+    let began = Instant::now();
+    while !tuning.leaving_outputs().is_empty() {
+        assert!(began.elapsed() < LONG, "it does not go");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn last_book<S>(outcome: &Outcome<S>) -> OutputBook {
+    outcome.statistics.outputs.iter().find(|(name, _)| name == NAME).unwrap().1.clone()
+}
+
+/// What it can't deliver in time stays in its folder, which is free, and is the next one's: once in the books.
+#[test]
+fn a_removed_output_leaves_on_disk_what_it_has_and_the_next_one_delivers_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver { holds: 100, ..Receiver::default() };
+    receiver.away.store(true, Ordering::Release);
+    let run = Run {
+        agent: "",
+        folder: folder.path(),
+        bytes: 64 * MIB,
+        receiver: &receiver,
+        queue: 100_000,
+        packets: 20_000,
+    };
+    let (path, theirs) = (folder.path().to_owned(), receiver.clone());
+    let outcome = changing(&run, Some(Box::new(receiver.clone())), move |observer, tuning| {
+        once(observer, |book| book.spooled.records >= 10_000);
+        leave(tuning, Duration::from_millis(300));
+        until_gone(tuning);
+        let left = once(observer, |_| true);
+        assert_eq!((left.spooled, left.delivered.records, dropped(&left)), (left.handed, 0, 0), "{left:?}");
+        // Another, which can't deliver it either, and one that can.
+        tuning.change_outputs(&[], come(theirs.clone(), &path), LONG).unwrap();
+        let again = once(observer, |_| true);
+        assert!(again.spooled.records >= left.spooled.records && again.recovered == Amount::default());
+        leave(tuning, Duration::ZERO);
+        until_gone(tuning);
+        theirs.away.store(false, Ordering::Release);
+        tuning.change_outputs(&[], come(theirs.clone(), &path), LONG).unwrap();
+        let delivered = once(observer, |book| book.spooled.records + book.queued.records == 0);
+        assert!(delivered.delivered.records >= left.spooled.records, "{delivered:?}");
+    });
+    let book = last_book(&outcome);
+    assert_eq!((book.delivered, book.spooled, book.recovered), (book.handed, <_>::default(), <_>::default()));
+    assert_eq!(receiver.different().len() as u64, book.handed.records);
+}
+
+/// One that can deliver in time leaves nothing behind.
+#[test]
+fn a_removed_output_delivers_what_is_on_disk_in_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = Collected { name: NAME, ..Collected::default() };
+    slow.stuck.store(true, Ordering::Release);
+    let receiver = Receiver::default();
+    let run = Run {
+        agent: "",
+        folder: folder.path(),
+        bytes: 64 * MIB,
+        receiver: &receiver,
+        queue: 100_000,
+        packets: 20_000,
+    };
+    let (stuck, path) = (slow.stuck.clone(), folder.path().to_owned());
+    let outcome = changing(&run, Some(Box::new(slow.clone())), move |observer, tuning| {
+        once(observer, |book| book.spooled.records >= 10_000);
+        leave(tuning, LONG);
+        let settings = SpoolSettings { bytes: MIB, fsync: Fsync::Never };
+        assert!(matches!(Spool::open(&path, settings), Err(SpoolError::InUse { .. })), "it is still its own");
+        stuck.store(false, Ordering::Release);
+        until_gone(tuning);
+    });
+    let book = last_book(&outcome);
+    assert_eq!((book.delivered, book.spooled), (book.handed, Amount::default()));
+    assert_eq!(slow.records.lock().unwrap().len() as u64, book.handed.records);
+    let settings = SpoolSettings { bytes: MIB, fsync: Fsync::Never };
+    assert_eq!(Spool::open(folder.path(), settings).unwrap().spooled(), Amount::default());
+}
+
+/// One that is too slow for its time leaves the rest.
+#[test]
+fn a_removed_output_that_is_slow_ends_in_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver { takes: Duration::from_millis(50), ..Receiver::default() };
+    let run = Run {
+        agent: "",
+        folder: folder.path(),
+        bytes: 64 * MIB,
+        receiver: &receiver,
+        queue: 100_000,
+        packets: 20_000,
+    };
+    let (path, theirs) = (folder.path().to_owned(), receiver.clone());
+    let outcome = changing(&run, Some(Box::new(receiver.clone())), move |observer, tuning| {
+        once(observer, |book| book.spooled.records >= 10_000);
+        leave(tuning, Duration::from_millis(100));
+        until_gone(tuning);
+        let fast = Receiver { takes: Duration::ZERO, ..theirs };
+        let next = come(fast, &path);
+        let left = next[0].buffer.as_ref().unwrap().spool.spooled();
+        assert!(left.records > 5_000, "it went on: {left:?}");
+        tuning.change_outputs(&[], next, LONG).unwrap();
+        once(observer, |book| book.spooled.records + book.queued.records == 0);
+    });
+    let book = last_book(&outcome);
+    assert_eq!((book.delivered, book.recovered), (book.handed, Amount::default()));
+    assert_eq!(receiver.different().len() as u64, book.handed.records);
+}
+
+/// One that hangs is left to itself: its records are on disk, also those that had waited in its queue.
+#[test]
+fn a_removed_output_that_hangs_has_its_records_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let stuck = Collected { name: NAME, ..Collected::default() };
+    stuck.stuck.store(true, Ordering::Release);
+    let receiver = Receiver::default();
+    let run = Run {
+        agent: "",
+        folder: folder.path(),
+        bytes: 64 * MIB,
+        receiver: &receiver,
+        queue: 100_000,
+        packets: 20_000,
+    };
+    let (lets_go, path) = (stuck.stuck.clone(), folder.path().to_owned());
+    let outcome = changing(&run, Some(Box::new(stuck)), move |observer, tuning| {
+        once(observer, |book| book.spooled.records >= 10_000);
+        let (began, patience) = (Instant::now(), Duration::from_millis(300));
+        leave(tuning, patience);
+        until_gone(tuning);
+        assert!(began.elapsed() >= patience, "it has its time");
+        let left = once(observer, |_| true);
+        assert_eq!((left.spooled, left.delivered.records, dropped(&left)), (left.handed, 0, 0), "{left:?}");
+        let settings = SpoolSettings { bytes: MIB, fsync: Fsync::Never };
+        assert!(matches!(Spool::open(&path, settings), Err(SpoolError::InUse { .. })), "it has its folder");
+        lets_go.store(false, Ordering::Release);
+    });
+    let book = last_book(&outcome);
+    assert_eq!((book.spooled, book.delivered.records), (book.handed, 0), "what it does then counts nowhere");
+}
+
+/// One that comes while records flow delivers what an earlier run has left.
+#[test]
+fn an_output_that_comes_delivers_what_an_earlier_run_has_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver { holds: 100, ..Receiver::default() };
+    receiver.away.store(true, Ordering::Release);
+    let run = |agent, packets| Run {
+        agent,
+        folder: folder.path(),
+        bytes: 64 * MIB,
+        receiver: &receiver,
+        queue: 100_000,
+        packets,
+    };
+    let first = run("first", 10_000).live(|book| book.spooled.records >= 5_000);
+    receiver.away.store(false, Ordering::Release);
+    let (path, theirs) = (folder.path().to_owned(), receiver.clone());
+    // Its stages open a folder: another.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let second = Run { folder: elsewhere.path(), ..run("second", 10_000) };
+    let outcome = changing(&second, None, move |observer, tuning| {
+        tuning.change_outputs(&[], come(theirs, &path), LONG).unwrap();
+        once(observer, |book| book.recovered.records > 0 && book.spooled.records + book.queued.records == 0);
+    });
+    let book = last_book(&outcome);
+    let mut came = book.handed;
+    came += book.recovered;
+    assert_eq!((book.recovered, book.delivered), (first.spooled, came));
+    assert_eq!(receiver.different().len() as u64, came.records);
 }

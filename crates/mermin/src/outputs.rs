@@ -2,7 +2,7 @@
 
 mod exchange;
 
-pub(crate) use exchange::{Exchange, Opened};
+pub(crate) use exchange::{Departing, Exchange, Opened};
 
 use crate::Surroundings;
 use crate::agent::{KubernetesView, View};

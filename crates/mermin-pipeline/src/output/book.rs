@@ -61,8 +61,10 @@ pub(super) struct Books {
 /// What the disk was given, and what became of that.
 #[derive(Default)]
 pub(super) struct DiskBook {
-    /// Left by an earlier run.
-    pub(super) recovered: Amount,
+    /// Found there at the start.
+    recovered: Amount,
+    /// Of that, left by outputs of this run, in whose books it was handed over.
+    inherited: Amount,
     /// Written.
     pub(super) stored: Amount,
     /// Read and settled by the exporter.
@@ -96,6 +98,12 @@ impl DiskBook {
         recovered += recovery.torn;
         let (damaged, torn_inexact) = (recovery.torn, recovery.torn_inexact);
         Self { recovered, damaged, passing, torn_inexact, ..Self::default() }
+    }
+
+    /// Of what was found, so much was left in this run, and `left` at most.
+    pub(super) fn inherit(&mut self, left: Amount) -> Amount {
+        self.inherited = least(self.recovered, left);
+        self.inherited
     }
 
     /// What is on disk and not settled.
@@ -255,7 +263,7 @@ impl Books {
         };
         OutputBook {
             handed: self.handed,
-            recovered: disk.map_or(none, |disk| disk.recovered),
+            recovered: disk.map_or(none, |disk| minus(disk.recovered, disk.inherited)),
             delivered,
             queued,
             spooled: disk.map_or(none, DiskBook::spooled),

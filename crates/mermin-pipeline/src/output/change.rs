@@ -4,7 +4,7 @@
 use super::book::lock;
 use super::fan_out::FanOut;
 use super::leaving::{Gate, Leaving, Past, Progress};
-use super::{Coming, NewOutput, Output, Predecessor, Treatment};
+use super::{NewOutput, Output, Predecessor, Treatment};
 use crate::threads::{LAST_WORDS, StartError};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,12 +29,6 @@ pub enum ChangeError {
     #[error("two outputs are {name}")]
     Twice {
         /// Their name.
-        name: String,
-    },
-    /// Its folder can't be handed on.
-    #[error("records of output {name} wait on disk, which takes a restart")]
-    OnDisk {
-        /// The output's name.
         name: String,
     },
     /// The system gave no thread.
@@ -62,18 +56,19 @@ impl Changes {
 
 impl FanOut {
     /// The outputs to begin with.
-    pub(crate) fn start(&self, outputs: Vec<Coming>) -> Result<(), StartError> {
+    pub(crate) fn start(&self, outputs: Vec<NewOutput>) -> Result<(), StartError> {
         let begun = self.begin_all(outputs, &mut |_| None, &lock(&self.changes))?;
         self.set_outputs(begun);
         Ok(())
     }
 
     /// From now on the outputs with these names get nothing more, and others do. What the former have they deliver within
-    /// `patience`; what they haven't then is dropped (`shutdown_timeout`). All of it, or nothing.
+    /// `patience`; what they haven't then stays on disk, or is dropped (`shutdown_timeout`) where it isn't there. All of it, or
+    /// nothing.
     pub(crate) fn change(
         &self,
         leave: &[String],
-        come: Vec<Coming>,
+        come: Vec<NewOutput>,
         patience: Duration,
     ) -> Result<(), ChangeError> {
         let mut changes = lock(&self.changes);
@@ -85,20 +80,17 @@ impl FanOut {
             return Err(ChangeError::Unknown { name: name.clone() });
         }
         let leaves = |output: &&Arc<Output>| leave.contains(&output.name);
-        if let Some(output) = present.iter().filter(leaves).find(|output| output.is_on_disk()) {
-            return Err(ChangeError::OnDisk { name: output.name.clone() });
-        }
         let mut set: Vec<_> = present.iter().filter(|output| !leaves(output)).map(Arc::clone).collect();
         let mut names: Vec<_> = set.iter().map(|output| output.name.clone()).collect();
         for new in &come {
-            let name = new.new.exporter.name().to_owned();
+            let name = new.exporter.name().to_owned();
             if names.contains(&name) {
                 return Err(ChangeError::Twice { name });
             }
             names.push(name);
         }
         let mut gates = HashMap::<String, Vec<Gate>>::new();
-        set.extend(self.begin_all(
+        let begun = self.begin_all(
             come,
             &mut |ahead| {
                 let is_going = || changes.leaving.iter().any(|leaving| leaving.output.name == *ahead);
@@ -109,7 +101,9 @@ impl FanOut {
                 })
             },
             &changes,
-        )?);
+        )?;
+        begun.iter().for_each(|output| changes.past.hand_on(output));
+        set.extend(begun);
         self.set_outputs(set);
         for leaving in &mut changes.leaving {
             let behind = gates.get(&leaving.output.name);
@@ -128,12 +122,12 @@ impl FanOut {
     /// Has outputs begin, or none of them. `wait_for` gives what one waits for that comes behind another.
     fn begin_all(
         &self,
-        come: Vec<Coming>,
+        come: Vec<NewOutput>,
         wait_for: &mut dyn FnMut(&String) -> Option<Receiver<Infallible>>,
         changes: &Changes,
     ) -> Result<Vec<Arc<Output>>, StartError> {
         let mut begun = Vec::<Arc<Output>>::new();
-        for Coming { new: NewOutput { exporter, after }, buffer } in come {
+        for NewOutput { exporter, after, buffer } in come {
             let mut ahead = after.iter().filter_map(&mut *wait_for).collect();
             let before = self.predecessor(exporter.name(), changes);
             let (mut output, works) = Output::new(exporter, buffer, &changes.treatment, before);
@@ -255,8 +249,8 @@ mod tests {
 
     fn with_an_output() -> FanOut {
         let fan_out = FanOut::new(1, Treatment::with_room_for(100), Arc::default());
-        let new = NewOutput { exporter: Box::new(Takes), after: Vec::new() };
-        fan_out.start(vec![Coming { new, buffer: None }]).unwrap();
+        let new = NewOutput { exporter: Box::new(Takes), after: Vec::new(), buffer: None };
+        fan_out.start(vec![new]).unwrap();
         fan_out
     }
 

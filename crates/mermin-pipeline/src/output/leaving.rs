@@ -3,7 +3,10 @@
 //!
 //! Whoever hands a batch over may have taken the set of outputs a moment before one was removed from it. So an output hears
 //! of its end only when nobody but this has it any more: what it was handed by then is ahead of that, in its queue.
+//!
+//! One with a disk buffer leaves there what it has not delivered in time. The next one of its name finds it.
 
+use super::book::minus;
 use super::{Output, Predecessor};
 use crate::snapshot::OutputBook;
 use crate::threads::{LAST_WORDS, Threads};
@@ -70,6 +73,8 @@ impl Leaving {
             self.output.give_up();
         }
         if now >= self.until + LAST_WORDS {
+            // Of one with a disk buffer, whose disk hangs.
+            self.output.drop_waiting();
             threads.let_go(&self.output.threads);
             return Progress::LeftBehind;
         }
@@ -88,7 +93,10 @@ struct Memory {
 
 /// What became of the records: `12 records delivered, 3 dropped (shutdown_timeout 1, write_failed 2)`.
 fn account(book: &OutputBook) -> String {
-    let delivered = format!("{} records delivered", book.delivered.records);
+    let mut delivered = format!("{} records delivered", book.delivered.records);
+    if book.spooled.records > 0 {
+        delivered = format!("{delivered}, {} stay on disk", book.spooled.records);
+    }
     let dropped: u64 = book.dropped.values().map(|dropped| dropped.records).sum();
     if dropped == 0 {
         return delivered;
@@ -156,6 +164,14 @@ impl Past {
 
     fn of(&self, name: &str) -> Option<&Memory> {
         self.0.iter().find(|memory| memory.name == name)
+    }
+
+    /// An output has come. What others that had its name have left on disk is with it now, and in its book.
+    pub(super) fn hand_on(&mut self, output: &Output) {
+        if let Some(memory) = self.0.iter_mut().find(|memory| memory.name == output.name) {
+            let inherited = output.inherit(memory.book.spooled);
+            memory.book.spooled = minus(memory.book.spooled, inherited);
+        }
     }
 
     /// What an output of this name that has gone has counted besides its book.
@@ -241,6 +257,8 @@ mod tests {
     fn what_one_has_delivered_and_what_not_is_told_with_figures() {
         let mut book = memory("a", 12).book;
         assert_eq!(account(&book), "12 records delivered");
+        let left = OutputBook { spooled: Amount { records: 5, ..Amount::default() }, ..book.clone() };
+        assert_eq!(account(&left), "12 records delivered, 5 stay on disk");
         for (reason, records) in [("write_failed", 2), ("closed", 1)] {
             book.dropped.insert(reason, Amount { records, ..Amount::default() });
         }

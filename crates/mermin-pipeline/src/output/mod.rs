@@ -86,13 +86,8 @@ pub struct NewOutput {
     /// Names of outputs that go to where this one goes, and that this change removes or one before has: until they have ended
     /// its records wait.
     pub after: Vec<String>,
-}
-
-/// An output that comes.
-pub(crate) struct Coming {
-    pub(crate) new: NewOutput,
-    /// Where its records wait, if not in memory only.
-    pub(crate) buffer: Option<DiskBuffer>,
+    /// Where its records wait, if not in memory only. What it finds there it delivers, too.
+    pub buffer: Option<DiskBuffer>,
 }
 
 /// What an output has counted besides its book. The next one of its name goes on from there, so that no count falls.
@@ -303,10 +298,6 @@ impl Output {
         lock(&self.shared.books).book()
     }
 
-    fn is_on_disk(&self) -> bool {
-        self.buffer.is_some()
-    }
-
     /// Panics that were contained.
     fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
@@ -327,16 +318,31 @@ impl Output {
         self.shared.waits.store(true, Ordering::Release);
     }
 
-    /// Time is up for it: what waits in its queue is dropped, and an exporter that waits for its receiver gives up.
+    /// Time is up for it, and an exporter that waits for its receiver gives up. What waits in its queue is dropped; of an
+    /// output with a disk buffer it is written to disk, and stays there with what is there.
     fn give_up(&self) {
-        self.queue.give_up();
-        let dropped = self.queue.clear();
-        lock(&self.shared.books).too_late += dropped;
+        if self.buffer.is_some() {
+            return self.leave(false);
+        }
+        self.drop_waiting();
         self.interrupt();
     }
 
-    /// The end has begun, and what is on disk may stay there: it is not waited for any longer, and not at all with
-    /// `only_if_let_be` unless the output is let be.
+    /// What waits in its queue is dropped, and nothing comes there any more.
+    fn drop_waiting(&self) {
+        self.queue.give_up();
+        let dropped = self.queue.clear();
+        lock(&self.shared.books).too_late += dropped;
+    }
+
+    /// Outputs of this run that had its name have `left` so much on disk. How much of that it has found there: no earlier run
+    /// has left it, and it goes on in this book.
+    fn inherit(&self, left: Amount) -> Amount {
+        if self.buffer.is_none() { Amount::default() } else { lock(&self.shared.books).disk().inherit(left) }
+    }
+
+    /// The end has begun, its own or that of the run, and what is on disk may stay there: it is not waited for any longer, and
+    /// not at all with `only_if_let_be` unless the output is let be.
     fn leave(&self, only_if_let_be: bool) {
         if let Some(buffer) = &self.buffer
             && (!only_if_let_be || self.shared.guard.is_open())

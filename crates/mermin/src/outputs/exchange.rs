@@ -4,8 +4,12 @@ use super::{Workshop, agent_metrics, describe, specs, stop};
 use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use mermin_export::otlp::{AgentMetrics, OtlpConfig};
-use mermin_export::{Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all, resolved};
-use mermin_pipeline::NewOutput;
+use mermin_export::{
+    BufferKind, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all, resolved,
+};
+use mermin_pipeline::{DiskBuffer, NewOutput};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// An output that is open: what it was made from, and into what.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +19,13 @@ pub(crate) struct Opened {
     otlp: Option<OtlpConfig>,
     /// One to a collector is several.
     pub(crate) names: Vec<String>,
+}
+
+/// One that was removed and may not have ended yet.
+pub(crate) struct Departing {
+    pub(crate) opened: Opened,
+    /// It is given up then.
+    pub(crate) until: Instant,
 }
 
 /// What is to be done for outputs to be as another configuration has them. Those that come are open.
@@ -47,6 +58,16 @@ impl Opened {
             && self.otlp == other.otlp
     }
 
+    fn waits_on_disk(&self) -> bool {
+        let of_collector = self.otlp.as_ref().is_some_and(|otlp| otlp.buffer == BufferKind::Disk);
+        of_collector || matches!(self.spec.target, Target::File { buffer: BufferKind::Disk, .. })
+    }
+
+    /// Whether records of both wait in one folder on disk.
+    fn shares_folder_with(&self, other: &Self) -> bool {
+        self.waits_on_disk() && other.waits_on_disk() && self.spec.name() == other.spec.name()
+    }
+
     /// Whether both write to one place.
     fn shares_place_with(&self, spec: &OutputSpec) -> bool {
         match (&self.spec.target, &spec.target) {
@@ -62,18 +83,19 @@ impl Opened {
 impl Workshop {
     /// How outputs, of which these are open, come to be as `config` has them; nothing where they are. New ones are opened, with
     /// files emptied that are to be: all, or an error. One that takes another's place in a file goes on behind what that has
-    /// written; also that of one that is `leaving` since an earlier exchange.
+    /// written; also that of one that is `leaving` since an earlier exchange. A disk buffer has one owner: who wants that of one
+    /// that is leaving is refused.
     pub(crate) fn exchange(
         &self,
         opened: &[Opened],
-        leaving: &[Opened],
+        leaving: &[Departing],
         config: &Config,
     ) -> Result<Option<Exchange>, Stop> {
         let (specs, materials) = (specs(&self.results, config)?, self.materials(config));
         let wanted: Vec<_> = specs.iter().map(|spec| Opened::of(spec.clone(), &materials)).collect();
         let (mut stay, leave): (Vec<_>, Vec<_>) =
             opened.iter().cloned().partition(|one| wanted.iter().any(|wanted| one.serves(wanted)));
-        let new: Vec<_> =
+        let mut new: Vec<_> =
             wanted.into_iter().filter(|wanted| !stay.iter().any(|one| one.serves(wanted))).collect();
         if leave.is_empty() && new.is_empty() {
             return Ok(None);
@@ -82,8 +104,12 @@ impl Workshop {
         let sends = |all: &[Opened]| all.iter().find(|one| one.otlp.is_some()).cloned();
         let (sent, mut come, mut warnings) = (sends(opened), Vec::new(), Vec::new());
         new.iter().try_for_each(|new| self.spare_statistics(&new.spec))?;
+        new.iter().try_for_each(|new| is_free(new, leaving))?;
+        // Their folders may be in use, or be of no use: before a file is made or emptied.
+        new.sort_by_key(|new| !new.waits_on_disk());
         for mut new in new {
-            let ahead = leave.iter().chain(leaving).filter(|one| one.shares_place_with(&new.spec));
+            let ahead = leave.iter().chain(leaving.iter().map(|one| &one.opened));
+            let ahead = ahead.filter(|one| one.shares_place_with(&new.spec));
             let after: Vec<_> = ahead.flat_map(|one| one.names.iter().cloned()).collect();
             let mut spec = new.spec.clone();
             if let Target::File { append, .. } = &mut spec.target {
@@ -92,14 +118,9 @@ impl Workshop {
             let warn = |warning| warnings.push(warning);
             let built = build_all(&[spec], &materials, warn).map_err(|error| stop(&error))?;
             for Open { exporter, buffer, .. } in built {
-                if buffer.is_some() {
-                    let what = format!("records of output {} would wait on disk", exporter.name());
-                    return Err(
-                        Stop::new(Exit::Unavailable, what).help("such an output comes with a restart")
-                    );
-                }
+                let buffer = buffer.map(|spool| DiskBuffer { spool, points: Arc::clone(&self.points) });
                 new.names.push(exporter.name().to_owned());
-                come.push(NewOutput { exporter, after: after.clone() });
+                come.push(NewOutput { exporter, after: after.clone(), buffer });
             }
             stay.push(new);
         }
@@ -148,11 +169,27 @@ impl Workshop {
     }
 }
 
+/// Whether nobody who is leaving has the folder that records of `new` are to wait in.
+fn is_free(new: &Opened, leaving: &[Departing]) -> Result<(), Stop> {
+    let Some(owner) = leaving.iter().find(|owner| owner.opened.shares_folder_with(new)) else {
+        return Ok(());
+    };
+    let (names, left) =
+        (owner.opened.names.join(", "), owner.until.saturating_duration_since(Instant::now()));
+    let what = format!(
+        "output {names}, which was removed, still has its disk buffer, for {} s at most",
+        left.as_secs() + 1
+    );
+    Err(Stop::new(Exit::Unavailable, what).help("ask for it again then"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Outputs;
     use super::super::tests::workshop;
     use super::*;
+    use std::path::Path;
+    use std::time::Duration;
 
     /// Names of outputs that go, and of those that come, with those that they wait for.
     type Told = (Vec<String>, Vec<(String, Vec<String>)>);
@@ -160,6 +197,10 @@ mod tests {
     fn told(exchange: &Exchange) -> Told {
         let come = exchange.come.iter().map(|one| (one.exporter.name().to_owned(), one.after.clone()));
         (exchange.leave.iter().flat_map(|one| one.names.clone()).collect(), come.collect())
+    }
+
+    fn departing(leave: &[Opened]) -> Vec<Departing> {
+        leave.iter().cloned().map(|opened| Departing { opened, until: Instant::now() }).collect()
     }
 
     #[test]
@@ -177,17 +218,38 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_records_would_wait_on_disk_does_not_come() {
+    fn a_disk_buffer_has_one_owner_and_who_comes_is_refused_before_anything_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let config = format!(
-            "export: {{disk_buffer: {{folder: {}}}, files: [{{path: {}, buffer: disk}}]}}",
-            at("buffer"),
-            at("a")
-        );
-        let refused = workshop(&[]).exchange(&[], &[], &crate::config::parse(&config).unwrap());
-        let stop = refused.err().unwrap();
-        assert!(stop.to_string().contains("would wait on disk"), "{stop}");
+        let export = |rest: &str| {
+            let text = format!("export: {{disk_buffer: {{folder: {}}}, {rest}}}", at("buffer"));
+            crate::config::parse(&text).unwrap()
+        };
+        let disk = format!("{{path: {}, buffer: disk}}", at("a"));
+        let both = export(&format!("files: [{{path: {}}}, {disk}]", at("new")));
+        let workshop = workshop(&[]);
+        let first = workshop.exchange(&[], &[], &export(&format!("files: [{disk}]"))).unwrap().unwrap();
+        assert!(first.come[0].buffer.is_some());
+        // Whoever it is: the folder is locked.
+        let refused = |leaving: &[Departing]| {
+            let stop = workshop.exchange(&[], leaving, &both).err().unwrap();
+            assert!(stop.exit() == Exit::Unavailable && !Path::new(&at("new")).exists(), "{stop}");
+            stop.to_string()
+        };
+        assert!(refused(&[]).contains("is in use by another"));
+        let until = Instant::now() + Duration::from_secs(20);
+        let leaving = [Departing { opened: first.opened[0].clone(), until }];
+        let why = refused(&leaving);
+        assert!(why.contains(&format!("output json:{}, which was removed, still has", at("a"))), "{why}");
+        assert!(why.contains("for 20 s at most"), "{why}");
+        drop(first);
+        // With a buffer in memory it needs no folder, and waits for the file.
+        let memory = export(&format!("files: [{{path: {}}}]", at("a")));
+        let exchange = workshop.exchange(&[], &leaving, &memory).unwrap().unwrap();
+        assert_eq!(told(&exchange).1[0].1, [format!("json:{}", at("a"))]);
+        let comes = workshop.exchange(&[], &[], &both).unwrap().unwrap();
+        assert_eq!(comes.come.iter().filter(|one| one.buffer.is_some()).count(), 1);
+        assert!(workshop.exchange(&comes.opened, &[], &both).unwrap().is_none(), "it stays");
     }
 
     #[test]
@@ -220,7 +282,7 @@ mod tests {
             "that is what there is then"
         );
         // The first again, while what went is still at it.
-        let back = workshop.exchange(&exchange.opened, &exchange.leave, &first).unwrap().unwrap();
+        let back = workshop.exchange(&exchange.opened, &departing(&exchange.leave), &first).unwrap().unwrap();
         let (text_a, json_a) = (format!("text:{a}"), format!("json:{a}"));
         let ahead = vec![text_a.clone(), json_a.clone()];
         assert_eq!(told(&back), (vec![text_a], vec![(json_a, ahead), (json_b.clone(), vec![json_b])]));

@@ -13,7 +13,7 @@ pub(super) enum When {
 use When::{Live, Restart};
 
 /// What is to be said of outputs.
-const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`, or dropped (`shutdown_timeout`). Where `-o` says where records go, only `otlp` counts, and that with `-o otlp` alone; the others are named as without effect";
+const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`; else it stays in its disk buffer, or is dropped (`shutdown_timeout`) where it has none. Where `-o` says where records go, only `otlp` counts, and that with `-o otlp` alone; the others are named as without effect";
 
 /// Keys, or sections with all that is in them; when a change counts; what is to be said of it.
 pub(super) const KEYS: &[(&str, When, &str)] = &[
@@ -87,13 +87,13 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
     (
         "export.files",
         Live,
-        "as `stdout`; `append` counts when a file is opened, and what takes another output's place in a file goes on behind it. Outputs with `buffer: disk` come, go and change with a restart, and so does the whole list then",
+        "as `stdout`; `append` counts when a file is opened, and what takes another output's place in a file goes on behind it. One with `buffer: disk` delivers what it finds there; while its folder is that of one that was removed and has not ended, the reload is refused. Where one is to come and `export.disk_buffer` has changed, too, the list waits for a restart",
     ),
     ("export.log", Live, "as `stdout`"),
     (
         "export.otlp",
         Live,
-        "as `stdout`: a change of any key is another receiver to all signals, and sums of `metrics` begin anew. With `buffer: disk`, before or after, a restart",
+        "as `stdout`: a change of any key is another receiver to all signals, and sums of `metrics` begin anew. With `buffer: disk` before and after, a restart; else as `files`",
     ),
     ("resources", Restart, ""),
     ("server", Restart, "token and certificates are read again by themselves when their files change"),

@@ -175,7 +175,7 @@ impl Work {
             }
             "pipeline.flow_workers" => self.tuning.has_room_for(config.pipeline.flow_workers),
             "enrich.names" => self.reload.hands.chain.is_some(),
-            _ => !outlets::changes_what_waits_on_disk(key, &running.export, &config.export),
+            _ => !outlets::takes_a_restart(key, &running.export, &config.export),
         }
     }
 

@@ -5,12 +5,13 @@ use crate::config::{Config, in_sentence};
 use crate::exit::{Exit, Stop};
 use crate::logging;
 use crate::metrics::Reporting;
-use crate::outputs::{Exchange, Opened, Workshop};
+use crate::outputs::{Departing, Exchange, Opened, Workshop};
 use mermin_export::otlp::OtlpConfig;
-use mermin_export::{BufferKind, ExportConfig, FileConfig};
+use mermin_export::{BufferKind, ExportConfig};
 use mermin_pipeline::ChangeError;
 use std::cell::RefCell;
 use std::sync::PoisonError;
+use std::time::Instant;
 use tracing::{error, warn};
 
 /// The outputs of a live run, and what others are made with.
@@ -19,7 +20,7 @@ pub(crate) struct Outlets {
     /// What there is at present.
     pub(crate) opened: RefCell<Vec<Opened>>,
     /// What has gone, and may not have ended yet.
-    pub(crate) left: RefCell<Vec<Opened>>,
+    pub(crate) left: RefCell<Vec<Departing>>,
     /// What the run does, where records go there.
     pub(crate) headline: Box<dyn Fn(&str) -> String + Send>,
 }
@@ -29,7 +30,7 @@ impl Work {
     pub(super) fn exchange_outputs(&self, config: &Config) -> Result<bool, Stop> {
         let Outlets { workshop, opened, left, headline } = &self.reload.hands.outputs;
         let leaving = self.tuning.leaving_outputs();
-        left.borrow_mut().retain(|one| one.names.iter().any(|name| leaving.contains(name)));
+        left.borrow_mut().retain(|one| one.opened.names.iter().any(|name| leaving.contains(name)));
         let exchange = workshop.exchange(&opened.borrow(), &left.borrow(), config)?;
         let Some(exchange) = exchange else { return Ok(true) };
         let Exchange { leave, come, opened: now, description, agent_metrics, to_log, warnings } = exchange;
@@ -39,7 +40,8 @@ impl Work {
             logging::take_records();
         }
         let names: Vec<_> = leave.iter().flat_map(|one| one.names.iter().cloned()).collect();
-        match self.tuning.change_outputs(&names, come, config.pipeline.shutdown_timeout.0) {
+        let patience = config.pipeline.shutdown_timeout.0;
+        match self.tuning.change_outputs(&names, come, patience) {
             Ok(()) => {}
             Err(ChangeError::Ending) => return Ok(false),
             Err(error) => {
@@ -49,7 +51,8 @@ impl Work {
             }
         }
         opened.replace(now);
-        left.borrow_mut().extend(leave);
+        let until = Instant::now() + patience;
+        left.borrow_mut().extend(leave.into_iter().map(|opened| Departing { opened, until }));
         self.agent.set_headline(headline(&description));
         if let Some(agent_metrics) = agent_metrics {
             let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,19 +69,26 @@ impl Work {
     }
 }
 
-/// Whether a key changes outputs whose records wait on disk: those come and go with a restart, for the folder is the old
-/// one's until that has ended.
-pub(super) fn changes_what_waits_on_disk(key: &str, running: &ExportConfig, other: &ExportConfig) -> bool {
-    let files = |export: &ExportConfig| -> Vec<FileConfig> {
-        export.files.iter().filter(|file| file.enabled && file.buffer == BufferKind::Disk).cloned().collect()
+/// Whether a change of this key has to wait for a restart because of records on disk. A collector whose records wait there
+/// before and after has one folder, which is the old output's until that has ended. And the folder is found by
+/// `export.disk_buffer`, which counts from a start on: what is to come to another one does not come to the one of now.
+pub(super) fn takes_a_restart(key: &str, running: &ExportConfig, other: &ExportConfig) -> bool {
+    let elsewhere = running.disk_buffer != other.disk_buffer;
+    let files = |export: &ExportConfig| {
+        let files = export.files.iter().filter(|file| file.enabled && file.buffer == BufferKind::Disk);
+        files.cloned().collect::<Vec<_>>()
     };
     let otlp = |export: &ExportConfig| {
         export.otlp.clone().filter(|otlp: &OtlpConfig| otlp.enabled && otlp.buffer == BufferKind::Disk)
     };
     match key.split('.').nth(1) {
         _ if !key.starts_with("export.") => false,
-        Some("files") => files(running) != files(other),
-        Some("otlp") => otlp(running) != otlp(other),
+        Some("files") => elsewhere && files(other).iter().any(|file| !files(running).contains(file)),
+        Some("otlp") => match (otlp(running), otlp(other)) {
+            (Some(before), Some(after)) => before != after,
+            (None, Some(_)) => elsewhere,
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -89,24 +99,37 @@ mod tests {
     use crate::config::parse;
 
     #[test]
-    fn what_waits_on_disk_needs_a_restart_and_others_beside_it_do_not() {
+    fn a_restart_is_for_what_changes_in_a_folder_and_for_what_comes_to_another() {
         let export = |text: &str| parse(&format!("export: {text}")).unwrap().export;
         let disk = "{path: /a, buffer: disk}";
-        let one = export(&format!("{{files: [{disk}]}}"));
-        let two = export(&format!("{{files: [{{path: /b}}, {disk}], otlp: {{}}}}"));
-        let none = export("{files: [{path: /a}], otlp: {buffer: disk}}");
+        let nothing = export("{}");
+        let file = export(&format!("{{files: [{disk}]}}"));
+        let more =
+            export(&format!("{{files: [{{path: /b}}, {disk}, {{path: /c, buffer: disk}}], otlp: {{}}}}"));
+        let collector = export("{otlp: {buffer: disk}}");
+        let another = export("{otlp: {buffer: disk, endpoint: 'http://c:1'}}");
+        let elsewhere = |text: &str| export(&format!("{{disk_buffer: {{folder: /d}}, {text}}}"));
+        let (file_there, less_there) =
+            (elsewhere(&format!("files: [{disk}, {{path: /b}}]")), elsewhere("files: [{path: /b}]"));
+        let collector_there = elsewhere("otlp: {buffer: disk}");
         for (key, before, after, expected) in [
-            ("export.files", &one, &two, false),
-            ("export.files", &one, &none, true),
-            ("export.files", &none, &one, true),
-            ("export.otlp", &one, &two, false),
-            ("export.otlp", &one, &none, true),
-            ("export.otlp.buffer", &two, &none, true),
-            ("export.otlp.endpoint", &none, &two, true),
-            ("export.stdout", &one, &none, false),
-            ("flow.files", &one, &none, false),
+            ("export.files", &nothing, &file, false),
+            ("export.files", &file, &nothing, false),
+            ("export.files", &file, &more, false),
+            ("export.files", &more, &file, false),
+            ("export.files", &nothing, &file_there, true),
+            ("export.files", &file, &file_there, false),
+            ("export.files", &file, &less_there, false),
+            ("export.otlp", &nothing, &collector, false),
+            ("export.otlp", &collector, &nothing, false),
+            ("export.otlp.buffer", &more, &collector, false),
+            ("export.otlp.buffer", &collector, &more, false),
+            ("export.otlp.endpoint", &collector, &another, true),
+            ("export.otlp", &nothing, &collector_there, true),
+            ("export.stdout", &collector, &another, false),
+            ("flow.files", &nothing, &file_there, false),
         ] {
-            assert_eq!(changes_what_waits_on_disk(key, before, after), expected, "{key}");
+            assert_eq!(takes_a_restart(key, before, after), expected, "{key} {before:?} {after:?}");
         }
     }
 }

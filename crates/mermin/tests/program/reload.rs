@@ -359,8 +359,9 @@ fn outputs_come_and_go_with_the_configuration() {
     assert!(!Path::new(&new).exists() && outputs(&agent) == [format!("text:{a}"), format!("json:{c}")]);
     assert_eq!(agent.get("/stats").json()["settings"]["export.queue_capacity"], 8_192);
 
-    // What waits on disk takes a restart.
-    configure(&format!("{{files: [{{path: {a}, format: text}}, {{path: {c}, buffer: disk}}]}}"));
+    // A disk buffer that is to be elsewhere than where the agent has them takes a restart.
+    let there = format!("disk_buffer: {{folder: {}}}", path("there"));
+    configure(&format!("{{{there}, files: [{{path: {a}, format: text}}, {{path: {c}, buffer: disk}}]}}"));
     assert_eq!(reload(&agent)["result"], "at_restart");
 
     // A collector that isn't there; then none is wanted any more.
@@ -399,4 +400,80 @@ fn outputs_come_and_go_with_the_configuration() {
     let logged = said.lines().filter(|line| line.contains("flow.sequence=")).count() as u64;
     assert!(logged > 0 && logged == delivered("log".to_owned()), "whatever the level: {logged}");
     assert_eq!([delivered(format!("json:{b}")), delivered(format!("json:{c}"))], [lines("b"), lines("c")]);
+}
+
+/// Outputs with disk buffers that come, go, and come again, one of them to a collector that never answers. Every record that
+/// was handed over is in a file, once, or on disk.
+#[test]
+fn outputs_with_disk_buffers_come_and_go_with_the_configuration() {
+    let what = "outputs_with_disk_buffers_come_and_go_with_the_configuration";
+    if !has_privileges(what) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (file, stats, a, b) = (folder.path().join("mermin.yaml"), path("stats.json"), path("a"), path("b"));
+    let collector = ", otlp: {endpoint: \"http://127.0.0.1:1\", signals: [logs], buffer: disk}";
+    let configure = |files: &str, more: &str| {
+        let export = format!("{{disk_buffer: {{folder: {}}}, files: [{files}]{more}}}", path("buffers"));
+        let pipeline = "pipeline: {shutdown_timeout: 5s}";
+        write(&file, &format!("flow: {{udp_timeout: 100ms}}\n{pipeline}\nexport: {export}\n"));
+    };
+    let send = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"x", "127.0.0.1:9").unwrap();
+    };
+    let records = |file: &str| -> Vec<(String, u64)> {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let record = |line: &str| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            (record["flow.id"].as_str().unwrap().to_owned(), record["flow.sequence"].as_u64().unwrap())
+        };
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(record).collect()
+    };
+    let disk = |file: &str| format!("{{path: {file}, buffer: disk}}");
+    configure(&disk(&a), collector);
+    let run = ["run", "-i", "lo", "-c", file.to_str().unwrap(), "--stats", &stats];
+    let agent = Agent::start(&mut mermin(&[&run[..], &["--set", "server.listen=127.0.0.1:0"]].concat()));
+    let book = |name: &str| agent.get("/stats").json()["outputs"][name].clone();
+    let spooled = |name: &str| book(name)["spooled"]["records"].as_u64().unwrap_or_default();
+    until("nothing waits on disk", || {
+        send();
+        (spooled("otlp:logs") > 20 && records(&a).len() > 20).then_some(())
+    });
+
+    // One that stays, one that goes with its records on disk, two that come.
+    configure(&format!("{}, {}, {{path: {}}}", disk(&a), disk(&b), path("c")), "");
+    assert_eq!(reload(&agent)["sentence"], "Reloaded: export.files, export.otlp");
+    assert_eq!(outputs(&agent), [format!("json:{a}"), format!("json:{b}"), format!("json:{}", path("c"))]);
+    // Its folder is still its own.
+    configure(&disk(&b), collector);
+    let last = reload(&agent);
+    let why = last["problems"].to_string();
+    assert!(last["result"] == "refused" && why.contains("output otlp:logs, which was removed"), "{last}");
+    assert_eq!(outputs(&agent).len(), 3, "nothing is changed");
+    until("nothing comes", || {
+        send();
+        (records(&b).len() > 20).then_some(())
+    });
+    // It is free then, and what waits there is in one book only.
+    until("it is not free", || (reload(&agent)["result"] == "applied").then_some(()));
+    assert_eq!(outputs(&agent), [format!("json:{b}"), "otlp:logs".to_owned()]);
+    assert!(spooled("otlp:logs") > 20 && book("otlp:logs")["recovered"]["records"] == 0);
+    let said = agent.end();
+    assert!(said.contains("All books balance (sightings, metering, outputs)"), "{said}");
+    let statistics: Value = serde_json::from_str(&std::fs::read_to_string(stats).unwrap()).unwrap();
+    let figure = |name: &str, what: &str| statistics["outputs"][name][what]["records"].as_u64().unwrap();
+    for file in [&a, &b] {
+        let (name, records) = (format!("json:{file}"), records(file));
+        let different: std::collections::HashSet<_> = records.iter().collect();
+        assert_eq!(different.len(), records.len(), "none comes twice");
+        assert_eq!(
+            [figure(&name, "handed"), figure(&name, "delivered")],
+            [records.len() as u64; 2],
+            "{name}"
+        );
+    }
+    assert_eq!(figure("otlp:logs", "spooled"), figure("otlp:logs", "handed"));
 }

@@ -302,7 +302,7 @@ impl Intake for FromDisk {
             "the book says what is on disk"
         );
         if left > 0 {
-            info!("Output {}: {left} records stay on disk for the next run", self.buffer.name);
+            info!("Output {}: {left} records stay on disk", self.buffer.name);
         }
     }
 }
