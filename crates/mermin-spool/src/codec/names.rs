@@ -5,45 +5,6 @@ use mermin_flow::{
 };
 
 /// Numbered from 0.
-const EVENTS: [FlowEvent; 3] = [FlowEvent::Start, FlowEvent::Update, FlowEvent::End];
-/// Numbered from 1, as RFC 7012 does; 0: none.
-const END_REASONS: [FlowEndReason; 5] = [
-    FlowEndReason::IdleTimeout,
-    FlowEndReason::ActiveTimeout,
-    FlowEndReason::EndOfFlowDetected,
-    FlowEndReason::ForcedEnd,
-    FlowEndReason::LackOfResources,
-];
-/// Numbered from 0.
-const INITIATORS: [Initiator; 6] = [
-    Initiator::Syn,
-    Initiator::SynAck,
-    Initiator::ServicePort,
-    Initiator::Multicast,
-    Initiator::IcmpRequest,
-    Initiator::FirstSeen,
-];
-/// Numbered from 0.
-const TCP_STATES: [TcpState; 9] = [
-    TcpState::Unknown,
-    TcpState::SynSent,
-    TcpState::SynReceived,
-    TcpState::Established,
-    TcpState::FinWait1,
-    TcpState::FinWait2,
-    TcpState::Closing,
-    TcpState::TimeWait,
-    TcpState::Closed,
-];
-/// Numbered from 1; 0: none.
-const DIRECTIONS: [FlowDirection; 4] =
-    [FlowDirection::Inbound, FlowDirection::Outbound, FlowDirection::WithinNode, FlowDirection::Transit];
-/// Numbered from 1; 0: none.
-const RESOLUTIONS: [Resolution; 3] = [Resolution::Exact, Resolution::Ambiguous, Resolution::Unknown];
-/// Numbered from 1; 0: none.
-const HOOKS: [Hook; 2] = [Hook::Ingress, Hook::Egress];
-
-/// Numbered from 0.
 const ATTRIBUTES: [KubernetesAttribute; 20] = {
     use KubernetesAttribute as A;
     [
@@ -98,7 +59,7 @@ pub(super) trait Numbered: Copy + PartialEq + 'static {
     /// From 0.
     fn number(self) -> u8 {
         let place = Self::ALL.iter().position(|known| *known == self);
-        place.expect("`ALL` has every value: a test writes them all") as u8
+        place.expect("`ALL` has every value, or `numbered!` would not compile") as u8
     }
 
     /// `None`: of a later version.
@@ -120,20 +81,60 @@ pub(super) trait Numbered: Copy + PartialEq + 'static {
     }
 }
 
+/// A new value doesn't compile until it has a number.
 macro_rules! numbered {
-    ($($kind:ty = $all:ident,)*) => {
-        $(impl Numbered for $kind {
-            const ALL: &[Self] = &$all;
-        })*
+    ($($kind:ident: $($value:ident),+;)*) => {
+        $(
+            impl Numbered for $kind {
+                const ALL: &[Self] = &[$(Self::$value),+];
+            }
+
+            const _: fn($kind) = |value| match value {
+                $($kind::$value)|+ => (),
+            };
+        )*
     };
 }
 
 numbered! {
-    FlowEvent = EVENTS,
-    FlowEndReason = END_REASONS,
-    Initiator = INITIATORS,
-    TcpState = TCP_STATES,
-    FlowDirection = DIRECTIONS,
-    Resolution = RESOLUTIONS,
-    Hook = HOOKS,
+    FlowEvent: Start, Update, End;
+    FlowEndReason: IdleTimeout, ActiveTimeout, EndOfFlowDetected, ForcedEnd, LackOfResources;
+    Initiator: Syn, SynAck, ServicePort, Multicast, IcmpRequest, FirstSeen;
+    TcpState: Unknown, SynSent, SynReceived, Established, FinWait1, FinWait2, Closing, TimeWait, Closed;
+    FlowDirection: Inbound, Outbound, WithinNode, Transit;
+    Resolution: Exact, Ambiguous, Unknown;
+    Hook: Ingress, Egress;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written out a second time: what is on disk doesn't follow the code.
+    #[test]
+    fn numbers_stay() {
+        fn names<T: Numbered + std::fmt::Debug>() -> String {
+            T::ALL.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(" ")
+        }
+        assert_eq!(names::<FlowEvent>(), "Start Update End");
+        assert_eq!(
+            names::<FlowEndReason>(),
+            "IdleTimeout ActiveTimeout EndOfFlowDetected ForcedEnd LackOfResources"
+        );
+        assert_eq!(names::<Initiator>(), "Syn SynAck ServicePort Multicast IcmpRequest FirstSeen");
+        assert_eq!(
+            names::<TcpState>(),
+            "Unknown SynSent SynReceived Established FinWait1 FinWait2 Closing TimeWait Closed"
+        );
+        assert_eq!(names::<FlowDirection>(), "Inbound Outbound WithinNode Transit");
+        assert_eq!(names::<Resolution>(), "Exact Ambiguous Unknown");
+        assert_eq!(names::<Hook>(), "Ingress Egress");
+        let attributes: Vec<_> = ATTRIBUTES.iter().map(|attribute| format!("{attribute:?}")).collect();
+        assert_eq!(
+            attributes.join(" "),
+            "NamespaceName PodName PodUid ContainerName NodeName NodeUid DeploymentName DeploymentUid \
+             ReplicaSetName ReplicaSetUid StatefulSetName StatefulSetUid DaemonSetName DaemonSetUid JobName JobUid \
+             CronJobName CronJobUid ServiceName ServiceUid"
+        );
+    }
 }
