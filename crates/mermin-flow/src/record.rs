@@ -245,6 +245,9 @@ pub struct FlowRecord {
     pub sampled: Option<Box<Sampled>>,
 }
 
+// What the guides and `diagnose` say of queues and channels: about half a KiB a record.
+const _: () = assert!(size_of::<FlowRecord>() <= 512);
+
 impl FlowRecord {
     /// What the wall clock showed at the first packet, ns since 1970.
     #[inline]

@@ -81,7 +81,7 @@ pub(super) fn high_memory(figures: &Figures) -> Vec<Finding> {
     let mut finding = Finding::new(what)
         .change(table)
         .change(less_room(figures, PACKETS, SMALL_PACKETS, "128 bytes an observation"))
-        .change(less_room(figures, RECORDS, SMALL_RECORDS, "about 320 bytes a record"))
+        .change(less_room(figures, RECORDS, SMALL_RECORDS, "about half a KiB a record"))
         .change(metrics);
     finding = match finding.changes.as_slice() {
         [] => finding.advise("what it holds is as small as it is suggested: it needs more memory"),
