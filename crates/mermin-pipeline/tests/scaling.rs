@@ -7,9 +7,9 @@ mod parts;
 
 use many_records::{chatty, sorted};
 use mermin_flow::{Enricher, FlowRecord};
-use mermin_pipeline::{Hold, PipelineConfig, Stages, Workers, start};
+use mermin_pipeline::{Hold, Outcome, PipelineConfig, Running, Staffing, Stages, Workers, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -45,6 +45,39 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
+/// Runs it while the number of workers changes; the outcome, and how many threads were seen. Books balance at every look.
+fn through_all_numbers(
+    running: Running<Synthetic<false>>,
+    prefix: &str,
+    pause: Duration,
+    want: fn(&Staffing, usize),
+) -> (Outcome<Synthetic<false>>, BTreeSet<usize>) {
+    let (observer, over) = (running.observer(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !over.load(Ordering::Acquire) {
+                seen.insert(threads(prefix));
+                if let Some(statistics) = observer.snapshot(Duration::from_secs(5)) {
+                    assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
+                }
+            }
+            seen
+        });
+        let mut numbers = [5, 2, 4, 1, 3].into_iter().cycle();
+        let (staffing, mut since) = (running.staffing(), Instant::now());
+        let outcome = running.wait(|| {
+            if since.elapsed() > pause {
+                since = Instant::now();
+                want(&staffing, numbers.next().unwrap());
+            }
+            false
+        });
+        over.store(true, Ordering::Release);
+        (outcome, looking.join().unwrap())
+    })
+}
+
 #[test]
 fn workers_that_come_and_go_during_a_replay_give_the_same_records() {
     let _alone = alone();
@@ -59,35 +92,12 @@ fn workers_that_come_and_go_during_a_replay_give_the_same_records() {
     for capacity in [10_000, 64, 1] {
         let collected = Collected::default();
         let pipeline = PipelineConfig { packet_channel_capacity: count(capacity), ..between(1, 5) };
-        // The source goes on until it was seen with every number of workers.
+        // Long enough for several numbers of workers; through a channel for a single one packets go slowly.
         let packets = if capacity == 1 { PACKETS / 10 } else { PACKETS };
         let stages = stages(Synthetic::<false>::new(packets, 1_000), &collected);
         let running = start(&pipeline, &chatty(), stages).unwrap();
-        let (observer, over) = (running.observer(), AtomicBool::new(false));
-        let (outcome, seen) = thread::scope(|scope| {
-            let looking = scope.spawn(|| {
-                let mut seen = Vec::new();
-                while !over.load(Ordering::Acquire) {
-                    seen.push(threads("flow-"));
-                    if let Some(statistics) = observer.snapshot(Duration::from_secs(5)) {
-                        assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
-                    }
-                }
-                seen
-            });
-            let mut numbers = [5, 2, 4, 1, 3].into_iter().cycle();
-            let staffing = running.staffing();
-            let mut since = Instant::now();
-            let outcome = running.wait(|| {
-                if since.elapsed() > Duration::from_millis(15) {
-                    since = Instant::now();
-                    staffing.want(numbers.next().unwrap());
-                }
-                false
-            });
-            over.store(true, Ordering::Release);
-            (outcome, looking.join().unwrap())
-        });
+        let (outcome, seen) =
+            through_all_numbers(running, "flow-", Duration::from_millis(15), Staffing::want);
         assert_settled(&outcome);
         assert!(seen.contains(&5) && seen.contains(&1), "{capacity}: {seen:?}");
         let records = sorted(&collected);
@@ -173,31 +183,8 @@ fn enrichment_workers_that_come_and_go_give_the_same_records() {
         };
         let running =
             start(&pipeline, &chatty(), stages(Synthetic::<false>::new(PACKETS, 1_000), &collected)).unwrap();
-        let (observer, over) = (running.observer(), AtomicBool::new(false));
-        let (outcome, seen) = thread::scope(|scope| {
-            let looking = scope.spawn(|| {
-                let mut seen = Vec::new();
-                while !over.load(Ordering::Acquire) {
-                    seen.push(threads("enrich-"));
-                    if let Some(statistics) = observer.snapshot(Duration::from_secs(5)) {
-                        assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
-                    }
-                }
-                seen
-            });
-            let mut numbers = [5, 2, 4, 1, 3].into_iter().cycle();
-            let staffing = running.staffing();
-            let mut since = Instant::now();
-            let outcome = running.wait(|| {
-                if since.elapsed() > Duration::from_millis(7) {
-                    since = Instant::now();
-                    staffing.want_enrichment(numbers.next().unwrap());
-                }
-                false
-            });
-            over.store(true, Ordering::Release);
-            (outcome, looking.join().unwrap())
-        });
+        let (outcome, seen) =
+            through_all_numbers(running, "enrich-", Duration::from_millis(7), Staffing::want_enrichment);
         assert_settled(&outcome);
         assert!(seen.contains(&5) && seen.contains(&1), "{capacity}: {seen:?}");
         let mut next = HashMap::new();
