@@ -41,7 +41,7 @@ pub struct Pulse {
     pub past_panics: u64,
     /// What the agent may take, and what it does without to keep to that.
     pub budgets: BudgetsPulse,
-    /// Panics of the tasks beside the packets that were contained: statistics, scaling.
+    /// Panics of the tasks beside the packets that were contained: statistics, scaling, budgets.
     pub task_panics: u64,
     /// A thread has panicked: the run is about to end.
     pub panicked: bool,
@@ -138,7 +138,8 @@ pub struct BufferPulse {
 pub struct OutputPulse {
     /// Its name.
     pub name: String,
-    /// Records handed over and dropped so far. This and what follows count those of outputs that had its name before, too.
+    /// Records handed over and dropped so far. This, `delivered`, `merged` and `opened` count those of outputs that had its
+    /// name before, too.
     pub drops: u64,
     /// Records delivered so far.
     pub delivered: u64,

@@ -7,6 +7,9 @@ use mermin_flow::Delivery;
 use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Outputs that a reload has removed.
+const REMOVED: &str = "removed outputs";
+
 impl Shared {
     /// Figures of each stage and channel: drops and merges always, the rest with `enable_metrics`.
     pub(crate) fn stages(&self) -> Vec<(String, Figures)> {
@@ -22,6 +25,8 @@ fn stages(pulse: &Pulse) -> Vec<(String, Figures)> {
         ("packet_reader".to_owned(), pulse.reader.panics),
         ("flow_workers".to_owned(), pulse.flow_workers.panics),
         ("enrichment_workers".to_owned(), pulse.enrichment.as_ref().map_or(0, |(_, workers)| workers.panics)),
+        (REMOVED.to_owned(), pulse.past_panics),
+        ("tasks".to_owned(), pulse.task_panics),
     ]
     .into_iter()
     .chain(outputs)
@@ -69,6 +74,10 @@ fn stages(pulse: &Pulse) -> Vec<(String, Figures)> {
         figures.extend(output.delivery.iter().flat_map(|delivery| deliveries(delivery)));
         stage(&of_output(output), (output.drops, output.merged), figures);
     }
+    if pulse.past_panics > 0 {
+        stage(REMOVED, (0, 0), Vec::new());
+    }
+    stage("tasks", (0, 0), Vec::new());
     stages
 }
 

@@ -224,6 +224,7 @@ impl Gathering {
         panics.extend(enrichment.map(|workers| sample(stage("enrichment_workers"), workers.panics)));
         let outputs = pulse.past_panics + pulse.outputs.iter().map(|output| output.panics).sum::<u64>();
         panics.push(sample(stage("outputs"), outputs));
+        panics.push(sample(stage("tasks"), pulse.task_panics));
         self.many(&table::STAGE_PANICS, panics);
         if !pulse.detailed {
             return;

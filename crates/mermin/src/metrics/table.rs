@@ -335,7 +335,8 @@ mermin_output_handed_packets_total
 
 const STAGES: &str = "\
 `stage` is `packet_reader`, `packet_channel`, `coalescing` (what waits in the reader while the packet channel is full, merged \
-by flow; live, with `pipeline.enable_backpressure`), `flow_workers`, `enrichment_channel` or `enrichment_workers`; `channel` is \
+by flow; live, with `pipeline.enable_backpressure`), `flow_workers`, `enrichment_channel` or `enrichment_workers`; of panics also `outputs` (all, those that were removed as \
+well) and `tasks` (statistics, scaling, budgets); `channel` is \
 `packet_channel` or `coalescing` (they count observations), `enrichment_channel` or, with the label `output`, `output_queue` \
 (they count records). What enrichment is concerned with is absent where nothing is added to records.";
 
