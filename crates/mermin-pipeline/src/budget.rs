@@ -8,10 +8,10 @@
 //! A replay takes the time that it needs: it has no budget of processor time.
 
 use crate::observer::Shared;
-use crate::shedding::Ladder;
+use crate::shed::{Shed, Step};
+use crate::shedding::{Ladder, OVER};
 use mermin_flow::Sampling;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -74,64 +74,6 @@ impl Default for Budget {
             interval: Duration::from_secs(1),
         }
     }
-}
-
-/// What the agent does without at the moment, for the stages that do it.
-#[derive(Debug, Default)]
-pub(crate) struct Shed {
-    postpone: AtomicBool,
-    nameless: AtomicBool,
-    sampling: AtomicU8,
-    halvings: AtomicU8,
-}
-
-impl Shed {
-    /// Periodic reports are put off.
-    pub(crate) fn postpones(&self) -> bool {
-        self.postpone.load(Ordering::Relaxed)
-    }
-
-    /// Records go without names.
-    pub(crate) fn is_nameless(&self) -> bool {
-        self.nameless.load(Ordering::Relaxed)
-    }
-
-    /// Of packets, one in 2 to this power is metered.
-    pub(crate) fn sampling(&self) -> u8 {
-        self.sampling.load(Ordering::Relaxed)
-    }
-
-    /// How often the bounds are halved.
-    pub(crate) fn halvings(&self) -> u8 {
-        self.halvings.load(Ordering::Relaxed)
-    }
-
-    /// What is left of a bound.
-    pub(crate) fn bound(&self, configured: usize) -> usize {
-        (configured >> self.halvings()).max(1)
-    }
-
-    fn take(&self, cpu: &[Step], memory: &[Step]) {
-        let all = || cpu.iter().chain(memory);
-        self.postpone.store(all().any(|step| *step == Step::Postpone), Ordering::Relaxed);
-        self.nameless.store(all().any(|step| *step == Step::Nameless), Ordering::Relaxed);
-        let times = |what: Step| all().filter(|step| **step == what).count() as u8;
-        self.sampling.store(times(Step::Sample), Ordering::Relaxed);
-        self.halvings.store(times(Step::Halve), Ordering::Relaxed);
-    }
-}
-
-/// Something to do without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Periodic reports are put off.
-    Postpone,
-    /// Records go without names.
-    Nameless,
-    /// Half as many packets are metered as were.
-    Sample,
-    /// The bounds are half of what they were.
-    Halve,
 }
 
 /// What is known of a budget.
@@ -373,7 +315,8 @@ impl Budgets {
         }
         if let Some(memory) = &mut lines.memory {
             let bytes = now.memory as f64;
-            let load = bytes / (memory.budget * MEMORY_SHARE);
+            // Too much is what is above its share.
+            let load = bytes * OVER / (memory.budget * MEMORY_SHARE);
             changed |= memory.look(bytes, load, |bytes| format!("{:.1} MiB", bytes / f64::from(1 << 20)));
         }
         if changed {

@@ -1,9 +1,9 @@
 //! The packet channel's room, as both its ends and the statistics see it.
 
-use crate::budget::Shed;
 use crate::credits::Credits;
 use crate::packet_channel::WhenFull;
 use crate::pulse::{ChannelPulse, CoalescingPulse};
+use crate::shed::Shed;
 use crate::waits::Waits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

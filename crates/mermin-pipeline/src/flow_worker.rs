@@ -1,6 +1,5 @@
 //! A flow worker: meters the observations of its shards and sends flow records on.
 
-use crate::budget::Shed;
 use crate::cells::MeterCells;
 use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
@@ -10,6 +9,7 @@ use crate::look::{Look, Looks};
 use crate::output::FanOut;
 use crate::packet_channel::{Intake, Message};
 use crate::record_queue::RecordQueue;
+use crate::shed::Shed;
 use crate::snapshot::Marker;
 use crossbeam_channel::{Receiver, Sender};
 use mermin_flow::{

@@ -45,6 +45,14 @@ pub(crate) fn containing<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Does `work`, whose panic is for the caller to make good.
+pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    containing(|| catch_unwind(AssertUnwindSafe(work)))
+}
+
+/// What a panic came to when what it was at has been tried again.
+pub(crate) const NOTHING_LOST: &str = "contained, nothing is lost";
+
 /// How many panics were contained, by stage.
 #[derive(Debug, Default)]
 pub(crate) struct Panics {
@@ -89,7 +97,7 @@ impl Incidents {
 
     /// Does `work`; a panic in it is noted, and `consequence` said.
     pub(crate) fn contain(&mut self, work: impl FnOnce(), consequence: &str) {
-        if let Err(payload) = containing(|| catch_unwind(AssertUnwindSafe(work))) {
+        if let Err(payload) = contained(work) {
             self.note(&panic_message(&*payload), || consequence.to_owned());
         }
     }
@@ -124,7 +132,7 @@ impl Incidents {
 pub(crate) fn cost(given_up: Option<GivenUp>) -> String {
     let packets = |n: u64| if n == 1 { "1 packet".to_owned() } else { format!("{n} packets") };
     match given_up {
-        None => "contained, nothing is lost".to_owned(),
+        None => NOTHING_LOST.to_owned(),
         Some(GivenUp::Observation(flow, tally)) => {
             format!(
                 "{} of flow {flow} can't be metered and stand in lost.worker_quarantine",

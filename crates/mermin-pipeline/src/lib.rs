@@ -23,6 +23,7 @@ mod hold;
 mod in_place;
 mod incidents;
 mod ledger;
+mod lock;
 #[cfg(test)]
 mod log_lines;
 mod look;
@@ -38,6 +39,7 @@ mod record_queue;
 mod running;
 mod sampler;
 mod scaling;
+mod shed;
 mod shedding;
 mod snapshot;
 mod staff;

@@ -9,7 +9,7 @@
 use crate::adjustable::Adjustable;
 use crate::counts::TallyCell;
 use crate::handover::Handover;
-use crate::incidents::{Incidents, containing};
+use crate::incidents::{Incidents, contained};
 use crate::look::{LOOKS_MAX, Look};
 use crate::progress::Progress;
 use crate::sampler::Sampler;
@@ -17,7 +17,7 @@ use crate::snapshot::{Collector, Marker, ReaderPart};
 use crate::tuning::Change;
 use mermin_flow::{Observation, Orientation, Polled, Sink, Source, Tally, panic_message};
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -257,7 +257,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
         info!("Packet reader task started");
         self.looked = Instant::now();
         while !self.feed.handover.worker_gone() {
-            match containing(|| catch_unwind(AssertUnwindSafe(|| self.turn()))) {
+            match contained(|| self.turn()) {
                 Ok(Polled::Ended) => break,
                 Ok(Polled::More | Polled::Drained) => self.stuck.0 = 0,
                 Err(payload) => self.after_panic(&*payload),
@@ -302,7 +302,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
         // What else it does has nothing to do with the source.
         if std::mem::take(&mut self.polling) {
             let source = &mut self.source;
-            match containing(|| catch_unwind(AssertUnwindSafe(|| source.after_panic(observed)))) {
+            match contained(|| source.after_panic(observed)) {
                 Ok(at_hand) => lost = at_hand,
                 Err(_) => self.die(&message),
             }

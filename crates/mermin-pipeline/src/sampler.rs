@@ -4,8 +4,8 @@
 //! all (`mermin_flow::Sampled`). A draw takes a buffer as a whole. Never left out: a packet with SYN, FIN or RST, so that
 //! flows begin and end as they do, and what a source has summed up, which costs no more than one packet.
 
-use crate::budget::Shed;
 use crate::random::random;
+use crate::shed::Shed;
 use mermin_flow::{Observation, Sampling, Tally};
 use std::sync::Arc;
 

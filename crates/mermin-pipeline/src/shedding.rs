@@ -151,8 +151,7 @@ mod tests {
         let mut patience = LOOKS_DOWN as usize;
         let mut down: Option<usize> = None;
         for &(look, is_down) in changes {
-            if let Some(at) = down.filter(|at| look - at > patience) {
-                let _ = at;
+            if down.is_some_and(|at| look - at > patience) {
                 (patience, down) = (LOOKS_DOWN as usize, None);
             }
             match (is_down, down) {

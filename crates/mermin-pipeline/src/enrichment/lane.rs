@@ -7,12 +7,12 @@
 
 use crate::adjustable::Adjustable;
 use crate::bell::Bell;
-use crate::budget::Shed;
 use crate::cells::AtWork;
 use crate::counts::TallyCell;
 use crate::incidents::{Incidents, containing};
 use crate::output::FanOut;
 use crate::record_queue::{Consumer, Item};
+use crate::shed::Shed;
 use crate::snapshot::{Arrivals, Marker};
 use mermin_flow::{Enricher, Enrichment, FlowRecord, Tally, panic_message};
 use std::collections::VecDeque;

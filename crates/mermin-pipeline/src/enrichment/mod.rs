@@ -10,11 +10,12 @@ pub(crate) use lane::{EnrichmentCells, EnrichmentLane, Setup};
 
 use crate::bell::Bell;
 use crate::cells::Idle;
+use crate::lock::lock;
 use crate::staff::Staff;
 use crate::threads::{StartError, Threads};
 use lane::After;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -48,10 +49,6 @@ struct Seat {
     idle: Idle,
     /// Counts the threads that were sent away.
     term: AtomicU64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl EnrichmentCrew {

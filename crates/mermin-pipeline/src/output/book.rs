@@ -5,12 +5,13 @@ use super::{
     BREAKER_OPEN, BUFFER_DAMAGED, BUFFER_FULL, BUFFER_UNREADABLE, BUFFER_WRITE_FAILED, CRASH, OutputFailure,
     QUEUE_FULL, TOO_LATE,
 };
+use crate::lock::lock;
 use crate::snapshot::OutputBook;
 use mermin_flow::{Amount, FlowRecord, QUARANTINE, Receipt};
 use mermin_spool::Recovery;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What an output and its thread share.
 pub(super) struct OutputState {
@@ -154,10 +155,6 @@ impl Drop for Crash {
             lock(&self.0.books).crashed = true;
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn amount(records: &[FlowRecord]) -> Amount {

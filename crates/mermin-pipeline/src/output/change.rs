@@ -1,10 +1,10 @@
 //! Outputs that come and go while the pipeline runs: the set of them is put in another's place, and those that were removed
 //! are looked after until they have ended.
 
-use super::book::lock;
 use super::fan_out::FanOut;
 use super::leaving::{Gate, Leaving, Past, Progress};
 use super::{NewOutput, Output, Predecessor, Treatment};
+use crate::lock::lock;
 use crate::threads::{LAST_WORDS, StartError};
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -3,9 +3,10 @@
 //! Whoever hands a batch over takes the set of outputs as it is at that moment, and that batch goes to those, all of them and
 //! no other. A change puts another set in its place (`change.rs`).
 
-use super::book::{amount, lock};
+use super::book::amount;
 use super::change::Changes;
 use super::{Output, OutputFailure, TOO_LATE, Treatment};
+use crate::lock::lock;
 use crate::pulse::OutputPulse;
 use crate::snapshot::{Arrivals, Marker, OutputBook};
 use crate::threads::Threads;

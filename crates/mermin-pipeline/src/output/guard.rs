@@ -1,7 +1,7 @@
 //! What an output's breaker is told: each call of its exporter, what came of it, and calls that don't come back.
 
-use super::book::lock;
 use super::breaker::{Breaker, BreakerConfig, BreakerState, Change, Permit};
+use crate::lock::lock;
 use crate::random::random;
 use mermin_flow::{Delivery, Exporter};
 use std::sync::atomic::{AtomicBool, Ordering};

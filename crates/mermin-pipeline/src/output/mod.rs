@@ -18,10 +18,11 @@ pub use change::ChangeError;
 pub(crate) use fan_out::FanOut;
 
 use crate::incidents::Incidents;
+use crate::lock::lock;
 use crate::priority::PriorityRule;
 use crate::pulse::OutputPulse;
 use crate::snapshot::OutputBook;
-use book::{Books, DiskBook, OutputState, lock};
+use book::{Books, DiskBook, OutputState};
 use buffer::{Buffer, FromDisk, Status, ToDisk, Trouble};
 use guard::Guard;
 use mermin_flow::{Amount, Delivery, Exporter, FlowRecord, QUARANTINE};
@@ -34,7 +35,7 @@ use std::time::Instant;
 use thread::OutputThread;
 
 /// Records shared by all outputs.
-pub(crate) type Shared = Arc<Vec<FlowRecord>>;
+pub(crate) type Batch = Arc<Vec<FlowRecord>>;
 
 /// Records that had no room because the output was let be, in `dropped`.
 const BREAKER_OPEN: &str = "breaker_open";
@@ -214,7 +215,7 @@ impl Output {
     }
 
     /// Takes a batch; `wait` for room, or make some: what is merged and dropped for that is counted.
-    pub(crate) fn hand(&self, batch: &Shared, carried: Amount, wait: bool) {
+    pub(crate) fn hand(&self, batch: &Batch, carried: Amount, wait: bool) {
         lock(&self.shared.books).handed += carried;
         let batch = Arc::clone(batch);
         let refused = if wait {

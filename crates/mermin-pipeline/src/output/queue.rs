@@ -12,7 +12,7 @@
 //! look into is what merging needs. Whoever consumes holds a [`Consumer`]; when that is gone (also by a panic) producers
 //! don't wait for it.
 
-use super::Shared;
+use super::Batch;
 use super::backlog::{Backlog, Shed};
 use super::book::amount;
 use crate::priority::{PriorityRule, class_of};
@@ -29,7 +29,7 @@ const BATCH: usize = 256;
 /// What a consumer takes.
 pub(super) enum Item {
     /// Records, in order.
-    Records(Shared),
+    Records(Batch),
     /// A producer has ended; what it handed over before has been taken.
     End,
 }
@@ -37,7 +37,7 @@ pub(super) enum Item {
 /// How records wait.
 enum Line {
     /// As they came, and when where somebody wants to know.
-    Batches(VecDeque<(Shared, Option<Instant>)>),
+    Batches(VecDeque<(Batch, Option<Instant>)>),
     /// By importance.
     Backlog(Backlog),
 }
@@ -164,7 +164,7 @@ impl OutputQueue {
     }
 
     /// Puts a batch for which there is room.
-    fn put(&self, mut inner: MutexGuard<'_, Inner>, batch: Shared) {
+    fn put(&self, mut inner: MutexGuard<'_, Inner>, batch: Batch) {
         if batch.is_empty() {
             return;
         }
@@ -182,7 +182,7 @@ impl OutputQueue {
 
     /// Waits for room. Gives the batch back when nobody consumes any more, or when there is no room and waiting was
     /// given up.
-    pub(super) fn push(&self, batch: Shared) -> Result<(), Shared> {
+    pub(super) fn push(&self, batch: Batch) -> Result<(), Batch> {
         let (mut inner, n) = (self.lock(), batch.len());
         if !inner.fits(n) && inner.may_empty() {
             inner.waits += 1;
@@ -200,7 +200,7 @@ impl OutputQueue {
 
     /// Never waits: makes room by merging and, where that doesn't do, by giving up what is least important, of what waits
     /// and of the batch. Gives the batch back when nobody consumes any more.
-    pub(super) fn offer(&self, batch: Shared) -> Result<Strained, Shared> {
+    pub(super) fn offer(&self, batch: Batch) -> Result<Strained, Batch> {
         let mut inner = self.lock();
         if inner.consumer_gone {
             return Err(batch);
@@ -322,7 +322,7 @@ impl OutputQueue {
 fn sort_in(
     backlog: &mut Backlog,
     rules: &[PriorityRule],
-    batch: Shared,
+    batch: Batch,
     since: Option<Instant>,
     mut after: impl FnMut(&mut Backlog),
 ) {

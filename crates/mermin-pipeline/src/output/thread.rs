@@ -4,16 +4,17 @@
 //! these is given to it again by itself, and given up (`quarantine`) if it panics at that, too. No other record is lost, none
 //! is given to it twice.
 
-use super::book::{Crash, OutputState, amount, lock};
+use super::book::{Crash, OutputState, amount};
 use super::breaker::Permit;
 use super::guard::Outcome;
 use super::intake::{Intake, Settled};
 use super::queue::Item;
-use super::{OutputFailure, Shared};
-use crate::incidents::{Incidents, containing};
+use super::{Batch, OutputFailure};
+use crate::incidents::{Incidents, NOTHING_LOST, contained};
+use crate::lock::lock;
 use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, QUARANTINE, Receipt, panic_message};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,9 +27,6 @@ const REST: Duration = Duration::from_millis(100);
 
 /// A call that brings no records.
 const NOTHING: (usize, Amount) = (0, Amount { records: 0, packets: 0, bytes: 0 });
-
-/// What the log says of a panic that has cost nothing so far.
-const GOES_ON: &str = "contained, nothing is lost";
 
 /// How soon an exporter that has dropped something is called again.
 const SOON: Duration = Duration::from_millis(10);
@@ -139,7 +137,7 @@ impl<I: Intake> OutputThread<I> {
         let delivered = self.receipt.delivered.records;
         self.shared.guard.begin(Instant::now());
         let (exporter, receipt) = (&mut *self.exporter, &mut self.receipt);
-        let result = containing(|| catch_unwind(AssertUnwindSafe(|| call(exporter, receipt))));
+        let result = contained(|| call(exporter, receipt));
         let took = match &result {
             Ok(_) => records as u64,
             Err(payload) => self.after_panic(records as u64, &panic_message(&**payload)),
@@ -172,7 +170,7 @@ impl<I: Intake> OutputThread<I> {
     /// A call with so many records has panicked. How many of them the exporter has taken.
     fn after_panic(&mut self, records: u64, message: &str) -> u64 {
         let exporter = &mut self.exporter;
-        match containing(|| catch_unwind(AssertUnwindSafe(|| exporter.after_panic()))) {
+        match contained(|| exporter.after_panic()) {
             Ok(Some(held)) => (self.settled() + held).saturating_sub(self.taken).min(records),
             Ok(None) | Err(_) => self.die(message),
         }
@@ -206,13 +204,13 @@ impl<I: Intake> OutputThread<I> {
                 Some(SOON)
             }
             Err(contained) => {
-                self.incidents.note(&contained.message, || GOES_ON.to_owned());
+                self.incidents.note(&contained.message, || NOTHING_LOST.to_owned());
                 Some(SOON)
             }
         }
     }
 
-    fn export(&mut self, batch: &Shared) {
+    fn export(&mut self, batch: &Batch) {
         let carried = amount(batch);
         if self.is_closed() {
             *self.receipt.dropped.entry("closed").or_default() += carried;
@@ -244,7 +242,7 @@ impl<I: Intake> OutputThread<I> {
                     suspects = false;
                 }
                 Err(Contained { message, took }) => {
-                    self.incidents.note(&message, || GOES_ON.to_owned());
+                    self.incidents.note(&message, || NOTHING_LOST.to_owned());
                     rest.start += took as usize;
                     suspects = !suspects;
                 }
@@ -292,7 +290,7 @@ impl<I: Intake> OutputThread<I> {
                 }
                 // What it holds can't be had.
                 Err(Contained { message, .. }) if last => self.die(&message),
-                Err(Contained { message, .. }) => self.incidents.note(&message, || GOES_ON.to_owned()),
+                Err(Contained { message, .. }) => self.incidents.note(&message, || NOTHING_LOST.to_owned()),
             }
         }
         let books = lock(&self.shared.books);
@@ -377,7 +375,7 @@ mod tests {
         let batch = Arc::new(vec![record(1, FlowEvent::End)]);
         output.hand(&batch, amount(&batch), true);
         let (_, work) = works.remove(0);
-        let lines = lines_of(Level::ERROR, || assert!(catch_unwind(AssertUnwindSafe(work)).is_err()));
+        let lines = lines_of(Level::ERROR, || assert!(contained(work).is_err()));
         assert_eq!(lines, ["Output broken panicked: this panic is the test's; it can't go on"]);
         assert_eq!(output.own_book().dropped["crash"].records, 1);
     }

@@ -30,6 +30,7 @@ use mermin_capture::interfaces::Selection;
 use mermin_capture::links::Links;
 use mermin_enrich::Chain;
 use mermin_pipeline::Tuning;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,15 +162,13 @@ impl Work {
 
     /// Whether this run has what it takes to change a key that can be changed.
     fn reaches(&self, key: &str, (running, config): (&Config, &Config)) -> bool {
-        let (started, may_raise) = (&self.started, self.tuning.may_raise_bounds());
+        let is_within = |bound: fn(&Config) -> NonZeroUsize| {
+            self.tuning.may_raise_bounds() || bound(config) <= bound(&self.started)
+        };
         match key {
-            "flow.table_capacity" => may_raise || config.flow.table_capacity <= started.flow.table_capacity,
-            "pipeline.coalescing_capacity" => {
-                may_raise || config.pipeline.coalescing_capacity <= started.pipeline.coalescing_capacity
-            }
-            "export.queue_capacity" => {
-                may_raise || config.export.queue_capacity <= started.export.queue_capacity
-            }
+            "flow.table_capacity" => is_within(|config| config.flow.table_capacity),
+            "pipeline.coalescing_capacity" => is_within(|config| config.pipeline.coalescing_capacity),
+            "export.queue_capacity" => is_within(|config| config.export.queue_capacity),
             "pipeline.enrichment_workers" => {
                 self.tuning.has_room_for_enrichment(config.pipeline.enrichment_workers)
             }

@@ -4,16 +4,16 @@
 //! Where the exporter gave records up for a reason that may pass, all that is under way is read again once it holds
 //! nothing: what of it was delivered comes twice, and `flow.id` and `flow.sequence` tell.
 
-use super::super::Shared;
-use super::super::book::{OutputState, amount, lock};
+use super::super::Batch;
+use super::super::book::{OutputState, amount};
 use super::super::intake::{Intake, Settled};
 use super::super::queue::Item;
 use super::{Buffer, RETRY, What, in_full};
-use crate::incidents::containing;
+use crate::incidents::contained;
+use crate::lock::lock;
 use mermin_flow::{Amount, FlowRecord, panic_message};
 use mermin_spool::{Position, Read, Stored, Undecodable};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::info;
@@ -38,7 +38,7 @@ pub(in super::super) struct FromDisk {
     /// Records that the exporter had settled, whatever became of them, before the first that is under way.
     before: u64,
     /// Of memory, to be given again.
-    again: VecDeque<Shared>,
+    again: VecDeque<Batch>,
     /// What was given up for reasons that may pass.
     given_up: u64,
     /// Of that, before what is under way was read.
@@ -61,7 +61,7 @@ struct UnderWay {
 /// Where records come from.
 enum From {
     Disk(Position),
-    Memory(Shared),
+    Memory(Batch),
     /// They can't be decoded: nobody was given them.
     Unreadable(Position),
 }
@@ -84,12 +84,12 @@ impl FromDisk {
         }
     }
 
-    fn give(&mut self, records: Shared, amount: Amount, from: From) -> Option<Item> {
+    fn give(&mut self, records: Batch, amount: Amount, from: From) -> Option<Item> {
         self.under_way.push_back(UnderWay { records: amount.records, amount, from });
         Some(Item::Records(records))
     }
 
-    fn give_of_memory(&mut self, records: Shared) -> Option<Item> {
+    fn give_of_memory(&mut self, records: Batch) -> Option<Item> {
         let amount = amount(&records);
         self.give(Arc::clone(&records), amount, From::Memory(records))
     }
@@ -138,7 +138,7 @@ impl FromDisk {
     fn decoded(&mut self, stored: &Stored) -> Option<Item> {
         let (amount, position) = (stored.amount(), stored.position());
         let decode = &mut self.decode;
-        let decoded = containing(|| catch_unwind(AssertUnwindSafe(|| decode(stored))));
+        let decoded = contained(|| decode(stored));
         let decoded = match decoded {
             Ok(decoded) => decoded.map_err(|error| in_full(&error)),
             Err(payload) => Err(format!("reading them has panicked, a bug: {}", panic_message(&*payload))),

@@ -16,8 +16,8 @@ mod to_disk;
 pub(super) use from_disk::FromDisk;
 pub(super) use to_disk::ToDisk;
 
-use super::Shared;
-use super::book::lock;
+use super::Batch;
+use crate::lock::lock;
 use crate::pulse::BufferPulse;
 use mermin_flow::ObservationPoints;
 use mermin_spool::Spool;
@@ -76,7 +76,7 @@ pub(super) struct Buffer {
 pub(super) struct Shelf {
     spool: Spool,
     /// What can't be written is offered to the output here.
-    offered: Option<Shared>,
+    offered: Option<Batch>,
     /// Nothing more will be written.
     complete: bool,
     said: Said,

@@ -195,7 +195,7 @@ proptest! {
     }
 }
 
-fn batch(numbers: std::ops::Range<u128>) -> Shared {
+fn batch(numbers: std::ops::Range<u128>) -> Batch {
     let numbered = |n| FlowRecord { id: FlowId(n), ..record(1, FlowEvent::End) };
     Arc::new(numbers.map(numbered).collect())
 }
@@ -264,7 +264,7 @@ fn what_the_codec_panics_at_is_in_the_book_and_the_others_are_delivered() {
 fn no_more_is_taken_from_memory_than_may_be_under_way() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = Run::open(folder.path());
-    let offer = |run: &Run, records: Shared| {
+    let offer = |run: &Run, records: Batch| {
         lock(&run.state.books).handed += amount(&records);
         run.buffer.lock().offered = Some(records);
     };

@@ -1,13 +1,13 @@
 //! From an output's queue to its disk.
 
-use super::super::Shared;
-use super::super::book::{Crash, OutputState, amount, lock};
+use super::super::Batch;
+use super::super::book::{Crash, OutputState, amount};
 use super::super::queue::{Consumer, Item};
 use super::{Buffer, RETRY, Trouble, What, in_full};
-use crate::incidents::{Incidents, containing};
+use crate::incidents::{Incidents, NOTHING_LOST, contained};
+use crate::lock::lock;
 use mermin_flow::{Amount, FlowRecord, QUARANTINE, panic_message};
 use mermin_spool::{Entry, SpoolError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::info;
@@ -79,9 +79,9 @@ impl ToDisk {
     }
 
     /// Writes a batch, or waits until somebody takes it from memory.
-    pub(super) fn store(&mut self, batch: &Shared) {
+    pub(super) fn store(&mut self, batch: &Batch) {
         let encode = &mut self.encode;
-        let entry = containing(|| catch_unwind(AssertUnwindSafe(|| encode(batch))));
+        let entry = contained(|| encode(batch));
         let mut entry = match entry {
             Ok(entry) => entry,
             Err(payload) => return self.store_the_others(batch, &panic_message(&*payload)),
@@ -134,7 +134,7 @@ impl ToDisk {
     }
 
     /// Offers the batch to the output, where the disk fails; waits for room where it is full.
-    fn wait(&self, batch: &Shared) -> Fate {
+    fn wait(&self, batch: &Batch) -> Fate {
         let offers = matches!(self.buffer.status.trouble(), Trouble::Failing(_));
         let mut shelf = self.buffer.lock();
         if offers {
@@ -165,7 +165,7 @@ impl ToDisk {
     }
 
     /// A batch whose encoding has panicked: what it panics at when it is alone, too, is given up.
-    fn store_the_others(&mut self, batch: &Shared, message: &str) {
+    fn store_the_others(&mut self, batch: &Batch, message: &str) {
         if let [record] = &batch[..] {
             let consequence = || {
                 format!(
@@ -176,13 +176,13 @@ impl ToDisk {
             self.incidents.note(message, consequence);
             lock(&self.state.books).disk().quarantined += amount(batch);
         } else {
-            self.incidents.note(message, || "contained, nothing is lost".to_owned());
+            self.incidents.note(message, || NOTHING_LOST.to_owned());
             batch.iter().for_each(|record| self.store(&Arc::new(vec![record.clone()])));
         }
     }
 
     /// A batch that is too much for one entry.
-    fn store_parts(&mut self, batch: &Shared) {
+    fn store_parts(&mut self, batch: &Batch) {
         if batch.len() < 2 {
             let carried = amount(batch);
             let mut shelf = self.buffer.lock();

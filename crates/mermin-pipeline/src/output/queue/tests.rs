@@ -18,7 +18,7 @@ fn queue(capacity: usize) -> (Arc<OutputQueue>, Consumer) {
 }
 
 /// Reports of as many flows, the first of them with this number, with a packet each.
-fn batch(first: u128, n: usize) -> Shared {
+fn batch(first: u128, n: usize) -> Batch {
     let report = |flow| {
         let mut record = record(flow, FlowEvent::Update);
         record.tally = Tally::frame(60);
