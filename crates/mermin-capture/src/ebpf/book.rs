@@ -103,9 +103,12 @@ impl Books {
         self.all(Request::Flip)
     }
 
-    /// The last book, after the programs were taken off.
+    /// The last books, after the programs were taken off: that of the next epoch, too, in which they counted for as long as a flip
+    /// was tried in vain.
     pub(super) fn after_the_programs(&mut self) -> Vec<io::Result<Book>> {
-        self.all(Request::Off)
+        let mut books = self.all(Request::Off);
+        books.extend(self.all(Request::Off));
+        books
     }
 
     fn all(&mut self, request: Request) -> Vec<io::Result<Book>> {

@@ -34,6 +34,13 @@ impl Grace {
         Ok(Self { outer, inner })
     }
 
+    /// One that the kernel never grants.
+    #[cfg(test)]
+    pub(super) fn refused() -> io::Result<Self> {
+        let nothing = || std::fs::File::open("/dev/null").map(OwnedFd::from);
+        Ok(Self { outer: nothing()?, inner: nothing()? })
+    }
+
     /// Returns when no program runs that ran at the call. Milliseconds; up to a hundred on a busy machine.
     pub(super) fn wait(&self) -> io::Result<()> {
         put_map(self.outer.as_fd(), self.inner.as_fd())
