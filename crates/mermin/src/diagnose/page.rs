@@ -108,7 +108,7 @@ fn how_to_apply(first: &Change) -> String {
     let quote = if first.suggested.is_object() { "'" } else { "" };
     let set = format!("--set {quote}{}={}{quote}", first.key, plain(&first.suggested));
     format!(
-        "Change one at a time, in the configuration file or on the command line, start anew or (in the file) mermin reload, and look again:\n  {set}"
+        "Change one at a time, in the configuration file (then mermin reload, or start anew) or on the command line, and look again:\n  {set}"
     )
 }
 
@@ -285,7 +285,7 @@ Packet loss
     pipeline.packet_channel_capacity  10000 → 20000  holds longer bursts
     pipeline.flow_workers             2 → 3          shares the work out
 
-Change one at a time, in the configuration file or on the command line, start anew or (in the file) mermin reload, and look again:
+Change one at a time, in the configuration file (then mermin reload, or start anew) or on the command line, and look again:
   --set pipeline.enable_backpressure=true
 ";
         assert!(page.ends_with(expected), "{page}");
