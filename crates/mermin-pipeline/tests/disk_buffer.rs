@@ -117,7 +117,12 @@ struct Run<'a> {
     packets: u64,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Of records for which there is room wherever they wait.
+    fn roomy(folder: &'a Path, receiver: &'a Receiver) -> Self {
+        Self { agent: "", folder, bytes: 64 * MIB, receiver, queue: 100_000, packets: 20_000 }
+    }
+
     fn stages<const LIVE: bool>(&self) -> Stages<Synthetic<LIVE>> {
         Stages {
             exporters: vec![Box::new(self.receiver.clone())],
@@ -472,14 +477,7 @@ fn a_removed_output_leaves_on_disk_what_it_has_and_the_next_one_delivers_it() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver { holds: 100, ..Receiver::default() };
     receiver.away.store(true, Ordering::Release);
-    let run = Run {
-        agent: "",
-        folder: folder.path(),
-        bytes: 64 * MIB,
-        receiver: &receiver,
-        queue: 100_000,
-        packets: 20_000,
-    };
+    let run = Run::roomy(folder.path(), &receiver);
     let (path, theirs) = (folder.path().to_owned(), receiver.clone());
     let outcome = changing(&run, Some(Box::new(receiver.clone())), move |observer, tuning| {
         once(observer, |book| book.spooled.records >= 10_000);
@@ -510,14 +508,7 @@ fn a_removed_output_delivers_what_is_on_disk_in_its_time() {
     let slow = Collected { name: NAME, ..Collected::default() };
     slow.stuck.store(true, Ordering::Release);
     let receiver = Receiver::default();
-    let run = Run {
-        agent: "",
-        folder: folder.path(),
-        bytes: 64 * MIB,
-        receiver: &receiver,
-        queue: 100_000,
-        packets: 20_000,
-    };
+    let run = Run::roomy(folder.path(), &receiver);
     let (stuck, path) = (slow.stuck.clone(), folder.path().to_owned());
     let outcome = changing(&run, Some(Box::new(slow.clone())), move |observer, tuning| {
         once(observer, |book| book.spooled.records >= 10_000);
@@ -539,14 +530,7 @@ fn a_removed_output_delivers_what_is_on_disk_in_its_time() {
 fn a_removed_output_that_is_slow_ends_in_its_time() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver { takes: Duration::from_millis(50), ..Receiver::default() };
-    let run = Run {
-        agent: "",
-        folder: folder.path(),
-        bytes: 64 * MIB,
-        receiver: &receiver,
-        queue: 100_000,
-        packets: 20_000,
-    };
+    let run = Run::roomy(folder.path(), &receiver);
     let (path, theirs) = (folder.path().to_owned(), receiver.clone());
     let outcome = changing(&run, Some(Box::new(receiver.clone())), move |observer, tuning| {
         once(observer, |book| book.spooled.records >= 10_000);
@@ -571,14 +555,7 @@ fn a_removed_output_that_hangs_has_its_records_on_disk() {
     let stuck = Collected { name: NAME, ..Collected::default() };
     stuck.stuck.store(true, Ordering::Release);
     let receiver = Receiver::default();
-    let run = Run {
-        agent: "",
-        folder: folder.path(),
-        bytes: 64 * MIB,
-        receiver: &receiver,
-        queue: 100_000,
-        packets: 20_000,
-    };
+    let run = Run::roomy(folder.path(), &receiver);
     let (lets_go, path) = (stuck.stuck.clone(), folder.path().to_owned());
     let outcome = changing(&run, Some(Box::new(stuck)), move |observer, tuning| {
         once(observer, |book| book.spooled.records >= 10_000);
@@ -602,14 +579,7 @@ fn an_output_that_comes_delivers_what_an_earlier_run_has_left() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver { holds: 100, ..Receiver::default() };
     receiver.away.store(true, Ordering::Release);
-    let run = |agent, packets| Run {
-        agent,
-        folder: folder.path(),
-        bytes: 64 * MIB,
-        receiver: &receiver,
-        queue: 100_000,
-        packets,
-    };
+    let run = |agent, packets| Run { agent, packets, ..Run::roomy(folder.path(), &receiver) };
     let first = run("first", 10_000).live(|book| book.spooled.records >= 5_000);
     receiver.away.store(false, Ordering::Release);
     let (path, theirs) = (folder.path().to_owned(), receiver.clone());

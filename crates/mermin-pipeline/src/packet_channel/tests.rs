@@ -1,3 +1,5 @@
+//! The packet channel, both ends in one thread: what fits, what waits, what is lost, and in which order it comes.
+
 use super::*;
 use mermin_flow::Observation;
 use std::thread;
