@@ -41,7 +41,7 @@ pub fn link_header(bytes: &[u8], link: Link, h: &mut Headers) -> Next {
 
 /// Whether the packet whose IPv4 header is next is plain; then its headers.
 #[inline(always)]
-pub fn plain_ipv4(bytes: &[u8], h: &mut Headers) -> bool {
+pub fn plain_ipv4<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> bool {
     let Some(ip) = bytes.array::<20>(h.offset as usize) else { return false };
     if ip[0] != IPV4_FRONT || be16::<6, 20>(&ip) & FRAGMENT != 0 {
         return false;
@@ -57,7 +57,7 @@ pub fn plain_ipv4(bytes: &[u8], h: &mut Headers) -> bool {
 
 /// Whether the packet whose IPv6 header is next is plain; then its headers.
 #[inline(always)]
-pub fn plain_ipv6(bytes: &[u8], h: &mut Headers) -> bool {
+pub fn plain_ipv6<B: Bytes + ?Sized>(bytes: &B, h: &mut Headers) -> bool {
     let Some(ip) = bytes.array::<40>(h.offset as usize) else { return false };
     if ip[0] >> 4 != 6 {
         return false;
