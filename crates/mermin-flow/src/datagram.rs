@@ -101,6 +101,8 @@ impl Datagrams {
 pub struct Orientation {
     secret: HashSecret,
     watermark: Watermark,
+    /// How far time may go.
+    until: u64,
     datagrams: Datagrams,
 }
 
@@ -108,7 +110,7 @@ impl Orientation {
     /// With the secret that the index hash is keyed with.
     #[must_use]
     pub fn new(secret: HashSecret) -> Self {
-        Self { secret, watermark: Watermark::default(), datagrams: Datagrams::default() }
+        Self { secret, watermark: Watermark::default(), until: u64::MAX, datagrams: Datagrams::default() }
     }
 
     /// Sets everything that the source left to the reader.
@@ -121,7 +123,7 @@ impl Orientation {
     /// The first half: watermark and datagram, which later observations depend on, also if this one goes no further.
     #[inline(always)]
     pub fn place(&mut self, o: &mut Observation) {
-        o.watermark = self.watermark.stamp(o.end);
+        o.watermark = self.watermark.stamp(o.end.min(self.until));
         self.datagrams.resolve(o);
     }
 
@@ -129,6 +131,11 @@ impl Orientation {
     #[inline(always)]
     pub fn orient(&self, o: &mut Observation) {
         o.orient(&self.secret);
+    }
+
+    /// See [`crate::Sink::hold_back`].
+    pub const fn hold_back(&mut self, until: u64) {
+        self.until = until;
     }
 
     /// The source says that everything up to `time` has been read; the watermark after that.

@@ -124,7 +124,7 @@ impl Entry {
         let (side, how) = initiator::infer(&key, first);
         Self {
             key,
-            last: first.watermark,
+            last: first.ended(),
             points: [0; 2],
             tcp_flags: [0; 2],
             ttl_min: [u8::MAX; 2],
@@ -136,7 +136,7 @@ impl Entry {
             traffic_class: [0; 2],
             delta: [Counts::default(); 2],
             end_time: first.end,
-            active_deadline: first.began().saturating_add(active_timeout),
+            active_deadline: first.started().saturating_add(active_timeout),
         }
     }
 
@@ -222,7 +222,7 @@ impl Entry {
     #[inline(always)]
     fn add(&mut self, side: usize, o: &Observation) {
         // One that was merged may have come before and reach beyond this one.
-        self.last = self.last.max(o.watermark);
+        self.last = self.last.max(o.ended());
         self.end_time = self.end_time.max(o.end);
         self.ttl_min[side] = self.ttl_min[side].min(o.ttl);
         self.ttl_max[side] = self.ttl_max[side].max(o.ttl);

@@ -287,6 +287,39 @@ mod tests {
         assert_eq!(gone, [1, 2, 3, 5], "the one of 3 to 9 s stays");
     }
 
+    /// What is summed up elsewhere comes later than other packets of its time. Times in tenths of a second: until when time is
+    /// held back, and of the packet.
+    #[test]
+    fn time_that_is_held_back_ends_no_flow_before_its_packets_come() {
+        for (holds_back, expected) in [(true, &[2][..]), (false, &[1, 1])] {
+            let (mut table, mut orientation) = (Table::new(|_| ()), Orientation::new(HashSecret::new(1)));
+            for (until, at, mut o) in [
+                (0, 0, udp("10.0.0.2:9", "10.0.0.1:53")),
+                (295, 304, up(SYN)),
+                (295, 299, udp("10.0.0.2:9", "10.0.0.1:53")),
+                (305, 306, down(SYN | ACK)),
+                // Thirty seconds behind the second packet and not yet.
+                (598, 602, up(ACK)),
+            ] {
+                if holds_back {
+                    orientation.hold_back(T0 + until * SECOND / 10);
+                }
+                o.start = T0 + at * SECOND / 10;
+                o.end = o.start;
+                orientation.prepare(&mut o);
+                o.shard = 0;
+                table.meter.observe(&[o], &mut table.records);
+            }
+            let ended = |table: &Table| {
+                let ended = table.records.0.iter().filter(|record| record.protocol == 17);
+                ended.map(|record| record.forward.total.packets).collect::<Vec<_>>()
+            };
+            assert_eq!(ended(&table).len(), expected.len() - 1);
+            table.finish(70);
+            assert_eq!(ended(&table), expected);
+        }
+    }
+
     #[test]
     fn counts_of_both_directions_and_a_forced_end() {
         let mut table = Table::new(|_| ());

@@ -128,6 +128,22 @@ impl Observation {
         self.watermark.saturating_sub(self.span())
     }
 
+    /// The watermark at its first packet, or that packet's own time where the watermark is held back
+    /// ([`crate::Sink::hold_back`]).
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn started(&self) -> u64 {
+        let began = self.began();
+        if began < self.start { self.start } else { began }
+    }
+
+    /// The watermark at its last packet, or that packet's own time likewise.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn ended(&self) -> u64 {
+        if self.watermark < self.end { self.end } else { self.watermark }
+    }
+
     /// How far the times of its first and last packet are apart.
     #[inline(always)]
     #[must_use]

@@ -18,6 +18,12 @@ use std::time::Duration;
 pub trait Sink {
     /// One observation, unoriented: `watermark`, `hash`, `reversed` and `shard` are the sink's to set.
     fn observe(&mut self, observation: Observation);
+
+    /// From now on time goes no further than this, ns since 1970, whatever observations say: earlier packets are still to come.
+    /// Never goes back.
+    fn hold_back(&mut self, until: u64) {
+        let _ = until;
+    }
 }
 
 /// What a call of [`Source::poll`] ended with.

@@ -179,6 +179,10 @@ impl<H: Handover> Feed<H> {
 }
 
 impl<H: Handover> Sink for Feed<H> {
+    fn hold_back(&mut self, until: u64) {
+        self.orientation.hold_back(until);
+    }
+
     #[inline(always)]
     fn observe(&mut self, mut o: Observation) {
         if self.sampler.samples() {
