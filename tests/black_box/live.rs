@@ -20,7 +20,13 @@ pub(crate) fn traffic(words: &str) -> String {
 
 /// Captures on `device` with timeouts that end nothing before the test does.
 pub(crate) fn capture(namespace: &Namespace, device: &str, source: &str) -> Running {
+    capture_in(namespace, device, source, "packet")
+}
+
+/// The same in a mode of eBPF.
+pub(crate) fn capture_in(namespace: &Namespace, device: &str, source: &str, mode: &str) -> Running {
     let mut program = Program::new("run").args(["-i", device, "--source", source]).inside(&namespace.name);
+    program = program.set(&format!("capture.mode={mode}"));
     for key in ["idle", "udp", "icmp", "tcp_fin", "tcp_rst", "active"] {
         program = program.set(&format!("flow.{key}_timeout=10m"));
     }

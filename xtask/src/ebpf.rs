@@ -34,6 +34,7 @@ fn run(arguments: &Ebpf) -> Result<()> {
     let tools = toolchain::find()?;
     let object = build::build(root, &tools)?;
     inspect::calls(&object)?;
+    inspect::atomics(&object)?;
     inspect::verify(&object)?;
     let manifest = manifest::write(root, &tools, &object)?;
     let (object_path, manifest_path) = paths(root);

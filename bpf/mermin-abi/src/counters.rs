@@ -21,6 +21,17 @@ pub struct Control {
     pub pad: [u32; 15],
 }
 
+/// What a program that is run for it reads of two clocks at one moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Clock {
+    /// `jiffies`.
+    pub ticks: u64,
+    /// Nanoseconds since boot, suspended time included (`CLOCK_BOOTTIME`).
+    pub boot: u64,
+}
+
 /// Buffers that left by one exit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +58,8 @@ pub struct EthertypeSlot {
     pub packets: u64,
 }
 
-/// Counters of one CPU in one epoch. `seen == submitted + ring_full + Σ unmetered`, in buffers and their bytes.
+/// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + lost + Σ unmetered`, in buffers and their
+/// bytes; what stands in slots is summed up by whoever reads them.
 #[repr(C)]
 #[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct Counters {
@@ -55,9 +67,11 @@ pub struct Counters {
     pub seen_buffers: u64,
     /// Their length.
     pub seen_bytes: u64,
-    /// Events that the ring took.
+    /// What the ring took.
     pub submitted: Verdict,
-    /// Events that the ring had no room for.
+    /// What the ring had no room for, and the epoch's hash took.
+    pub overflowed: Verdict,
+    /// What the ring had no room for, and no hash took: there is none (packet mode), or it is full.
     pub ring_full: Verdict,
     /// Buffers that are not metered, by [`Unmetered`].
     pub unmetered: [Verdict; Unmetered::COUNT],
@@ -65,6 +79,10 @@ pub struct Counters {
     pub ip_length_over_frame: u64,
     /// Packets whose ethertype found no slot.
     pub ethertypes_other: u64,
+    /// Deltas that left their slot for another flow.
+    pub evicted: u64,
+    /// Up to a cache line.
+    pub pad: [u64; 3],
     /// Packets by ethertype.
     pub ethertypes: [EthertypeSlot; ETHERTYPE_SLOTS],
 }
@@ -73,7 +91,7 @@ const _: () = {
     assert!(size_of::<Control>() == 64);
     assert!(size_of::<Verdict>() == 32);
     assert!(size_of::<EthertypeSlot>() == 16);
-    assert!(size_of::<Counters>() == 1792);
+    assert!(size_of::<Counters>() == 1856);
     assert!(size_of::<Counters>().is_multiple_of(64), "two CPUs must not share a cache line");
     assert!(ETHERTYPE_SLOTS.is_power_of_two() && ETHERTYPE_PROBES <= ETHERTYPE_SLOTS);
 };

@@ -12,9 +12,14 @@ compile_error!(
 
 mod counters;
 mod event;
+mod slots;
 
-pub use counters::{Control, Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, Verdict};
-pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, PacketEvent};
+pub use counters::{Clock, Control, Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, Verdict};
+pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
+pub use slots::{
+    First, IFINDEX_MAX, META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, META_V6, Overflow, OverflowKey,
+    SLOT_BYTES_MAX, Set, Slot, Sums, WORDS_V4, WORDS_V6,
+};
 
 /// The version of everything in this crate.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -3,9 +3,11 @@
 use crate::bytes::Scratch;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use mermin_abi::{ABI_VERSION, Control, Counters, PacketEvent};
+use mermin_abi::{
+    ABI_VERSION, Clock, Control, Counters, Event, Overflow, OverflowKey, Set, WORDS_V4, WORDS_V6,
+};
 use mermin_wire::Headers;
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -14,13 +16,35 @@ const MAPPED: usize = BPF_F_MMAPABLE as usize;
 #[btf_map]
 pub(crate) static CONTROL: Array<Control, 1, MAPPED> = Array::new();
 
+/// Written by the program that reads clocks.
+#[btf_map]
+pub(crate) static CLOCK: Array<Clock, 1, MAPPED> = Array::new();
+
 /// By parity of the epoch, then by CPU.
 #[btf_map]
 pub(crate) static COUNTERS: Array<Counters, 2, MAPPED> = Array::new();
 
 /// Events to user space.
 #[btf_map]
-pub(crate) static RING: RingBuf<PacketEvent, 4096> = RingBuf::new();
+pub(crate) static RING: RingBuf<Event, 4096> = RingBuf::new();
+
+/// Slots of flows of IPv4, by parity, CPU and set.
+#[btf_map]
+pub(crate) static SLOTS4: Array<Set<WORDS_V4>, 2, MAPPED> = Array::new();
+
+/// Slots of flows of IPv6.
+#[btf_map]
+pub(crate) static SLOTS6: Array<Set<WORDS_V6>, 2, MAPPED> = Array::new();
+
+pub(crate) type OverflowMap = HashMap<OverflowKey, Overflow, 4096>;
+
+/// By parity, what neither slots nor ring have room for.
+#[btf_map]
+pub(crate) static OVERFLOW: ArrayOfMaps<OverflowMap, 2> = ArrayOfMaps::new();
+
+/// A delta on its way into the hash: the stack has no room for it.
+#[btf_map]
+pub(crate) static SPILL: PerCpuArray<Overflow, 1> = PerCpuArray::new();
 
 /// Headers of a walk off the straight line.
 #[btf_map]
@@ -33,6 +57,18 @@ pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 /// Possible CPUs. Set at load into frozen memory, so the verifier knows the value.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u32> = Global::new(1);
+
+/// Aggregate mode, where it isn't 0.
+#[unsafe(no_mangle)]
+pub(crate) static AGGREGATE: Global<u32> = Global::new(1);
+
+/// Sets of slots per CPU and parity, as a power of two.
+#[unsafe(no_mangle)]
+pub(crate) static SET_BITS: Global<u32> = Global::new(11);
+
+/// Nobody's to know.
+#[unsafe(no_mangle)]
+pub(crate) static SEED: Global<u64> = Global::new(0);
 
 /// The loader sets its own version; a build whose symbol is missing is another object altogether.
 #[unsafe(no_mangle)]

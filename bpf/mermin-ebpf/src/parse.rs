@@ -3,11 +3,11 @@
 //! The subprogram is global: verified once, alone, whatever calls it. So the verifier sees a walk of any depth as a
 //! handful of calls. A call costs about 10 ns, which the common packets don't pay.
 
-use crate::bytes::{Direct, Reach};
+use crate::bytes::Reach;
 use crate::maps::WALK;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::TcContext;
-use mermin_wire::{Headers, Link, Next, STEPS, step, straight};
+use mermin_wire::{Headers, Link, Next, STEPS, step};
 
 /// One step of the walk. Pointers to memory as arguments are checked for null (Linux 5.12).
 #[unsafe(no_mangle)]
@@ -33,21 +33,29 @@ pub(crate) extern "C" fn mermin_walk(skb: *mut __sk_buff, headers: *mut Headers,
     next
 }
 
-/// Headers of the packet, and whether the walk ended in [`Next::Done`].
+/// Headers of the packet, and whether the walk ended in [`Next::Done`]. They lie in a map's memory, not on the stack, which
+/// the frames below need.
 #[inline(always)]
-pub(crate) fn headers(context: &TcContext, link: Link, length: u32, vlan: u16) -> (Headers, bool) {
-    let mut headers = Headers::tagged(length, vlan);
-    let next = straight(&Direct::new(context), link, &mut headers);
-    if !next.is_end()
-        && let Some(walk) = WALK.get_ptr_mut(0)
-    {
-        // Over headers in a map's memory: with the address of those on the stack taken, they would live there on the
-        // straight line too, and the stack has no room for a second set.
-        // SAFETY: this CPU's element; bottom halves are off, so nobody else is here.
-        unsafe { *walk = headers };
-        let end = mermin_walk(context.skb.skb, walk, next as u32);
-        // SAFETY: as above.
-        return (unsafe { *walk }, end == Next::Done as u32);
+pub(crate) fn headers(
+    context: &TcContext,
+    link: Link,
+    length: u32,
+    vlan: u16,
+) -> Option<(&'static Headers, bool)> {
+    let walk = WALK.get_ptr_mut(0)?;
+    let start = Headers::tagged(length, vlan);
+    // SAFETY: this CPU's element; bottom halves are off, so nobody else is here. What is zero is written word by word: all at
+    // once it is cleared by a call, byte by byte.
+    unsafe {
+        for word in 0..size_of::<Headers>() / size_of::<u64>() {
+            core::ptr::write_volatile(walk.cast::<u64>().add(word), 0);
+        }
+        (*walk).limit = start.limit;
+        (*walk).vlan = start.vlan;
+        (*walk).inner_vlan = start.inner_vlan;
+        (*walk).reason = start.reason;
     }
-    (headers, next == Next::Done)
+    let end = mermin_walk(context.skb.skb, walk, link.first() as u32);
+    // SAFETY: as above; nobody writes it before this run ends.
+    Some((unsafe { &*walk }, end == Next::Done as u32))
 }

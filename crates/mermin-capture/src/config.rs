@@ -14,7 +14,7 @@ pub const RING_BYTES_MAX: u64 = 1 << 30;
 pub struct CaptureConfig {
     /// How packets are taken from the kernel.
     pub source: SourceKind,
-    /// What the kernel hands over.
+    /// What eBPF programs hand over. AF_PACKET hands over every packet.
     pub mode: CaptureMode,
     /// Which interfaces: those that are up, and those that come up while it runs.
     pub interfaces: InterfacesConfig,
@@ -72,9 +72,23 @@ pub enum SourceKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureMode {
+    /// Sums of packets by flow, once a second or sooner, and events of what begins or ends a TCP connection and of
+    /// fragments. See the limits.
+    Aggregate,
     /// One event per packet.
     #[default]
     Packet,
+}
+
+impl CaptureMode {
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aggregate => "aggregate",
+            Self::Packet => "packet",
+        }
+    }
 }
 
 /// What happens at the end to programs that were attached.
@@ -129,7 +143,6 @@ mod tests {
         let read = |value| serde_json::from_value::<CaptureConfig>(value);
         assert_eq!(read(json!({ "source": "af_packet" })).unwrap().source, SourceKind::AfPacket);
         for bad in [
-            json!({ "mode": "aggregate" }),
             json!({ "on_exit": "keep" }),
             json!({ "source": "pcap" }),
             json!({ "interfaces": { "includes": ["*"] } }),

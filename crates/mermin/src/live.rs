@@ -16,7 +16,7 @@ use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
-use mermin_capture::ebpf::{EbpfOptions, EbpfSource, Opened};
+use mermin_capture::ebpf::{Aggregation, EbpfOptions, EbpfSource, Opened};
 use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
 use mermin_capture::links::{Follow, Links};
 use mermin_flow::{ObservationPoints, Source};
@@ -121,6 +121,8 @@ impl Live<'_> {
         let options = EbpfOptions {
             ring_bytes: self.config.capture.ring_bytes.0,
             attach: self.config.capture.attach,
+            mode: self.config.capture.mode,
+            aggregation: Aggregation::default(),
             follow: Some(Follow::new(self.selection.clone())),
         };
         let Opened { source, skipped } =
@@ -130,7 +132,8 @@ impl Live<'_> {
         let (names, warnings) = self.told(&skipped.collect::<Vec<_>>());
         let links = source.links();
         let ring = source.ring_bytes();
-        Ok(self.drive((source, ring), &links, ("ebpf (packet mode)", &names), warnings, surroundings))
+        let kind = format!("ebpf ({} mode)", self.config.capture.mode.name());
+        Ok(self.drive((source, ring), &links, (&kind, &names), warnings, surroundings))
     }
 
     /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.

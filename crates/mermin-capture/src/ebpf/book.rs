@@ -3,13 +3,18 @@
 //! The grace period blocks for milliseconds, so a thread of its own waits for it; the reader asks for a book and looks
 //! later whether it has come.
 
+use super::bpf::run_once;
 use super::grace::Grace;
 use super::mapped::Mapped;
-use mermin_abi::{Counters, Verdict};
+use super::ring::Produced;
+use super::slots::Slots;
+use super::ticks::{Reading, Ticks};
+use mermin_abi::{Counters, Event, Verdict};
 use mermin_flow::Tally;
 use mermin_wire::Unmetered;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -18,13 +23,26 @@ use std::thread::{self, JoinHandle};
 pub(super) struct Book {
     pub(super) epoch: u32,
     pub(super) seen: Tally,
+    /// What the ring took.
     pub(super) submitted: Tally,
+    /// What stood in slots at the end.
+    pub(super) slots: Tally,
+    /// What the hash took for want of room in the ring.
+    pub(super) overflowed: Tally,
     pub(super) ring_full: Tally,
     pub(super) unmetered: [Tally; Unmetered::COUNT],
     pub(super) ethertypes: BTreeMap<u16, u64>,
     /// Packets whose ethertype found no slot.
     pub(super) ethertypes_other: u64,
     pub(super) ip_length_over_frame: u64,
+    /// What stood in slots and in the hash.
+    pub(super) deltas: Vec<Event>,
+    /// All that the ring has of this epoch lies before this position.
+    pub(super) up_to: u64,
+    /// No packet of the next epoch was seen before this time since boot.
+    pub(super) next_began: u64,
+    /// What time a tick is.
+    pub(super) ticks: Option<Ticks>,
 }
 
 impl Book {
@@ -32,6 +50,7 @@ impl Book {
         self.seen.buffers += counters.seen_buffers;
         self.seen.buffer_bytes += counters.seen_bytes;
         self.submitted += tally(&counters.submitted);
+        self.overflowed += tally(&counters.overflowed);
         self.ring_full += tally(&counters.ring_full);
         for (sum, verdict) in self.unmetered.iter_mut().zip(&counters.unmetered) {
             *sum += tally(verdict);
@@ -45,7 +64,8 @@ impl Book {
 
     /// Whether every buffer that was seen left by exactly one exit.
     pub(super) fn balances(&self) -> bool {
-        let verdicts = self.submitted + self.ring_full + self.unmetered.iter().copied().sum();
+        let metered = self.submitted + self.slots + self.overflowed;
+        let verdicts = metered + self.ring_full + self.unmetered.iter().copied().sum();
         (self.seen.buffers, self.seen.buffer_bytes) == (verdicts.buffers, verdicts.buffer_bytes)
     }
 }
@@ -72,10 +92,9 @@ pub(super) struct Books {
 }
 
 impl Books {
-    pub(super) fn start(mapped: Mapped, grace: Grace) -> io::Result<Self> {
+    pub(super) fn start(mut closer: Closer) -> io::Result<Self> {
         let (requests, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let mut closer = Closer { mapped, grace, epoch: 0 };
         let thread = thread::Builder::new().name("mermin-epoch".to_owned()).spawn(move || {
             while let Ok(request) = asked.recv() {
                 if answer.send(closer.close(&request)).is_err() {
@@ -95,6 +114,11 @@ impl Books {
         let book = self.answers.try_recv().ok()?;
         self.waiting = false;
         Some(book)
+    }
+
+    /// Whether one was asked for that has not come.
+    pub(super) const fn is_on_its_way(&self) -> bool {
+        self.waiting
     }
 
     /// All books that are still to come: whatever the programs see from now on is in none of them. Blocks for a grace
@@ -138,16 +162,55 @@ impl Drop for Books {
     }
 }
 
-struct Closer {
+/// What the programs sum up, and the program that reads clocks.
+pub(super) struct Sums {
+    slots: Slots,
+    clock: OwnedFd,
+    ticks: Ticks,
+}
+
+impl Sums {
+    pub(super) fn new(slots: Slots, clock: OwnedFd, mapped: &Mapped) -> io::Result<Self> {
+        let ticks = Ticks::new(look(mapped, &clock)?);
+        Ok(Self { slots, clock, ticks })
+    }
+
+    pub(super) const fn ticks(&self) -> Ticks {
+        self.ticks
+    }
+
+    /// The time since boot.
+    fn look(&mut self, mapped: &Mapped) -> u64 {
+        // Without it, ticks and time are those of the last look.
+        if let Ok(reading) = look(mapped, &self.clock) {
+            self.ticks.learn(reading);
+        }
+        mapped.clock().boot
+    }
+}
+
+/// Closes epochs.
+pub(super) struct Closer {
     mapped: Mapped,
     grace: Grace,
+    sums: Option<Sums>,
+    produced: Produced,
     epoch: u32,
+    /// When a flip first began the next epoch, where none has succeeded yet.
+    next_began: Option<u64>,
 }
 
 impl Closer {
+    /// `sums`: in aggregate mode.
+    pub(super) fn new(mapped: Mapped, grace: Grace, sums: Option<Sums>, produced: Produced) -> Self {
+        Self { mapped, grace, sums, produced, epoch: 0, next_began: None }
+    }
+
     fn close(&mut self, request: &Request) -> io::Result<Book> {
         let closed = self.epoch;
         let next = closed.wrapping_add(1);
+        let now = self.sums.as_mut().map_or(0, |sums| sums.look(&self.mapped));
+        let next_began = *self.next_began.get_or_insert(now);
         if matches!(request, Request::Flip) {
             self.mapped.go_live(next);
             if let Err(error) = self.grace.wait() {
@@ -156,9 +219,26 @@ impl Closer {
                 return Err(error);
             }
         }
-        self.epoch = next;
-        let mut book = Book { epoch: closed, ..Book::default() };
+        (self.epoch, self.next_began) = (next, None);
+        let mut book = Book {
+            epoch: closed,
+            up_to: self.produced.position(),
+            next_began,
+            ticks: self.sums.as_ref().map(Sums::ticks),
+            ..Book::default()
+        };
+        if let Some(Sums { slots, .. }) = &mut self.sums {
+            book.slots = slots.take_slots(closed, &mut book.deltas);
+            if let Err(error) = slots.take_hash(closed, &mut book.deltas) {
+                tracing::error!(%error, "the hash of an epoch can't be read");
+            }
+        }
         self.mapped.take(closed, |counters| book.add(counters));
         Ok(book)
     }
+}
+
+fn look(mapped: &Mapped, clock: &OwnedFd) -> io::Result<Reading> {
+    run_once(clock.as_fd())?;
+    Ok(mapped.clock())
 }

@@ -7,8 +7,10 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 #[cfg(test)]
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_LINK_CREATE: libc::c_long = 28;
 
 /// The front of `union bpf_attr` for creating maps; the kernel takes what follows as zero.
@@ -88,9 +90,9 @@ pub(super) fn create_map(attributes: &Create) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Writes a map's descriptor into the first place of an array of maps.
-pub(super) fn put_map(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> io::Result<()> {
-    let (key, value) = (0_u32, inner.as_raw_fd() as u32);
+/// Writes a map's descriptor into this place of an array of maps.
+pub(super) fn put_map(outer: BorrowedFd<'_>, place: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let (key, value) = (place, inner.as_raw_fd() as u32);
     let element = Element {
         map_fd: outer.as_raw_fd() as u32,
         pad: 0,
@@ -100,6 +102,107 @@ pub(super) fn put_map(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> io::Resul
     };
     // SAFETY: key and value outlive the call, each as large as the map's.
     unsafe { bpf(BPF_MAP_UPDATE_ELEM, &element) }.map(|_| ())
+}
+
+/// Room for what is taken out of a hash at once.
+pub(super) struct Batch<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K: Clone + Default, V: Clone + Default> Batch<K, V> {
+    pub(super) fn new(entries: usize) -> Self {
+        Self { keys: vec![K::default(); entries], values: vec![V::default(); entries] }
+    }
+}
+
+/// The part of `union bpf_attr` for batches.
+#[repr(C)]
+struct Many {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Takes all entries out of a hash whose keys and values are `K` and `V`, integers and arrays of them only.
+pub(super) fn take_batch<K: Clone + Default, V: Clone + Default>(
+    map: BorrowedFd<'_>,
+    batch: &mut Batch<K, V>,
+    mut take: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let (mut from, mut to) = (0_u32, 0_u32);
+    let mut first = true;
+    let mut attempts = 16;
+    loop {
+        let mut many = Many {
+            from: if first { 0 } else { (&raw const from) as u64 },
+            to: (&raw mut to) as u64,
+            keys: batch.keys.as_mut_ptr() as u64,
+            values: batch.values.as_mut_ptr() as u64,
+            count: batch.keys.len() as u32,
+            map_fd: map.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: keys and values have room for `count` entries, and all outlives the call.
+        let result = unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut many) };
+        let error = result.err().map(|error| error.raw_os_error().unwrap_or_default());
+        // Whatever else it says: so many are deleted. But for EFAULT, where none is and nobody has written the number.
+        let count = if error == Some(libc::EFAULT) { 0 } else { many.count as usize };
+        batch.keys.iter().zip(&batch.values).take(count).for_each(|(key, value)| take(key, value));
+        match error {
+            None => (from, first) = (to, false),
+            Some(libc::ENOENT) => return Ok(()),
+            Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) if attempts > 0 => {
+                attempts -= 1;
+                (from, first) = (0, true);
+            }
+            // A bucket has more than there is room for.
+            Some(libc::ENOSPC) if attempts > 0 => {
+                attempts -= 1;
+                *batch = Batch::new(2 * batch.keys.len());
+            }
+            Some(code) => return Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// The front of `union bpf_attr` for running a program.
+#[repr(C)]
+#[derive(Default)]
+struct Run {
+    program: u32,
+    result: u32,
+    data_length: u32,
+    out_length: u32,
+    data: u64,
+    out: u64,
+    repeat: u32,
+    duration: u32,
+    context_length: u32,
+    context_out_length: u32,
+    context: u64,
+    context_out: u64,
+}
+
+/// Runs a program for tc once, over a frame that says nothing.
+pub(super) fn run_once(program: BorrowedFd<'_>) -> io::Result<()> {
+    /// The least that the kernel takes is an Ethernet header.
+    const FRAME: [u8; 14] = [0; 14];
+    let mut run = Run {
+        program: program.as_raw_fd() as u32,
+        data_length: FRAME.len() as u32,
+        data: FRAME.as_ptr() as u64,
+        repeat: 1,
+        ..Run::default()
+    };
+    // SAFETY: the frame outlives the call, and nothing is written but the structure.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut run) }.map(|_| ())
 }
 
 /// Attaches a program to a tcx hook of the link with this index; `flags` say where in the row.

@@ -43,6 +43,6 @@ impl Grace {
 
     /// Returns when no program runs that ran at the call. Milliseconds; up to a hundred on a busy machine.
     pub(super) fn wait(&self) -> io::Result<()> {
-        put_map(self.outer.as_fd(), self.inner.as_fd())
+        put_map(self.outer.as_fd(), 0, self.inner.as_fd())
     }
 }

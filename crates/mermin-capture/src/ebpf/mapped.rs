@@ -2,15 +2,17 @@
 
 use super::error::EbpfError;
 use super::object::Object;
+use super::ticks::Reading;
 use memmap2::{MmapOptions, MmapRaw};
-use mermin_abi::{Control, Counters};
+use mermin_abi::{Clock, Control, Counters};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The control word and both halves of the counters.
+/// The control word, what the clocks' program writes, and both halves of the counters.
 pub(super) struct Mapped {
     control: MmapRaw,
+    clock: MmapRaw,
     counters: MmapRaw,
     cpus: usize,
 }
@@ -20,6 +22,7 @@ impl Mapped {
         let cpus = object.cpus as usize;
         Ok(Self {
             control: map(object.map("CONTROL")?, size_of::<Control>())?,
+            clock: map(object.map("CLOCK")?, size_of::<Clock>())?,
             counters: map(object.map("COUNTERS")?, 2 * cpus * size_of::<Counters>())?,
             cpus,
         })
@@ -31,6 +34,14 @@ impl Mapped {
         // read it.
         let word = unsafe { AtomicU32::from_ptr(self.control.as_mut_ptr().cast()) };
         word.store(epoch, Ordering::Release);
+    }
+
+    /// What the clocks' program has read, once it has run.
+    pub(super) fn clock(&self) -> Reading {
+        // SAFETY: the mapping begins with a `Clock`, aligned to a page; any bytes are valid.
+        let Clock { ticks, boot } =
+            unsafe { std::ptr::read_volatile(self.clock.as_mut_ptr().cast::<Clock>()) };
+        Reading { ticks, boot }
     }
 
     /// Hands each CPU's counters of a half to `read` and clears them. Only after a grace period: nobody may add to them.
@@ -48,10 +59,10 @@ impl Mapped {
     }
 }
 
-fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<MmapRaw, EbpfError> {
+pub(super) fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<MmapRaw, EbpfError> {
     let raw = fd.as_raw_fd();
-    MmapOptions::new()
-        .len(bytes)
-        .map_raw(raw)
-        .map_err(|source: io::Error| EbpfError::Kernel { what: "a memory map of the counters", source })
+    MmapOptions::new().len(bytes).map_raw(raw).map_err(|source: io::Error| EbpfError::Kernel {
+        what: "a memory map of the programs' tables",
+        source,
+    })
 }

@@ -21,14 +21,16 @@ mod object;
 mod points;
 mod privilege;
 mod ring;
+mod slots;
 mod source;
 mod taps;
 mod tcx;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 pub use error::EbpfError;
 pub use hooks::{Attached, hooks};
-pub use source::{EbpfOptions, EbpfSource, Opened, RING_BYTES, Skipped};
+pub use source::{Aggregation, EbpfOptions, EbpfSource, Opened, RING_BYTES, Skipped};
 #[cfg(test)]
 pub(crate) use tcx::fill as fill_tcx;

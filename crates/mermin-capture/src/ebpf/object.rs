@@ -21,7 +21,21 @@ pub(super) struct Object {
     pub(super) cpus: u32,
     /// Size of the ring.
     pub(super) ring_bytes: u64,
+    /// Sets of slots for each CPU in each half, as a power of two.
+    pub(super) set_bits: u32,
 }
+
+/// What the programs do with a metered packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Sum it up, in so many sets of slots for each CPU and half (a power of two), found by this seed.
+    Aggregate { set_bits: u32, seed: u64 },
+    /// Write an event.
+    Packet,
+}
+
+/// Reads clocks, on no hook.
+pub(super) const CLOCK: &str = "mermin_clock";
 
 /// A device without a link header has programs of its own.
 pub(super) const fn program(link: Link, hook: Hook) -> &'static str {
@@ -35,7 +49,7 @@ pub(super) const fn program(link: Link, hook: Hook) -> &'static str {
 
 impl Object {
     /// Loads maps and programs with a ring of `ring_bytes`, rounded up to a power of two and at least a page.
-    pub(super) fn load(ring_bytes: u64) -> Result<Self, EbpfError> {
+    pub(super) fn load(ring_bytes: u64, mode: Mode) -> Result<Self, EbpfError> {
         let missing = privilege::missing();
         if !missing.is_empty() {
             return Err(EbpfError::Permission { missing });
@@ -44,10 +58,20 @@ impl Object {
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX / 2);
         let ring =
             u32::try_from(ring_bytes.clamp(page(), RING_BYTES_MAX).next_power_of_two()).unwrap_or(u32::MAX);
+        let (aggregate, set_bits, seed) = match mode {
+            Mode::Aggregate { set_bits, seed } => (1_u32, set_bits, seed),
+            Mode::Packet => (0, 0, 0),
+        };
+        let sets = (2 * cpus) << set_bits;
         let mut ebpf = EbpfLoader::new()
             .override_global("CPUS", &cpus, true)
             .override_global("ABI", &ABI_VERSION, true)
+            .override_global("AGGREGATE", &aggregate, true)
+            .override_global("SET_BITS", &set_bits, true)
+            .override_global("SEED", &seed, true)
             .map_max_entries("COUNTERS", 2 * cpus)
+            .map_max_entries("SLOTS4", sets)
+            .map_max_entries("SLOTS6", sets)
             .map_max_entries("RING", ring)
             .load(OBJECT)
             .map_err(refused)?;
@@ -58,7 +82,9 @@ impl Object {
                     .map_err(|source| EbpfError::Program { program: name, source: Box::new(source) })?;
             }
         }
-        Ok(Self { ebpf, cpus, ring_bytes: u64::from(ring) })
+        load(classifier(&mut ebpf, CLOCK)?)
+            .map_err(|source| EbpfError::Program { program: CLOCK, source: Box::new(source) })?;
+        Ok(Self { ebpf, cpus, ring_bytes: u64::from(ring), set_bits })
     }
 
     pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, EbpfError> {
@@ -78,7 +104,11 @@ impl Object {
     /// The descriptor of an array or the ring.
     pub(super) fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, EbpfError> {
         match self.ebpf.map(name) {
-            Some(aya::maps::Map::Array(data) | aya::maps::Map::RingBuf(data)) => Ok(data.fd().as_fd()),
+            Some(
+                aya::maps::Map::Array(data)
+                | aya::maps::Map::RingBuf(data)
+                | aya::maps::Map::ArrayOfMaps(data),
+            ) => Ok(data.fd().as_fd()),
             _ => Err(EbpfError::Object { name }),
         }
     }

@@ -14,6 +14,10 @@ use std::sync::mpsc::Receiver;
 #[derive(Default)]
 pub(super) struct Points {
     numbers: HashMap<u32, Numbers>,
+    /// Whether what was summed up of links comes after they have gone.
+    sums: bool,
+    /// Links that have gone, by index, and up to where their events lie in the ring.
+    gone: VecDeque<(u32, Numbers, u64)>,
     /// Packets come in bursts of one interface.
     last: Option<(u32, Numbers)>,
     /// Told, and not true yet: the first is of an interface that has gone.
@@ -27,8 +31,12 @@ impl Points {
         while let Some(news) = self.news.front() {
             match *news {
                 News::Off { up_to, .. } if up_to > position => return,
-                News::Off { index, .. } => {
-                    self.numbers.remove(&index);
+                News::Off { index, up_to } => {
+                    if let Some(numbers) = self.numbers.remove(&index)
+                        && self.sums
+                    {
+                        self.gone.push_back((index, numbers, up_to));
+                    }
                 }
                 News::On { index, numbers } => {
                     self.numbers.insert(index, numbers);
@@ -54,6 +62,23 @@ impl Points {
             _ => self.look_up(index),
         };
         numbers[usize::from(egress)]
+    }
+
+    /// For a source whose programs sum up.
+    pub(super) fn of_sums() -> Self {
+        Self { sums: true, ..Self::default() }
+    }
+
+    /// What was summed up in an epoch whose events lie before `up_to` was handed on.
+    pub(super) fn forget_gone(&mut self, up_to: u64) {
+        while self.gone.pop_front_if(|(.., gone)| *gone <= up_to).is_some() {}
+    }
+
+    /// Of what was summed up. Where two links had the index in one epoch, all of it is the first one's.
+    pub(super) fn get_summed(&self, index: u32, egress: bool) -> u16 {
+        let gone = self.gone.iter().find(|(of, ..)| *of == index).map(|(_, numbers, _)| numbers);
+        let numbers = gone.or_else(|| self.numbers.get(&index));
+        numbers.map_or(ObservationPoints::UNKNOWN, |numbers| numbers[usize::from(egress)])
     }
 
     /// A link that has moved to another namespace may have another index there, for the moment before it is let go of.

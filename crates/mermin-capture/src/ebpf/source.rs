@@ -1,33 +1,38 @@
-//! Ring events to observations.
+//! Ring events, and what the programs have summed up, to observations.
 
-use super::book::{Book, Books};
+use super::book::{Book, Books, Closer, Sums};
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::mapped::Mapped;
-use super::object::Object;
+use super::object::{self, Mode, Object};
 use super::points::Points;
 use super::ring::{Ring, Stopped};
+use super::slots::Slots;
 use super::taps::{EbpfTaps, News, Tell};
-use crate::AttachKind;
+use super::ticks::Ticks;
 use crate::clock::{Clocks, Steady};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
-use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, PacketEvent};
+use crate::{AttachKind, CaptureMode};
+use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
 use mermin_flow::{
     Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Sightings, Sink, Source, Tally,
     WallClock,
 };
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
-/// The ring's size unless said otherwise: 161 000 events.
+/// The ring's size unless said otherwise: 131 000 events.
 pub const RING_BYTES: u64 = 16 << 20;
 /// Between two drains while packets flow. A reader that slept on the ring instead would be woken by every packet that
 /// finds it empty.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Between two looks at a ring that tells nobody when something comes.
+const LOOK: Duration = Duration::from_millis(10);
 /// What an event's time may lie before the moment at which it became visible: a program run takes microseconds, but a
 /// virtual CPU can be taken away in the middle of one.
 const SLACK_NANOS: u64 = 5_000_000;
@@ -56,13 +61,54 @@ pub struct EbpfOptions {
     pub ring_bytes: u64,
     /// How programs get on interfaces.
     pub attach: AttachKind,
+    /// What the programs do.
+    pub mode: CaptureMode,
+    /// In aggregate mode.
+    pub aggregation: Aggregation,
     /// Follows links that come and go; without it the interfaces of the start are all there will be.
     pub follow: Option<Follow>,
 }
 
+/// What the programs sum up in, and how often it is drained.
+#[derive(Clone, Debug)]
+pub struct Aggregation {
+    /// Slots of each CPU, for each IP version in each of two halves, rounded up to a power of two of at least 4.
+    pub slots: u32,
+    /// Flows that find room in an epoch's hash when the ring is full.
+    pub overflow_flows: u32,
+    /// The least time between two drains: that while the ring has no room for what leaves its slot.
+    pub drain_min: Duration,
+    /// The time between two drains otherwise.
+    pub drain_max: Duration,
+}
+
+impl Default for Aggregation {
+    fn default() -> Self {
+        Self {
+            slots: 4_096,
+            overflow_flows: 16_384,
+            drain_min: Duration::from_millis(100),
+            drain_max: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Aggregation {
+    /// Sets of two slots, as a power of two.
+    fn set_bits(&self) -> u32 {
+        self.slots.clamp(4, 1 << 20).next_power_of_two().ilog2() - 1
+    }
+}
+
 impl Default for EbpfOptions {
     fn default() -> Self {
-        Self { ring_bytes: RING_BYTES, attach: AttachKind::default(), follow: None }
+        Self {
+            ring_bytes: RING_BYTES,
+            attach: AttachKind::default(),
+            mode: CaptureMode::default(),
+            aggregation: Aggregation::default(),
+            follow: None,
+        }
     }
 }
 
@@ -82,12 +128,79 @@ pub struct EbpfSource {
     news: Option<Receiver<News>>,
     links: Arc<Links>,
     totals: Totals,
+    summed: Option<Summed>,
+    /// Which of the books that are to come, counted from the first, tells of the moment of a snapshot.
+    wanted: Option<u64>,
+    /// Books that have come.
+    came: u64,
     watermark: u64,
     begun: bool,
     /// When a drain last found something.
     busy_since: Option<Instant>,
     /// Up to where the ring is read to the end, once that is known.
     end: Option<u64>,
+}
+
+/// What the programs have summed up in closed epochs, on its way to the sink.
+struct Summed {
+    epochs: VecDeque<ClosedEpoch>,
+    ticks: Ticks,
+    /// Packets of the live epoch were not seen before this time since boot.
+    live_began: u64,
+    /// When the last book came.
+    drained: Instant,
+    interval: Duration,
+    intervals: [Duration; 2],
+}
+
+struct ClosedEpoch {
+    /// Its events lie in the ring before this position, and go first.
+    up_to: u64,
+    /// No packet of it was seen before this time since boot.
+    began: u64,
+    deltas: std::vec::IntoIter<Event>,
+}
+
+impl Summed {
+    fn new(ticks: Ticks, began: u64, aggregation: &Aggregation) -> Self {
+        let most = aggregation.drain_max;
+        Self {
+            epochs: VecDeque::new(),
+            ticks,
+            live_began: began,
+            drained: Instant::now(),
+            interval: most,
+            intervals: [aggregation.drain_min.min(most), most],
+        }
+    }
+
+    fn take(&mut self, book: &mut Book) {
+        if let Some(ticks) = book.ticks {
+            self.ticks = ticks;
+        }
+        // Who was seen first began the flow, where nothing else tells.
+        let mut deltas = std::mem::take(&mut book.deltas);
+        deltas.sort_by_key(|delta| self.ticks.first(delta.first));
+        let deltas = deltas.into_iter();
+        self.epochs.push_back(ClosedEpoch { up_to: book.up_to, began: self.live_began, deltas });
+        self.live_began = book.next_began;
+        self.drained = Instant::now();
+        let [least, most] = self.intervals;
+        self.interval = if book.overflowed.packets + book.ring_full.packets > 0 {
+            (self.interval / 2).max(least)
+        } else {
+            (self.interval * 2).min(most)
+        };
+    }
+
+    fn is_due(&self) -> bool {
+        self.epochs.is_empty() && self.drained.elapsed() >= self.interval
+    }
+
+    /// No packet that is still to come was seen before this time since boot.
+    fn floor(&self) -> u64 {
+        self.epochs.front().map_or(self.live_began, |epoch| epoch.began)
+    }
 }
 
 /// What the closed epochs' books say, and what was handed on from each epoch.
@@ -97,7 +210,8 @@ struct Totals {
     ip_length_over_frame: u64,
     ethertypes_other: u64,
     out_of_balance: u64,
-    submitted: Tally,
+    /// What is to be handed on of closed epochs: by the ring, slots and hash.
+    due: Tally,
     /// Epochs below are closed.
     live: u32,
     handed_closed: Tally,
@@ -141,7 +255,7 @@ impl Totals {
         }
         self.live = book.epoch.wrapping_add(1);
         self.handed_closed += std::mem::take(&mut self.handed_live[(book.epoch & 1) as usize]);
-        self.submitted += book.submitted;
+        self.due += book.submitted + book.slots + book.overflowed;
         self.ip_length_over_frame += book.ip_length_over_frame;
         self.ethertypes_other += book.ethertypes_other;
         let sightings = &mut self.sightings;
@@ -163,7 +277,7 @@ impl Totals {
             sightings.seen.buffers += handed.buffers;
             sightings.seen.buffer_bytes += handed.buffer_bytes;
         }
-        sightings.in_ring = self.submitted - self.handed_closed;
+        sightings.in_ring = self.due - self.handed_closed;
         if self.quarantined != Tally::ZERO {
             sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
         }
@@ -191,12 +305,30 @@ impl EbpfSource {
         points: &Arc<ObservationPoints>,
         options: &EbpfOptions,
     ) -> Result<Opened<Self>, EbpfError> {
-        let mut object = Object::load(options.ring_bytes)?;
+        let mode = match options.mode {
+            CaptureMode::Aggregate => {
+                Mode::Aggregate { set_bits: options.aggregation.set_bits(), seed: secret() }
+            }
+            CaptureMode::Packet => Mode::Packet,
+        };
+        let mut object = Object::load(options.ring_bytes, mode)?;
         let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
         let mapped = Mapped::new(&object)?;
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
         let grace = Grace::new().map_err(kernel("a map to wait on"))?;
-        let books = Books::start(mapped, grace).map_err(kernel("a thread"))?;
+        let sums = match mode {
+            Mode::Aggregate { .. } => {
+                let slots = Slots::new(&object, options.aggregation.overflow_flows)?;
+                let clock = object.descriptor(object::CLOCK)?;
+                Some(Sums::new(slots, clock, &mapped).map_err(kernel("a run of a program"))?)
+            }
+            Mode::Packet => None,
+        };
+        let began = mapped.clock().boot;
+        let summed = sums.as_ref().map(|sums| Summed::new(sums.ticks(), began, &options.aggregation));
+        let aggregates = sums.is_some();
+        let closer = Closer::new(mapped, grace, sums, ring.produced());
+        let books = Books::start(closer).map_err(kernel("a thread"))?;
         let mut clocks = Clocks::new();
         let watermark = clocks.look().now.saturating_sub(SLACK_NANOS);
         // Until the reader runs, nobody takes what is told of the interfaces of the start.
@@ -211,10 +343,13 @@ impl EbpfSource {
             _object: object,
             clock: clocks.steady().of_the_kernel(),
             clocks,
-            points: Points::default(),
+            points: if aggregates { Points::of_sums() } else { Points::default() },
             news: Some(news),
             links: followed.links,
             totals: Totals::default(),
+            summed,
+            wanted: None,
+            came: 0,
             watermark,
             begun: false,
             busy_since: None,
@@ -243,7 +378,7 @@ impl EbpfSource {
 
     /// Reads at most `budget` events; how far it came, and the time of the newest.
     fn read(&mut self, sink: &mut impl Sink, budget: usize) -> (Stopped, u64) {
-        let Self { ring, points, totals, clock, end, news, .. } = self;
+        let Self { ring, points, totals, clock, end, news, summed, .. } = self;
         let (mut newest, mut left) = (0, budget);
         loop {
             // What is told of an interface is told before its first event is written: so what was told after this look
@@ -252,13 +387,15 @@ impl EbpfSource {
             points.hear(news.as_ref(), ring.position());
             let stage = up_to.min(points.valid_up_to());
             let (stopped, read) = ring.read(left, stage, |record| {
-                let Ok((event, _)) = PacketEvent::read_from_prefix(record) else { return };
+                let Ok((event, _)) = Event::read_from_prefix(record) else { return };
                 // What the programs saw after the end is in no book.
                 if end.is_some() && totals.is_live(event.epoch) {
                     return;
                 }
                 let egress = event.flags & EVENT_EGRESS != 0;
-                let observation = observation(&event, *clock, points.get(event.ifindex, egress));
+                let point = points.get(event.ifindex, egress);
+                let times = times(&event, summed.as_ref().map(|summed| &summed.ticks));
+                let observation = observation(&event, times.map(|time| clock.time(time)), point);
                 newest = observation.end;
                 totals.handed(event.epoch, observation.tally());
                 sink.observe(observation);
@@ -274,15 +411,67 @@ impl EbpfSource {
         }
     }
 
-    fn take(totals: &mut Totals, result: io::Result<Book>) -> bool {
+    /// Hands on what was summed up in epochs whose events were all read, at most `budget`; how many that were.
+    fn hand_on_sums(&mut self, sink: &mut impl Sink, budget: usize) -> usize {
+        let Self { ring, points, totals, clock, summed, news, .. } = self;
+        let Some(summed) = summed else { return 0 };
+        points.hear(news.as_ref(), ring.position());
+        let mut handed = 0;
+        while let Some(epoch) = summed.epochs.front_mut().filter(|epoch| ring.position() >= epoch.up_to) {
+            while handed < budget
+                && let Some(event) = epoch.deltas.next()
+            {
+                let point = points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
+                let times = times(&event, Some(&summed.ticks)).map(|time| clock.time(time));
+                let observation = observation(&event, times, point);
+                totals.handed(event.epoch, observation.tally());
+                sink.observe(observation);
+                handed += 1;
+            }
+            if handed == budget {
+                break;
+            }
+            points.forget_gone(epoch.up_to);
+            summed.epochs.pop_front();
+        }
+        handed
+    }
+
+    /// Time goes no further than to the oldest epoch that was not handed on.
+    fn hold_back(&self, sink: &mut impl Sink) {
+        if let Some(summed) = &self.summed {
+            sink.hold_back(self.clock.time(summed.floor()).saturating_sub(self.slack()));
+        }
+    }
+
+    /// What a time may lie before the moment at which it became visible.
+    fn slack(&self) -> u64 {
+        self.summed.as_ref().map_or(SLACK_NANOS, |summed| SLACK_NANOS.max(2 * summed.ticks.length()))
+    }
+
+    /// Takes a book that has come; asks for the next when it is time, or somebody wants one.
+    fn look_after_books(&mut self) {
+        // What one epoch has left goes on before another one ends: what comes meanwhile stays in the kernel, which has bounds.
+        let is_due = self.summed.as_ref().is_some_and(Summed::is_due);
+        let is_wanted = self.wanted.is_some_and(|wanted| self.came < wanted);
+        if (is_due || is_wanted || self.books.is_on_its_way())
+            && let Some(result) = self.books.next()
+        {
+            self.take(result);
+        }
+    }
+
+    fn take(&mut self, result: io::Result<Book>) {
         match result {
-            Ok(book) => {
-                totals.close(&book);
-                true
+            Ok(mut book) => {
+                self.came += 1;
+                self.totals.close(&book);
+                if let Some(summed) = &mut self.summed {
+                    summed.take(&mut book);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "no grace period from the kernel: the counters can't be read yet");
-                false
             }
         }
     }
@@ -297,15 +486,25 @@ impl Source for EbpfSource {
             self.links.begin();
         }
         let began = self.clocks.look().now;
+        if self.end.is_none() {
+            self.look_after_books();
+        }
+        self.hold_back(sink);
         let (stopped, newest) = self.read(sink, budget);
-        if newest > 0 {
+        let sums = self.hand_on_sums(sink, budget);
+        if newest > 0 || sums > 0 {
             self.busy_since = Some(Instant::now());
         }
-        let reached = if stopped == Stopped::Reached { began } else { newest };
-        self.watermark = self.watermark.max(reached.saturating_sub(SLACK_NANOS));
+        let mut reached = if stopped == Stopped::Reached { began } else { newest };
+        if let Some(summed) = &self.summed {
+            reached = reached.min(self.clock.time(summed.floor()));
+        }
+        self.watermark = self.watermark.max(reached.saturating_sub(self.slack()));
+        let has_sums = self.summed.as_ref().is_some_and(|summed| !summed.epochs.is_empty());
         match stopped {
             Stopped::Budget => Polled::More,
-            Stopped::Reached if self.end.is_some() => Polled::Ended,
+            Stopped::Reached if has_sums && sums > 0 => Polled::More,
+            Stopped::Reached if self.end.is_some() && !has_sums => Polled::Ended,
             Stopped::Reached | Stopped::Busy => Polled::Drained,
         }
     }
@@ -313,6 +512,9 @@ impl Source for EbpfSource {
     fn wait(&mut self, at_most: Duration) {
         if self.busy_since.is_some_and(|since| since.elapsed() < PAUSE) {
             sleep(at_most.min(PAUSE));
+        } else if self.summed.is_some() {
+            // Nothing that comes wakes who waits for the ring.
+            sleep(at_most.min(LOOK));
         } else if !self.ring.has_more() {
             self.ring.wait(at_most);
         }
@@ -339,7 +541,7 @@ impl Source for EbpfSource {
             books.extend(self.books.after_the_programs());
         }
         for result in books {
-            Self::take(&mut self.totals, result);
+            self.take(result);
         }
         self.end = Some(self.ring.produced().position());
     }
@@ -349,8 +551,15 @@ impl Source for EbpfSource {
     }
 
     fn sightings(&mut self) -> Option<Sightings> {
-        if self.end.is_none() && !Self::take(&mut self.totals, self.books.next()?) {
-            return None;
+        if self.end.is_none() {
+            // Of this moment, or a later one.
+            let on_its_way = u64::from(self.books.is_on_its_way());
+            let wanted = *self.wanted.get_or_insert(self.came + on_its_way + 1);
+            self.look_after_books();
+            if self.came < wanted {
+                return None;
+            }
+            self.wanted = None;
         }
         // At the end all that is told as seen was counted by the programs.
         debug_assert!(self.end.is_none() || self.totals.handed_live == [Tally::ZERO; 2]);
@@ -379,23 +588,39 @@ fn sleep(duration: Duration) {
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
 
+/// Of the first packet and of the last, since boot.
 #[inline]
-fn observation(event: &PacketEvent, clock: Steady, point: u16) -> Observation {
-    let time = clock.time(event.time);
+fn times(event: &Event, ticks: Option<&Ticks>) -> [u64; 2] {
+    match ticks {
+        Some(ticks) if event.flags & EVENT_TICKS != 0 => {
+            let first = ticks.first(event.first);
+            [first, first.max(ticks.time(event.last as u32))]
+        }
+        _ => [event.first, event.last],
+    }
+}
+
+/// Nobody's to guess.
+fn secret() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
+}
+
+#[inline]
+fn observation(event: &Event, [start, end]: [u64; 2], point: u16) -> Observation {
     let mut macs = [0; 12];
     for (bytes, word) in macs.chunks_exact_mut(4).zip(event.macs) {
         bytes.copy_from_slice(&word.to_ne_bytes());
     }
     Observation {
         addresses: [event.source[0], event.source[1], event.destination[0], event.destination[1]],
-        start: time,
-        end: time,
-        bytes: u64::from(event.ip_bytes),
-        frame_bytes: u64::from(event.frame_bytes),
+        start,
+        end,
+        bytes: event.ip_bytes,
+        frame_bytes: event.frame_bytes,
         ports: [event.ports as u16, (event.ports >> 16) as u16],
         packets: event.packets,
         buffer_bytes: event.buffer_bytes,
-        buffers: 1,
+        buffers: event.buffers,
         fragment_id: event.fragment_id,
         macs,
         vlan: event.vlan,
@@ -411,7 +636,7 @@ fn observation(event: &PacketEvent, clock: Steady, point: u16) -> Observation {
         has_tcp_flags: event.flags & EVENT_HAS_TCP_FLAGS != 0,
         tcp_flags: event.tcp_flags,
         traffic_class: event.traffic_class,
-        ttl: event.ttl,
+        ttl: event.ttl_min,
         fragment: match event.fragment {
             1 => Fragment::First,
             2 => Fragment::Later,

@@ -148,13 +148,19 @@ fn on_stage(
     let refused =
         |why: String| Stop::new(Exit::NoPermission, why).help(format!("sudo {} demo", host::program()));
     let ring_bytes = config.capture.ring_bytes.0;
-    let options = EbpfOptions { ring_bytes, attach: config.capture.attach, follow: None };
+    let options = EbpfOptions {
+        ring_bytes,
+        attach: config.capture.attach,
+        mode: config.capture.mode,
+        ..EbpfOptions::default()
+    };
     let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, &options);
     let no_ebpf = match config.capture.source {
         SourceKind::AfPacket => String::new(),
         wanted => match (ebpf(), wanted) {
             (Ok(opened), _) => {
-                return perform(opened.source, ("ebpf (packet mode)", Vec::new()), &stage, &points, context);
+                let kind = format!("ebpf ({} mode)", config.capture.mode.name());
+                return perform(opened.source, (&kind, Vec::new()), &stage, &points, context);
             }
             (Err(error), SourceKind::Ebpf) => return Err(refused(in_full(&error))),
             (Err(error), _) => in_full(&error),

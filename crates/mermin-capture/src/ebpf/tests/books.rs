@@ -2,10 +2,11 @@
 
 use super::can_run;
 use super::frames::ethernet;
-use crate::ebpf::book::Books;
+use crate::ebpf::book::{Books, Closer};
 use crate::ebpf::grace::Grace;
 use crate::ebpf::mapped::Mapped;
-use crate::ebpf::object::{Object, page, program};
+use crate::ebpf::object::{Mode, Object, page, program};
+use crate::ebpf::ring::Ring;
 use aya::TestRunOptions;
 use aya::programs::TestRun as _;
 use mermin_flow::Hook;
@@ -17,9 +18,12 @@ fn what_was_counted_while_the_kernel_gave_no_grace_period_is_in_a_book() {
     if !can_run("what_was_counted_while_the_kernel_gave_no_grace_period_is_in_a_book") {
         return;
     }
-    let mut object = Object::load(page()).unwrap();
+    let mut object = Object::load(page(), Mode::Packet).unwrap();
     let control = Mapped::new(&object).unwrap();
-    let mut books = Books::start(Mapped::new(&object).unwrap(), Grace::refused().unwrap()).unwrap();
+    let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
+    let grace = Grace::refused().unwrap();
+    let closer = Closer::new(Mapped::new(&object).unwrap(), grace, None, ring.produced());
+    let mut books = Books::start(closer).unwrap();
     let frame = &ethernet()[0];
     let count = |object: &mut Object| {
         let ingress = object.program(program(Link::Ethernet, Hook::Ingress)).unwrap();

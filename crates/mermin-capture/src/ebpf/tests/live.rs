@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(super) fn open(device: &str, ring_bytes: u64, attach: AttachKind) -> EbpfSource {
     let points = Arc::new(ObservationPoints::default());
-    let options = EbpfOptions { ring_bytes, attach, follow: None };
+    let options = EbpfOptions { ring_bytes, attach, ..EbpfOptions::default() };
     let opened = EbpfSource::open(&[interface(device)], &points, &options).unwrap();
     assert!(opened.skipped.is_empty());
     for (number, hook) in [(0, Hook::Ingress), (1, Hook::Egress)] {

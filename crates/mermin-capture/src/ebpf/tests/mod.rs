@@ -1,5 +1,6 @@
 //! The shipped object on the running kernel.
 
+mod aggregate;
 mod books;
 mod frames;
 mod live;

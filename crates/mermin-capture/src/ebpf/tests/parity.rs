@@ -3,11 +3,12 @@
 use super::can_run;
 use super::frames::{Random, damaged, datagrams, ethernet};
 use crate::ebpf::mapped::Mapped;
-use crate::ebpf::object::{Object, page, program};
+use crate::ebpf::object::{Mode, Object, page, program};
 use crate::ebpf::ring::Ring;
+use crate::ebpf::slots::Slots;
 use aya::TestRunOptions;
 use aya::programs::TestRun as _;
-use mermin_abi::{Counters, EVENT_HAS_TCP_FLAGS, PacketEvent};
+use mermin_abi::{Counters, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
 use mermin_flow::Hook;
 use mermin_wire::{Buffer, Headers, Link, Unmetered, count, macs, parse};
 use zerocopy::FromBytes as _;
@@ -15,21 +16,23 @@ use zerocopy::FromBytes as _;
 /// What a frame came to.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    Metered(PacketEvent),
+    Metered(Event),
     Unmetered(Unmetered, u64),
 }
 
-fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> PacketEvent {
+fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> Event {
     let counts = count(headers, buffer);
     let macs = macs(link, frame).unwrap_or_default();
-    PacketEvent {
+    Event {
         source: headers.source,
         destination: headers.destination,
-        time: 0,
+        first: 0,
+        last: 0,
         epoch: 0,
         packets: counts.packets,
-        ip_bytes: counts.ip_bytes as u32,
-        frame_bytes: counts.frame_bytes as u32,
+        ip_bytes: counts.ip_bytes,
+        frame_bytes: counts.frame_bytes,
+        buffers: 1,
         buffer_bytes: buffer.length,
         ifindex: 0,
         ports: headers.ports,
@@ -40,11 +43,13 @@ fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> Packet
         protocol: headers.protocol,
         version: headers.version,
         traffic_class: headers.traffic_class,
-        ttl: headers.ttl,
+        ttl_min: headers.ttl,
+        ttl_max: headers.ttl,
         tcp_flags: headers.tcp_flags,
         port_form: headers.port_form as u8,
         fragment: headers.fragment as u8,
         flags: if headers.has_tcp_flags { EVENT_HAS_TCP_FLAGS } else { 0 },
+        pad: [0; 3],
     }
 }
 
@@ -64,14 +69,16 @@ struct Kernel {
     object: Object,
     ring: Ring,
     mapped: Mapped,
+    slots: Slots,
 }
 
 impl Kernel {
-    fn new() -> Self {
-        let object = Object::load(page()).unwrap();
+    fn new(mode: Mode) -> Self {
+        let object = Object::load(page(), mode).unwrap();
         let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
         let mapped = Mapped::new(&object).unwrap();
-        Self { object, ring, mapped }
+        let slots = Slots::new(&object, 16).unwrap();
+        Self { object, ring, mapped, slots }
     }
 
     /// `None`: the kernel makes no such buffer.
@@ -90,8 +97,9 @@ impl Kernel {
 
         let mut events = Vec::new();
         let written = self.ring.produced().position();
-        self.ring
-            .read(usize::MAX, written, |record| events.push(PacketEvent::read_from_bytes(record).unwrap()));
+        self.ring.read(usize::MAX, written, |record| events.push(Event::read_from_bytes(record).unwrap()));
+        let in_ring = events.len() as u64;
+        let in_slots = self.slots.take_slots(0, &mut events);
         let mut outcomes = Vec::new();
         let (mut seen, mut submitted, mut over) = (0, 0, 0);
         let length = frame.len() as u64;
@@ -115,24 +123,34 @@ impl Kernel {
                 outcomes.push(Outcome::Unmetered(Unmetered::of_number(number as u8), ethertype));
             }
         });
-        assert_eq!((seen, submitted), (1, events.len() as u64));
+        assert_eq!((seen, submitted, in_slots.buffers), (1, in_ring, events.len() as u64 - in_ring));
         outcomes.extend(events.into_iter().map(|event| {
-            assert!(event.time > 0);
-            Outcome::Metered(PacketEvent { time: 0, ifindex: 0, ..event })
+            if event.flags & EVENT_TICKS == 0 {
+                assert!(event.first > 0 && event.last == event.first);
+            } else {
+                assert!(event.first >> 32 > 0 && event.last == event.first & 0xffff_ffff);
+            }
+            let flags = event.flags & !EVENT_TICKS;
+            Outcome::Metered(Event { first: 0, last: 0, ifindex: 0, flags, ..event })
         }));
         assert_eq!(outcomes.len(), 1, "one verdict: {outcomes:?}");
         outcomes.pop().map(|outcome| (outcome, over))
     }
 }
 
-/// Runs every frame both ways; how many the kernel took.
+const MODES: [Mode; 2] = [Mode::Packet, Mode::Aggregate { set_bits: 2, seed: 7 }];
+
+/// Runs every frame in user space and in both modes of the kernel's programs; how many the kernel took.
 fn compare(link: Link, frames: impl Iterator<Item = Vec<u8>>) -> usize {
-    let mut kernel = Kernel::new();
+    let mut kernels = MODES.map(Kernel::new);
     let mut compared = 0;
     for frame in frames {
-        if let Some(outcome) = kernel.run(link, &frame, 0) {
-            assert_eq!(outcome, in_user_space(link, &frame, 0), "{link:?} {frame:02x?}");
-            compared += 1;
+        let expected = in_user_space(link, &frame, 0);
+        for kernel in &mut kernels {
+            if let Some(outcome) = kernel.run(link, &frame, 0) {
+                assert_eq!(outcome, expected, "{link:?} {frame:02x?}");
+                compared += 1;
+            }
         }
     }
     compared
@@ -144,11 +162,11 @@ fn kernel_and_user_space_agree_on_ethernet() {
         return;
     }
     let whole = ethernet();
-    assert_eq!(compare(Link::Ethernet, whole.iter().cloned()), whole.len());
+    assert_eq!(compare(Link::Ethernet, whole.iter().cloned()), 2 * whole.len());
     let mut random = Random(1);
     let damaged = (0..40_000).map(|n| damaged(&whole[n % whole.len()], &mut random));
     let compared = compare(Link::Ethernet, damaged);
-    assert!(compared > 30_000, "only {compared} compared");
+    assert!(compared > 60_000, "only {compared} compared");
 }
 
 #[test]
@@ -160,7 +178,7 @@ fn kernel_and_user_space_agree_on_bare_ip() {
     let mut random = Random(2);
     let damaged = (0..20_000).map(|n| damaged(&whole[n % whole.len()], &mut random));
     let compared = compare(Link::Ip, damaged);
-    assert!(compared > 15_000, "only {compared} compared");
+    assert!(compared > 30_000, "only {compared} compared");
 }
 
 #[test]
@@ -168,16 +186,19 @@ fn segmented_buffers_count_as_on_the_wire() {
     if !can_run("segmented_buffers_count_as_on_the_wire") {
         return;
     }
-    let mut kernel = Kernel::new();
+    let mut kernels = MODES.map(Kernel::new);
     let mut compared = 0;
     for mut frame in ethernet() {
         frame.resize(2_000, 7);
         for size in [1, 100, 1_448, 1_940, 1_946, 1_947, 5_000] {
-            if let Some(outcome) = kernel.run(Link::Ethernet, &frame, size) {
-                assert_eq!(outcome, in_user_space(Link::Ethernet, &frame, size), "{size} {frame:02x?}");
-                compared += 1;
+            let expected = in_user_space(Link::Ethernet, &frame, size);
+            for kernel in &mut kernels {
+                if let Some(outcome) = kernel.run(Link::Ethernet, &frame, size) {
+                    assert_eq!(outcome, expected, "{size} {frame:02x?}");
+                    compared += 1;
+                }
             }
         }
     }
-    assert!(compared > 300, "only {compared} compared");
+    assert!(compared > 600, "only {compared} compared");
 }
