@@ -58,8 +58,8 @@ pub struct EthertypeSlot {
     pub packets: u64,
 }
 
-/// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + lost + Σ unmetered`, in buffers and their
-/// bytes; what stands in slots is summed up by whoever reads them.
+/// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + ring_full + table_full + Σ unmetered`, in
+/// buffers and their bytes; what stands in slots is summed up by whoever reads them.
 #[repr(C)]
 #[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct Counters {
@@ -67,22 +67,26 @@ pub struct Counters {
     pub seen_buffers: u64,
     /// Their length.
     pub seen_bytes: u64,
-    /// What the ring took.
+    /// What the ring took, or waits for it in a [`crate::Stage`].
     pub submitted: Verdict,
-    /// What the ring had no room for, and the epoch's hash took.
+    /// What the epoch's hash took: the ring had no room for it, or the hash serves alone.
     pub overflowed: Verdict,
-    /// What the ring had no room for, and no hash took: there is none (packet mode), or it is full.
+    /// What the ring had no room for, and can't be summed up.
     pub ring_full: Verdict,
+    /// What neither ring nor hash had room for.
+    pub table_full: Verdict,
     /// Buffers that are not metered, by [`Unmetered`].
     pub unmetered: [Verdict; Unmetered::COUNT],
     /// Metered packets that claim more IP bytes than their frame holds.
     pub ip_length_over_frame: u64,
     /// Packets whose ethertype found no slot.
     pub ethertypes_other: u64,
-    /// Deltas that left their slot for another flow.
-    pub evicted: u64,
+    /// Later fragments that the ring had no room for: summed up without their datagram's ports.
+    pub unresolved_fragments: u64,
+    /// Flows that came into the epoch's hash.
+    pub inserted: u64,
     /// Up to a cache line.
-    pub pad: [u64; 3],
+    pub pad: [u64; 6],
     /// Packets by ethertype.
     pub ethertypes: [EthertypeSlot; ETHERTYPE_SLOTS],
 }
@@ -91,7 +95,7 @@ const _: () = {
     assert!(size_of::<Control>() == 64);
     assert!(size_of::<Verdict>() == 32);
     assert!(size_of::<EthertypeSlot>() == 16);
-    assert!(size_of::<Counters>() == 1856);
+    assert!(size_of::<Counters>() == 1920);
     assert!(size_of::<Counters>().is_multiple_of(64), "two CPUs must not share a cache line");
     assert!(ETHERTYPE_SLOTS.is_power_of_two() && ETHERTYPE_PROBES <= ETHERTYPE_SLOTS);
 };

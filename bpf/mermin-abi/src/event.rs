@@ -1,14 +1,14 @@
-//! A record of the ring: what was seen of one flow key at one observation point.
+//! What a record of the ring consists of: what was seen of one flow key at one observation point.
 //!
-//! One buffer (packet mode; in aggregate mode what has no slot: fragments, and TCP segments with SYN, FIN or RST), or a delta
-//! that had to leave its slot.
+//! One buffer (packet mode; in aggregate mode fragments, and TCP segments with SYN, FIN or RST), or a delta that had to
+//! leave its slot. A record holds one event or several: what leaves slots goes to the ring by the [`Stage`].
 
 /// [`Event::flags`]: seen on the way out of the host.
 pub const EVENT_EGRESS: u8 = 1;
 /// [`Event::flags`]: the TCP flags say something.
 pub const EVENT_HAS_TCP_FLAGS: u8 = 2;
-/// [`Event::flags`]: times are ticks, as in a slot, of the first with [`crate::First::nanos`] in the high half; else nanoseconds since boot, suspended time included
-/// (`CLOCK_BOOTTIME`).
+/// [`Event::flags`]: times are ticks, as in a slot, of the first with [`crate::First::nanos`] in the high half; else
+/// nanoseconds since boot, suspended time included (`CLOCK_BOOTTIME`).
 pub const EVENT_TICKS: u8 = 4;
 
 /// See the module's text.
@@ -73,4 +73,23 @@ pub struct Event {
     pub pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Event>() == 120);
+/// Events that go to the ring together.
+pub const STAGED: usize = 16;
+
+/// What of a CPU in one epoch is on its way to the ring: one reservation serves them all. Lies at `parity * cpus + cpu`, only
+/// its CPU writes to it, and what is left in it at the end of the epoch is taken from here.
+#[repr(C, align(64))]
+#[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Stage {
+    /// In the order in which they came.
+    pub events: [Event; STAGED],
+    /// How many there are, at most [`STAGED`].
+    pub count: u64,
+    /// Up to a cache line.
+    pub pad: [u64; 7],
+}
+
+const _: () = {
+    assert!(size_of::<Event>() == 120);
+    assert!(size_of::<Stage>() == 1984);
+};

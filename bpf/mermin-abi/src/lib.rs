@@ -15,11 +15,18 @@ mod event;
 mod slots;
 
 pub use counters::{Clock, Control, Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, Verdict};
-pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
+pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, STAGED, Stage};
 pub use slots::{
-    First, IFINDEX_MAX, META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, META_V6, Overflow, OverflowKey,
-    SLOT_BYTES_MAX, Set, Slot, Sums, WORDS_V4, WORDS_V6,
+    CLOSED, Closed, First, IFINDEX_MAX, META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, META_V6, Overflow,
+    OverflowKey, SLOT_BYTES_MAX, Set, Slot, Sums, WORDS_V4, WORDS_V6,
 };
 
 /// The version of everything in this crate.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
+
+/// What the programs do with a metered packet: an event for each.
+pub const MODE_PACKET: u32 = 0;
+/// Add it to a slot of its CPU.
+pub const MODE_SLOTS: u32 = 1;
+/// Add it to the epoch's hash.
+pub const MODE_HASH: u32 = 2;

@@ -60,8 +60,11 @@ pub struct Sums {
     pub inner_vlan: u16,
     /// DSCP and ECN of the first packet.
     pub traffic_class: u8,
+    /// Not 0: a connection has begun since, so its packets start another delta. Written by any CPU: the slot may hold another
+    /// flow by then, which then starts another delta too.
+    pub stale: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 /// A slot: with IPv4 a cache line, with IPv6 one and a half.
@@ -96,8 +99,19 @@ pub struct Set<const WORDS: usize> {
     pub first: [First; 2],
 }
 
-/// A key of the hash: the addresses (of IPv4 in each of the first four words), the last word of the slot's key, and the TCP
-/// flags with, from bit 8 on, whether they say something. In the key, because all that is merged is merged by addition:
+/// Bytes in [`Closed`].
+pub const CLOSED: usize = 1 << 16;
+
+/// By the high bits of the hash of a slot's key, not 0: a TCP connection with such a key was closed or reset in the epoch, so a
+/// SYN has to look for what CPUs still hold of it.
+#[repr(C)]
+pub struct Closed {
+    /// See above.
+    pub keys: [u8; CLOSED],
+}
+
+/// A key of the hash: the addresses as in an [`crate::Event`], the last word of a slot's key, and the TCP flags with, from
+/// bit 8 on, whether they say something. In the key, because all that is merged is merged by addition:
 /// other atomic operations are refused by arm64 before Linux 5.18.
 pub type OverflowKey = [u64; 6];
 

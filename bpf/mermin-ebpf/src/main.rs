@@ -15,6 +15,8 @@ mod meter;
 mod parse;
 #[cfg(target_arch = "bpf")]
 mod slots;
+#[cfg(target_arch = "bpf")]
+mod table;
 
 #[cfg(target_arch = "bpf")]
 #[expect(unreachable_pub, reason = "the kernel's loader finds programs by their symbols")]

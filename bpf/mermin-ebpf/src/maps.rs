@@ -1,4 +1,4 @@
-//! The maps shared with user space; the loader sets the sizes of `COUNTERS` and `RING`.
+//! The maps shared with user space; the loader sets the sizes that depend on the machine and the configuration.
 
 use crate::bytes::Scratch;
 use aya_ebpf::Global;
@@ -6,7 +6,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use mermin_abi::{
-    ABI_VERSION, Clock, Control, Counters, Event, Overflow, OverflowKey, Set, WORDS_V4, WORDS_V6,
+    ABI_VERSION, Clock, Closed, Control, Counters, Event, Overflow, OverflowKey, Set, Stage, WORDS_V4,
+    WORDS_V6,
 };
 use mermin_wire::Headers;
 
@@ -28,6 +29,10 @@ pub(crate) static COUNTERS: Array<Counters, 2, MAPPED> = Array::new();
 #[btf_map]
 pub(crate) static RING: RingBuf<Event, 4096> = RingBuf::new();
 
+/// What is on its way there, by parity and CPU.
+#[btf_map]
+pub(crate) static STAGES: Array<Stage, 2, MAPPED> = Array::new();
+
 /// Slots of flows of IPv4, by parity, CPU and set.
 #[btf_map]
 pub(crate) static SLOTS4: Array<Set<WORDS_V4>, 2, MAPPED> = Array::new();
@@ -35,6 +40,10 @@ pub(crate) static SLOTS4: Array<Set<WORDS_V4>, 2, MAPPED> = Array::new();
 /// Slots of flows of IPv6.
 #[btf_map]
 pub(crate) static SLOTS6: Array<Set<WORDS_V6>, 2, MAPPED> = Array::new();
+
+/// By parity.
+#[btf_map]
+pub(crate) static CLOSED: Array<Closed, 2, MAPPED> = Array::new();
 
 pub(crate) type OverflowMap = HashMap<OverflowKey, Overflow, 4096>;
 
@@ -58,9 +67,9 @@ pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u32> = Global::new(1);
 
-/// Aggregate mode, where it isn't 0.
+/// What is done with a metered packet; the verifier takes away what isn't.
 #[unsafe(no_mangle)]
-pub(crate) static AGGREGATE: Global<u32> = Global::new(1);
+pub(crate) static MODE: Global<u32> = Global::new(mermin_abi::MODE_SLOTS);
 
 /// Sets of slots per CPU and parity, as a power of two.
 #[unsafe(no_mangle)]

@@ -1,91 +1,208 @@
-//! One verdict for every buffer. Packet mode: one ring event per metered buffer; aggregate mode: most go to slots.
+//! One verdict for every buffer. Packet mode: one ring event per metered buffer; aggregate mode: most are summed up.
 
 use crate::bytes::{Direct, Reach};
-use crate::maps::{AGGREGATE, CONTROL, COUNTERS, CPUS, RING, SLOTS4, SLOTS6};
+use crate::maps::{CONTROL, COUNTERS, CPUS, MODE, RING, SLOTS4, SLOTS6};
 use crate::parse::headers;
-use crate::slots::account;
+use crate::slots::{Turn, account};
+use crate::table::mermin_table;
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
+use core::ptr::read_volatile;
 use mermin_abi::{
     Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, Event, IFINDEX_MAX,
-    META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, META_V6, Verdict,
+    META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, META_V6, MODE_HASH, MODE_PACKET, Verdict, WORDS_V4,
+    WORDS_V6,
 };
-use mermin_wire::{Buffer, Bytes as _, Counts, Fragment, Headers, Link, count, macs, plain_ipv4, plain_ipv6};
+use mermin_wire::{
+    Buffer, Bytes as _, Counts, Fragment, Headers, Link, NO_VLAN, count, count_plain, macs, plain_ipv4,
+    plain_ipv6,
+};
 
-/// Everything about the buffer that is not in its bytes.
-struct Seen {
-    buffer: Buffer,
-    vlan: u16,
-    ifindex: u32,
-    epoch: u32,
-    /// Parity and CPU.
-    range: u32,
+pub(crate) const FIN_RST: u8 = 0x05;
+const FIN_SYN_RST: u8 = 0x07;
+
+/// A buffer, and where it is counted.
+pub(crate) struct Seen<'a> {
+    context: &'a TcContext,
+    link: Link,
     egress: u8,
+    pub(crate) epoch: u32,
+    /// Parity and CPU.
+    pub(crate) range: u32,
+    /// The packet took the short way, so its headers don't know the tag that the kernel holds beside it.
+    is_plain: bool,
 }
 
-impl Seen {
-    /// `None` never happens; the verifier wants to see it.
+/// What the kernel holds beside the bytes is read where it is wanted: kept from the start it would cost stack.
+impl<'a> Seen<'a> {
+    /// `None` never happens; the verifier wants to see it. `epoch`: the live one unless known.
     #[inline(always)]
-    fn new(skb: &__sk_buff, egress: u8) -> Option<(Self, *mut Counters)> {
-        let control = CONTROL.get_ptr(0)?;
-        // SAFETY: an element of a mapped array; user space writes the aligned word at any time, hence volatile, and once.
-        let epoch = unsafe { core::ptr::read_volatile(&raw const (*control).epoch) };
+    fn new(
+        context: &'a TcContext,
+        link: Link,
+        egress: u8,
+        epoch: Option<u32>,
+    ) -> Option<(Self, *mut Counters)> {
+        let epoch = match epoch {
+            Some(epoch) => epoch,
+            None => {
+                let control = CONTROL.get_ptr(0)?;
+                // SAFETY: an element of a mapped array; user space writes the aligned word at any time, hence volatile, and
+                // once.
+                unsafe { read_volatile(&raw const (*control).epoch) }
+            }
+        };
         // SAFETY: a helper without arguments.
         let range = (epoch & 1) * CPUS.load() + unsafe { bpf_get_smp_processor_id() };
         let counters = COUNTERS.get_ptr_mut(range)?;
-        // Without branches: the verifier would walk everything below once for each side.
-        let tagged = skb.vlan_present & 1;
-        let vlan = (skb.vlan_tci & 0x0fff | tagged.wrapping_sub(1)) as u16;
-        let buffer = Buffer {
-            length: skb.len,
-            segment_size: skb.gso_size,
-            segments: skb.gso_segs,
-            tag_beside: tagged != 0,
+        let is_plain = true;
+        Some((Self { context, link, egress, epoch, range, is_plain }, counters))
+    }
+
+    /// The same in a subprogram.
+    #[inline(always)]
+    pub(crate) fn walked(context: &'a TcContext, epoch: u32, how: u32) -> Option<(Self, *mut Counters)> {
+        let link = if how & IP_LINK != 0 { Link::Ip } else { Link::Ethernet };
+        let (seen, counters) = Self::new(context, link, how as u8, Some(epoch))?;
+        Some((Self { is_plain: false, ..seen }, counters))
+    }
+
+    /// Hook and link for it.
+    #[inline(always)]
+    fn how(&self) -> u32 {
+        u32::from(self.egress) | if matches!(self.link, Link::Ip) { IP_LINK } else { 0 }
+    }
+
+    /// A field of the program's context, by an access that the verifier rewrites.
+    #[inline(always)]
+    fn field(&self, field: impl FnOnce(*const __sk_buff) -> *const u32) -> u32 {
+        // SAFETY: the context is valid as long as the program runs.
+        unsafe { read_volatile(field(self.context.skb.skb)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u32 {
+        self.field(|skb| unsafe { &raw const (*skb).len })
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.field(|skb| unsafe { &raw const (*skb).ifindex })
+    }
+
+    /// Whether the kernel holds a tag beside the bytes.
+    #[inline(always)]
+    fn tagged(&self) -> u32 {
+        self.field(|skb| unsafe { &raw const (*skb).vlan_present }) & 1
+    }
+
+    /// VLAN id of that tag. Without branches: the verifier would walk everything behind it once for each side.
+    #[inline(always)]
+    fn tag(&self) -> u16 {
+        let tci = self.field(|skb| unsafe { &raw const (*skb).vlan_tci });
+        (tci & 0x0fff | self.tagged().wrapping_sub(1)) as u16
+    }
+
+    #[inline(always)]
+    fn buffer(&self) -> Buffer {
+        Buffer {
+            length: self.length(),
+            segment_size: self.field(|skb| unsafe { &raw const (*skb).gso_size }),
+            segments: self.field(|skb| unsafe { &raw const (*skb).gso_segs }),
+            tag_beside: self.tagged() != 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn counts(&self, counters: &mut Counters, h: &Headers) -> Counts {
+        if self.is_plain {
+            return count_plain(h, &self.buffer());
+        }
+        let counts = count(h, &self.buffer());
+        if counts.length_over_frame {
+            counters.ip_length_over_frame += 1;
+        }
+        counts
+    }
+
+    /// VLAN ids of the outermost and the second tag.
+    #[inline(always)]
+    pub(crate) fn vlans(&self, h: &Headers) -> [u16; 2] {
+        if self.is_plain { [self.tag(), NO_VLAN] } else { [h.vlan, h.inner_vlan] }
+    }
+
+    #[inline(always)]
+    pub(crate) fn macs(&self) -> [u32; 3] {
+        let Some(macs) = macs(self.link, &Reach::new(self.context)) else { return [0; 3] };
+        let word = |at: usize| match macs[at..].first_chunk::<4>() {
+            Some(word) => u32::from_ne_bytes(*word),
+            None => 0,
         };
-        Some((Self { buffer, vlan, ifindex: skb.ifindex, epoch, range, egress }, counters))
+        [word(0), word(4), word(8)]
+    }
+
+    /// The low half of a key's last word.
+    #[inline(always)]
+    pub(crate) fn meta(&self, h: &Headers) -> u32 {
+        self.ifindex() << META_IFINDEX_SHIFT
+            | (h.port_form as u32) << META_FORM_SHIFT
+            | if h.version == 4 { 0 } else { META_V6 }
+            | if self.egress & EVENT_EGRESS != 0 { META_EGRESS } else { 0 }
+            | u32::from(h.protocol)
     }
 }
 
-/// What most packets are takes a line of its own to their slot; all else the long way.
+/// What most packets are takes a line of its own; all else the long way.
 #[inline(always)]
 pub(crate) fn meter(context: &TcContext, link: Link, egress: u8) {
-    // SAFETY: the program's context; each field is read by an access that the verifier rewrites.
-    let skb = unsafe { &*context.skb.skb };
-    let Some((seen, counters)) = Seen::new(skb, egress) else { return };
+    let Some((seen, counters)) = Seen::new(context, link, egress, None) else { return };
     // SAFETY: this CPU's element of the live half. Bottom halves are off, so no other run is here.
     let counters = unsafe { &mut *counters };
+    let length = seen.length();
     counters.seen_buffers += 1;
-    counters.seen_bytes += u64::from(seen.buffer.length);
-    let mut headers = Headers::tagged(seen.buffer.length, seen.vlan);
-    if plain(&Direct::new(context), link, &mut headers) {
-        return metered(context, counters, link, &seen, &headers);
+    counters.seen_bytes += u64::from(length);
+    // Each version by itself: what is known of one costs the other no register.
+    let (bytes, mut headers) = (Direct::new(context), Headers::tagged(length, NO_VLAN));
+    let is_done = match version(&bytes, link, &mut headers) {
+        4 => plain_ipv4(&bytes, &mut headers) && at_once(counters, &seen, &headers),
+        6 => plain_ipv6(&bytes, &mut headers) && at_once(counters, &seen, &headers),
+        _ => false,
+    };
+    if !is_done {
+        mermin_rest(context.skb.skb, seen.epoch, seen.how());
     }
-    let how = u32::from(egress) | if matches!(link, Link::Ip) { IP_LINK } else { 0 };
-    mermin_rest(context.skb.skb, seen.epoch, how);
+}
+
+/// The IP version that the link header names, without a tag in it; where the IP header begins.
+#[inline(always)]
+fn version(bytes: &Direct, link: Link, h: &mut Headers) -> u8 {
+    if matches!(link, Link::Ip) {
+        return bytes.array::<2>(0).map_or(0, |[first, _]| first >> 4);
+    }
+    h.offset = 14;
+    match bytes.array::<2>(12).map(u16::from_be_bytes) {
+        Some(0x0800) => 4,
+        Some(0x86dd) => 6,
+        _ => 0,
+    }
+}
+
+/// A plain packet; false: it goes the long way nevertheless.
+#[inline(always)]
+fn at_once(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
+    if MODE.load() == MODE_PACKET {
+        one_by_one(counters, seen, h);
+        return true;
+    }
+    if MODE.load() == MODE_HASH || h.tcp_flags & FIN_SYN_RST != 0 || seen.ifindex() > IFINDEX_MAX {
+        return false;
+    }
+    sum_up(counters, seen, h);
+    true
 }
 
 const IP_LINK: u32 = 1 << 8;
-
-/// Whether the packet is plain; then its headers.
-#[inline(always)]
-fn plain(bytes: &Direct, link: Link, h: &mut Headers) -> bool {
-    let version = match link {
-        Link::Ip => match bytes.array::<2>(0) {
-            Some([first, _]) => first >> 4,
-            None => return false,
-        },
-        _ => {
-            h.offset = 14;
-            match bytes.array::<2>(12).map(u16::from_be_bytes) {
-                Some(0x0800) => 4,
-                Some(0x86dd) => 6,
-                _ => return false,
-            }
-        }
-    };
-    if version == 4 { plain_ipv4(bytes, h) } else { version == 6 && plain_ipv6(bytes, h) }
-}
 
 /// The long way, of a buffer that was counted as seen. A global subprogram: with a stack of its own, and what it needs
 /// doesn't weigh on the short way.
@@ -93,110 +210,111 @@ fn plain(bytes: &Direct, link: Link, h: &mut Headers) -> bool {
 #[inline(never)]
 pub(crate) extern "C" fn mermin_rest(skb: *mut __sk_buff, epoch: u32, how: u32) -> u32 {
     let context = TcContext::new(skb);
-    let link = if how & IP_LINK != 0 { Link::Ip } else { Link::Ethernet };
-    // SAFETY: the program's context.
-    let Some((mut seen, _)) = Seen::new(unsafe { &*skb }, how as u8) else { return 0 };
-    // The word may have changed meanwhile: everything belongs to the epoch in which the buffer was seen.
-    seen.range = seen.range - (seen.epoch & 1) * CPUS.load() + (epoch & 1) * CPUS.load();
-    seen.epoch = epoch;
-    let Some(counters) = COUNTERS.get_ptr_mut(seen.range) else { return 0 };
+    let Some((seen, counters)) = Seen::walked(&context, epoch, how) else { return 0 };
     // SAFETY: this CPU's element of the live half. Bottom halves are off, so no other run is here.
     let counters = unsafe { &mut *counters };
-    let length = seen.buffer.length;
-    let Some((headers, complete)) = headers(&context, link, length, seen.vlan) else { return 0 };
+    let length = seen.length();
+    let Some((headers, complete)) = headers(&context, seen.link, length, seen.tag()) else { return 0 };
     if !complete {
-        let (_, bytes) = seen.buffer.unmetered();
-        mermin_reject(
-            counters,
-            length,
-            bytes as u32,
-            u32::from(headers.reason),
-            u32::from(headers.ethertype),
-        );
+        let (_, bytes) = seen.buffer().unmetered();
+        let reason = u32::from(headers.reason);
+        mermin_reject(counters, length, bytes as u32, reason, u32::from(headers.ethertype));
+    } else if MODE.load() == MODE_PACKET {
+        one_by_one(counters, &seen, headers);
     } else {
-        metered(&context, counters, link, &seen, headers);
+        aggregate(counters, &seen, headers);
     }
     0
 }
 
-/// A buffer whose headers are known: to a slot or to the ring. What makes a flow's beginning and end goes out by itself while
-/// the ring has room: its time and order count. What belongs to a datagram has no slot.
+/// Packet mode.
 #[inline(always)]
-fn metered(context: &TcContext, counters: &mut Counters, link: Link, seen: &Seen, h: &Headers) {
-    let counts = count(h, &seen.buffer);
-    if counts.length_over_frame {
-        counters.ip_length_over_frame += 1;
-    }
-    let has_slot = AGGREGATE.load() != 0 && has_slot(h, seen.ifindex);
-    if (!has_slot || h.tcp_flags & FIN_SYN_RST != 0) && submit(context, counters, link, seen, h, &counts) {
-        return;
-    }
-    if has_slot {
-        aggregate(context, counters, link, seen, h, &counts);
-    } else {
-        add(&mut counters.ring_full, counts.packets, counts.frame_bytes, seen.buffer.length);
+fn one_by_one(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
+    let counts = seen.counts(counters, h);
+    if !submit(counters, seen, h, &counts) {
+        add(&mut counters.ring_full, counts.packets, counts.frame_bytes, seen.length());
     }
 }
 
-/// A metered buffer on its way to a slot.
-pub(crate) struct Packet<'a> {
-    context: &'a TcContext,
-    link: Link,
-    pub(crate) headers: &'a Headers,
-    pub(crate) counts: &'a Counts,
-    pub(crate) length: u32,
-    pub(crate) epoch: u32,
-    /// Parity and CPU.
-    pub(crate) range: u32,
-}
-
-impl Packet<'_> {
-    #[inline(always)]
-    pub(crate) fn macs(&self) -> [u32; 3] {
-        mac_words(macs(self.link, &Reach::new(self.context)))
-    }
-}
-
-const FIN_SYN_RST: u8 = 0x07;
-
-/// Whether a packet can be summed up.
+/// What begins or ends a connection, and fragments, go out by themselves while the ring has room: their order, exact time and
+/// datagram count. All else is summed up.
 #[inline(always)]
-fn has_slot(h: &Headers, ifindex: u32) -> bool {
-    h.fragment as u8 == Fragment::Whole as u8 && ifindex <= IFINDEX_MAX
+fn aggregate(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
+    let fits = seen.ifindex() <= IFINDEX_MAX;
+    let in_hash = MODE.load() == MODE_HASH;
+    let is_fragment = h.fragment as u8 != Fragment::Whole as u8;
+    let turns = h.tcp_flags & FIN_SYN_RST != 0 && !is_fragment;
+    if fits && turns && !in_hash {
+        turn(seen, h);
+    }
+    if !fits || turns || is_fragment {
+        let counts = seen.counts(counters, h);
+        if submit(counters, seen, h, &counts) {
+            return;
+        }
+        if !fits {
+            return add(&mut counters.ring_full, counts.packets, counts.frame_bytes, seen.length());
+        }
+        if h.fragment as u8 == Fragment::Later as u8 {
+            counters.unresolved_fragments += u64::from(counts.packets);
+        }
+    }
+    if !in_hash {
+        return sum_up(counters, seen, h);
+    }
+    if mermin_table(seen.context.skb.skb, counters, h, seen.epoch, seen.how()) == 0 {
+        let counts = seen.counts(counters, h);
+        if turns || is_fragment || !submit(counters, seen, h, &counts) {
+            add(&mut counters.table_full, counts.packets, counts.frame_bytes, seen.length());
+        }
+    }
 }
 
+/// A connection ends or begins: what is counted of the one before, on whichever CPU, mustn't be added to.
 #[inline(always)]
-fn aggregate(
-    context: &TcContext,
-    counters: &mut Counters,
-    link: Link,
-    seen: &Seen,
-    h: &Headers,
-    counts: &Counts,
-) {
-    let packet = Packet {
-        context,
-        link,
-        headers: h,
-        counts,
-        length: seen.buffer.length,
-        epoch: seen.epoch,
-        range: seen.range,
-    };
-    let egress = if seen.egress & EVENT_EGRESS != 0 { META_EGRESS } else { 0 };
-    let meta = seen.ifindex << META_IFINDEX_SHIFT
-        | (h.port_form as u32) << META_FORM_SHIFT
-        | egress
-        | u32::from(h.protocol);
-    let ports = u64::from(h.ports) << 32;
+fn turn(seen: &Seen<'_>, h: &Headers) {
+    let turn = Turn { epoch: seen.epoch, flags: h.tcp_flags };
+    let meta = seen.meta(h);
     if h.version == 4 {
-        let key = [h.source[0] << 32 | h.destination[0], ports | u64::from(meta)];
-        account(&SLOTS4, counters, key, &packet);
+        turn.take(&[key4(h, meta), key4_back(h, meta)]);
     } else {
-        let meta = meta | META_V6;
-        let key = [h.source[0], h.source[1], h.destination[0], h.destination[1], ports | u64::from(meta)];
-        account(&SLOTS6, counters, key, &packet);
+        turn.take(&[key6(h, meta), key6_back(h, meta)]);
     }
+}
+
+/// Adds a buffer to what is summed up of its flow.
+#[inline(always)]
+fn sum_up(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
+    let meta = seen.meta(h);
+    if h.version == 4 {
+        account(&SLOTS4, counters, key4(h, meta), seen, h);
+    } else {
+        account(&SLOTS6, counters, key6(h, meta), seen, h);
+    }
+}
+
+#[inline(always)]
+fn key4(h: &Headers, meta: u32) -> [u64; WORDS_V4] {
+    [h.source[0] << 32 | h.destination[0], u64::from(h.ports) << 32 | u64::from(meta)]
+}
+
+#[inline(always)]
+fn key6(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
+    let last = u64::from(h.ports) << 32 | u64::from(meta);
+    [h.source[0], h.source[1], h.destination[0], h.destination[1], last]
+}
+
+/// The key of the other direction, at the interface's other hook.
+#[inline(always)]
+fn key4_back(h: &Headers, meta: u32) -> [u64; WORDS_V4] {
+    let last = u64::from(h.ports.rotate_left(16)) << 32 | u64::from(meta ^ META_EGRESS);
+    [h.destination[0] << 32 | h.source[0], last]
+}
+
+#[inline(always)]
+fn key6_back(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
+    let last = u64::from(h.ports.rotate_left(16)) << 32 | u64::from(meta ^ META_EGRESS);
+    [h.destination[0], h.destination[1], h.source[0], h.source[1], last]
 }
 
 #[inline(always)]
@@ -209,22 +327,15 @@ fn add(verdict: &mut Verdict, packets: u32, bytes: u64, length: u32) {
 
 /// Writes an event; false: the ring has no room.
 #[inline(always)]
-fn submit(
-    context: &TcContext,
-    counters: &mut Counters,
-    link: Link,
-    seen: &Seen,
-    h: &Headers,
-    counts: &Counts,
-) -> bool {
+fn submit(counters: &mut Counters, seen: &Seen<'_>, h: &Headers, counts: &Counts) -> bool {
     let &Counts { packets, ip_bytes, frame_bytes, .. } = counts;
-    let length = seen.buffer.length;
+    let length = seen.length();
     let Some(mut entry) = RING.reserve_untyped::<Event>(0) else {
         return false;
     };
     // SAFETY: a helper without arguments.
     let time = unsafe { bpf_ktime_get_boot_ns() };
-    let macs = macs(link, &Reach::new(context));
+    let (macs, [vlan, inner_vlan]) = (seen.macs(), seen.vlans(h));
     let event = entry.as_mut_ptr();
     // SAFETY: the entry holds a whole event, aligned to 8 bytes, and every field is written. Field by field: a whole
     // struct becomes a call of `memcpy`, byte by byte.
@@ -241,11 +352,11 @@ fn submit(
         (*event).frame_bytes = frame_bytes;
         (*event).buffers = 1;
         (*event).buffer_bytes = length;
-        (*event).ifindex = seen.ifindex;
+        (*event).ifindex = seen.ifindex();
         (*event).ports = h.ports;
         (*event).fragment_id = h.fragment_id;
-        (*event).vlan = h.vlan;
-        (*event).inner_vlan = h.inner_vlan;
+        (*event).vlan = vlan;
+        (*event).inner_vlan = inner_vlan;
         (*event).protocol = h.protocol;
         (*event).version = h.version;
         (*event).traffic_class = h.traffic_class;
@@ -258,24 +369,13 @@ fn submit(
         (*event).port_form = h.port_form as u8;
         (*event).fragment = h.fragment as u8;
         (*event).flags = seen.egress | if h.has_tcp_flags { EVENT_HAS_TCP_FLAGS } else { 0 };
-        let words = mac_words(macs);
-        (*event).macs[0] = words[0];
-        (*event).macs[1] = words[1];
-        (*event).macs[2] = words[2];
+        (*event).macs[0] = macs[0];
+        (*event).macs[1] = macs[1];
+        (*event).macs[2] = macs[2];
     }
-    entry.submit(if AGGREGATE.load() != 0 { BPF_RB_NO_WAKEUP.into() } else { 0 });
+    entry.submit(if MODE.load() == MODE_PACKET { 0 } else { BPF_RB_NO_WAKEUP.into() });
     add(&mut counters.submitted, packets, frame_bytes, length);
     true
-}
-
-#[inline(always)]
-fn mac_words(macs: Option<[u8; 12]>) -> [u32; 3] {
-    let Some(macs) = macs else { return [0; 3] };
-    let word = |at: usize| match macs[at..].first_chunk::<4>() {
-        Some(word) => u32::from_ne_bytes(*word),
-        None => 0,
-    };
-    [word(0), word(4), word(8)]
 }
 
 /// Counts a buffer that is not metered. A global subprogram: the reasons are constants where they arise, and the

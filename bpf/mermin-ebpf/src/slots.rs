@@ -3,17 +3,20 @@
 //! A set that is full gives up its older, then smaller, slot: to the ring, if that is full to the epoch's hash, if that is
 //! full to a counter of what is lost. So few flows cost next to nothing, and overload makes it slower, never wrong.
 
-use crate::maps::{OVERFLOW, OverflowMap, RING, SEED, SET_BITS, SPILL};
-use crate::meter::Packet;
-use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP};
+use crate::maps::{CLOSED, CPUS, RING, SEED, SET_BITS, SLOTS4, SLOTS6, STAGES};
+use crate::meter::{FIN_RST, Seen};
+use crate::table::mermin_spill;
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
-use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
+use core::ptr::{read_volatile, write_volatile};
 use mermin_abi::{
     Counters, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
-    META_IFINDEX_SHIFT, Overflow, OverflowKey, SLOT_BYTES_MAX, Set, Slot, WORDS_V4, WORDS_V6,
+    META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED, Set, Slot, WORDS_V4, WORDS_V6,
 };
+use mermin_wire::Headers;
 
+const TCP: u8 = 6;
 const FORM: u32 = 3;
 
 /// Three multiplies with folds between are as good as random on dense and structured keys; the seed is a secret, so nobody
@@ -44,14 +47,12 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     slots: &Array<Set<W>, N, F>,
     counters: &mut Counters,
     key: [u64; W],
-    packet: &Packet<'_>,
+    seen: &Seen<'_>,
+    h: &Headers,
 ) {
-    // SAFETY: inlined to a load.
-    let now = unsafe { bpf_jiffies64() } as u32;
-    let bits = SET_BITS.load();
-    let index = (packet.range << bits) + (mix(&key) >> (64 - bits)) as u32;
-    let Some(set) = slots.get_ptr_mut(index) else { return };
-    // SAFETY: this CPU's range in the live half. Bottom halves are off, so nobody else is here.
+    let hash = mix(&key);
+    let Some(set) = slots.get_ptr_mut(index(seen.range, hash)) else { return };
+    // SAFETY: this CPU's range in the live half. Bottom halves are off, so nobody else adds to it.
     let set = unsafe { &mut *set };
     let [a, b] = &mut set.ways;
     let [first_a, first_b] = &mut set.first;
@@ -64,14 +65,16 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     } else {
         (a, first_a, false)
     };
-    let (h, counts) = (packet.headers, packet.counts);
-    if hit && slot.sums.buffer_bytes < SLOT_BYTES_MAX {
+    // SAFETY: inlined to a load.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    if hit && slot.sums.buffer_bytes < SLOT_BYTES_MAX && slot.sums.stale == 0 {
+        let counts = seen.counts(counters, h);
         let sums = &mut slot.sums;
         sums.ip_bytes += counts.ip_bytes;
         sums.frame_bytes += counts.frame_bytes;
         sums.packets += counts.packets;
         sums.buffers += 1;
-        sums.buffer_bytes += packet.length;
+        sums.buffer_bytes += seen.length();
         sums.last = now;
         sums.tcp_flags |= h.tcp_flags;
         sums.has_tcp_flags |= h.has_tcp_flags as u8;
@@ -83,59 +86,98 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
         }
         return;
     }
-    // Who comes into a free slot has the time for an exact one; where flows push each other out, the tick has to do.
-    if slot.sums.packets == 0 {
-        // SAFETY: a helper without arguments.
-        first.nanos = unsafe { bpf_ktime_get_boot_ns() } as u32 | 1;
-    } else {
-        evict(counters, packet.epoch, slot, first);
-        first.nanos = 0;
+    // Who comes into a free slot has the time for an exact one; where flows push each other out, the tick has to do, but where
+    // two connections with this key may have to be told apart.
+    let exact = slot.sums.packets == 0 || h.protocol == TCP && is_closed(seen.epoch, hash);
+    if slot.sums.packets != 0 {
+        let (slot, first) = (&raw const *slot, &raw const *first);
+        if W == WORDS_V4 {
+            mermin_evict_v4(counters, slot.cast(), first, seen.epoch, seen.range);
+        } else {
+            mermin_evict_v6(counters, slot.cast(), first, seen.epoch, seen.range);
+        }
     }
+    // SAFETY: a helper without arguments.
+    first.nanos = if exact { unsafe { bpf_ktime_get_boot_ns() as u32 | 1 } } else { 0 };
     for i in 0..W {
         slot.key[i] = key[i];
     }
+    let counts = seen.counts(counters, h);
+    let [vlan, inner_vlan] = seen.vlans(h);
     let sums = &mut slot.sums;
     sums.ip_bytes = counts.ip_bytes;
     sums.frame_bytes = counts.frame_bytes;
     sums.packets = counts.packets;
     sums.buffers = 1;
-    sums.buffer_bytes = packet.length;
+    sums.buffer_bytes = seen.length();
     sums.first = now;
     sums.last = now;
     sums.tcp_flags = h.tcp_flags;
     sums.has_tcp_flags = h.has_tcp_flags as u8;
     sums.ttl_min = h.ttl;
     sums.ttl_max = h.ttl;
-    sums.vlan = h.vlan;
-    sums.inner_vlan = h.inner_vlan;
+    sums.vlan = vlan;
+    sums.inner_vlan = inner_vlan;
     sums.traffic_class = h.traffic_class;
-    let words = packet.macs();
+    sums.stale = 0;
+    let words = seen.macs();
     first.macs[0] = words[0];
     first.macs[1] = words[1];
     first.macs[2] = words[2];
 }
 
-/// Moves a delta on.
+/// Moves a delta on: to the stage, and with others from there. A global subprogram: the program has no registers to spare.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn mermin_evict_v4(
+    counters: *mut Counters,
+    slot: *const Slot<WORDS_V4>,
+    first: *const First,
+    epoch: u32,
+    range: u32,
+) -> u32 {
+    // SAFETY: the verifier has checked that pointers which are not null hold what they should.
+    unsafe {
+        if let (Some(counters), Some(slot), Some(first)) = (counters.as_mut(), slot.as_ref(), first.as_ref())
+        {
+            evict(counters, epoch, range, slot, first);
+        }
+    }
+    0
+}
+
+/// The same of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn mermin_evict_v6(
+    counters: *mut Counters,
+    slot: *const Slot<WORDS_V6>,
+    first: *const First,
+    epoch: u32,
+    range: u32,
+) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        if let (Some(counters), Some(slot), Some(first)) = (counters.as_mut(), slot.as_ref(), first.as_ref())
+        {
+            evict(counters, epoch, range, slot, first);
+        }
+    }
+    0
+}
+
 #[inline(always)]
-fn evict<const W: usize>(counters: &mut Counters, epoch: u32, slot: &Slot<W>, first: &First) {
-    counters.evicted += 1;
+fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: &Slot<W>, first: &First) {
+    let Some(stage) = STAGES.get_ptr_mut(range) else { return };
+    // SAFETY: this CPU's element in the live half. Bottom halves are off, so nobody else is here.
+    let stage = unsafe { &mut *stage };
+    let at = stage.count as usize & (STAGED - 1);
+    let event = &raw mut stage.events[at];
     let (key, sums) = (&slot.key, &slot.sums);
     let meta = key[W - 1] as u32;
-    let ports = (key[W - 1] >> 32) as u32;
-    let Some(mut entry) = RING.reserve_untyped::<Event>(0) else {
-        let (counters, slot, first) = (&raw mut *counters, &raw const *slot, &raw const *first);
-        if W == 2 {
-            mermin_overflow_v4(counters, slot.cast(), first, epoch & 1);
-        } else {
-            mermin_overflow_v6(counters, slot.cast(), first, epoch & 1);
-        }
-        return;
-    };
-    let event = entry.as_mut_ptr();
-    // SAFETY: the entry holds a whole event, aligned to 8 bytes, and every field is written. Field by field: a whole struct
-    // becomes a call of `memcpy`, byte by byte.
+    // SAFETY: an element of the array. Field by field: a whole struct becomes a call of `memcpy`, byte by byte.
     unsafe {
-        if W == 2 {
+        if W == WORDS_V4 {
             (*event).source[0] = key[0] >> 32;
             (*event).source[1] = 0;
             (*event).destination[0] = key[0] & 0xffff_ffff;
@@ -155,7 +197,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, slot: &Slot<W>, fi
         (*event).buffers = sums.buffers;
         (*event).buffer_bytes = sums.buffer_bytes;
         (*event).ifindex = meta >> META_IFINDEX_SHIFT;
-        (*event).ports = ports;
+        (*event).ports = (key[W - 1] >> 32) as u32;
         (*event).fragment_id = 0;
         (*event).macs[0] = first.macs[0];
         (*event).macs[1] = first.macs[1];
@@ -163,7 +205,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, slot: &Slot<W>, fi
         (*event).vlan = sums.vlan;
         (*event).inner_vlan = sums.inner_vlan;
         (*event).protocol = meta as u8;
-        (*event).version = if W == 2 { 4 } else { 6 };
+        (*event).version = if W == WORDS_V4 { 4 } else { 6 };
         (*event).traffic_class = sums.traffic_class;
         (*event).ttl_min = sums.ttl_min;
         (*event).ttl_max = sums.ttl_max;
@@ -177,29 +219,61 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, slot: &Slot<W>, fi
         (*event).pad[1] = 0;
         (*event).pad[2] = 0;
     }
-    entry.submit(BPF_RB_NO_WAKEUP.into());
     let verdict = &mut counters.submitted;
     verdict.packets += u64::from(sums.packets);
     verdict.bytes += sums.frame_bytes;
     verdict.buffers += u64::from(sums.buffers);
     verdict.buffer_bytes += u64::from(sums.buffer_bytes);
+    let count = at + 1;
+    if count < STAGED {
+        stage.count = count as u64;
+        return;
+    }
+    stage.count = 0;
+    if RING.output_untyped::<[Event; STAGED]>(&stage.events, BPF_RB_NO_WAKEUP.into()).is_err() {
+        for at in 0..STAGED {
+            mermin_spill(counters, &raw const stage.events[at], epoch & 1);
+        }
+    }
 }
 
-/// What the ring has no room for goes into the epoch's hash. A global subprogram: it has a stack of its own.
+/// A TCP segment with SYN, FIN or RST.
+pub(crate) struct Turn {
+    pub(crate) epoch: u32,
+    pub(crate) flags: u8,
+}
+
+impl Turn {
+    /// Notes that a connection is closed; where one with such a key was, and another begins, what CPUs hold of it is stale.
+    /// Keys of its direction and of the other one.
+    #[inline(always)]
+    pub(crate) fn take<const W: usize>(&self, [there, back]: &[[u64; W]; 2]) {
+        let hashes = [mix(there), mix(back)];
+        if self.flags & FIN_RST != 0 {
+            close(self.epoch, hashes[0]);
+        } else if is_closed(self.epoch, hashes[0]) || is_closed(self.epoch, hashes[1]) {
+            for key in [there, back] {
+                let key = &raw const *key;
+                if W == WORDS_V4 {
+                    mermin_stale_v4(key.cast(), self.epoch & 1);
+                } else {
+                    mermin_stale_v6(key.cast(), self.epoch & 1);
+                }
+            }
+        }
+    }
+}
+
+/// What any CPU holds of a key is of a connection that is over. A global subprogram, as is the one for each CPU: inline, the
+/// verifier would walk every branch of every turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn mermin_overflow_v4(
-    counters: *mut Counters,
-    slot: *const Slot<WORDS_V4>,
-    first: *const First,
-    parity: u32,
-) -> u32 {
-    // SAFETY: the verifier has checked that pointers which are not null hold what they should.
-    unsafe {
-        if let (Some(counters), Some(slot), Some(first)) = (counters.as_mut(), slot.as_ref(), first.as_ref())
-        {
-            overflow(counters, parity, slot, first);
-        }
+pub(crate) extern "C" fn mermin_stale_v4(key: *const [u64; WORDS_V4], parity: u32) -> u32 {
+    // SAFETY: the verifier has checked that a pointer which is not null holds a key.
+    let Some(words) = (unsafe { key.as_ref() }) else { return 0 };
+    let hash = mix(words);
+    for cpu in 0..CPUS.load() {
+        mermin_stale_set_v4(key, index(parity * CPUS.load() + cpu, hash));
     }
     0
 }
@@ -207,89 +281,80 @@ pub(crate) extern "C" fn mermin_overflow_v4(
 /// The same of IPv6.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn mermin_overflow_v6(
-    counters: *mut Counters,
-    slot: *const Slot<WORDS_V6>,
-    first: *const First,
-    parity: u32,
+pub(crate) extern "C" fn mermin_stale_v6(key: *const [u64; WORDS_V6], parity: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(words) = (unsafe { key.as_ref() }) else { return 0 };
+    let hash = mix(words);
+    for cpu in 0..CPUS.load() {
+        mermin_stale_set_v6(key, index(parity * CPUS.load() + cpu, hash));
+    }
+    0
+}
+
+/// In one set.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn mermin_stale_set_v4(key: *const [u64; WORDS_V4], index: u32) -> u32 {
+    stale(&SLOTS4, key, index)
+}
+
+/// The same of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn mermin_stale_set_v6(key: *const [u64; WORDS_V6], index: u32) -> u32 {
+    stale(&SLOTS6, key, index)
+}
+
+#[inline(always)]
+fn stale<const W: usize, const N: usize, const F: usize>(
+    slots: &Array<Set<W>, N, F>,
+    key: *const [u64; W],
+    index: u32,
 ) -> u32 {
     // SAFETY: as above.
-    unsafe {
-        if let (Some(counters), Some(slot), Some(first)) = (counters.as_mut(), slot.as_ref(), first.as_ref())
-        {
-            overflow(counters, parity, slot, first);
+    let (Some(key), Some(set)) = (unsafe { key.as_ref() }, slots.get_ptr_mut(index)) else { return 0 };
+    for way in 0..2 {
+        // SAFETY: another CPU may write there: whatever is read, a delta ends early at worst.
+        unsafe {
+            let slot = &raw mut (*set).ways[way];
+            if same(&read_volatile(&raw const (*slot).key), key) {
+                write_volatile(&raw mut (*slot).sums.stale, 1);
+            }
         }
     }
     0
 }
 
+/// Where the set of a hash lies in a range.
 #[inline(always)]
-fn overflow<const W: usize>(counters: &mut Counters, parity: u32, slot: &Slot<W>, first: &First) {
-    let (key, sums) = (&slot.key, &slot.sums);
-    // Zeros in a row would be a call of `memset`.
-    let word = |at: usize| if W == 2 { key[0] } else { key[at % W] };
-    let flags = u64::from(sums.tcp_flags) | u64::from(sums.has_tcp_flags) << 8;
-    let wide: OverflowKey = [key[0], word(1), word(2), word(3), key[W - 1], flags];
-    let Some(value) = SPILL.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's element; bottom halves are off, so nobody else is here.
-    let value = unsafe { &mut *value };
-    value.ip_bytes = sums.ip_bytes;
-    value.frame_bytes = sums.frame_bytes;
-    value.packets = u64::from(sums.packets);
-    value.buffers = u64::from(sums.buffers);
-    value.buffer_bytes = u64::from(sums.buffer_bytes);
-    value.first = sums.first;
-    value.last = sums.last;
-    value.macs[0] = first.macs[0];
-    value.macs[1] = first.macs[1];
-    value.macs[2] = first.macs[2];
-    value.nanos = first.nanos;
-    value.vlan = sums.vlan;
-    value.inner_vlan = sums.inner_vlan;
-    value.traffic_class = sums.traffic_class;
-    value.ttl_min = sums.ttl_min;
-    value.ttl_max = sums.ttl_max;
-    let verdict = if OVERFLOW.get(parity & 1).is_some_and(|hash| to_hash(hash, &wide, value)) {
-        &mut counters.overflowed
-    } else {
-        &mut counters.ring_full
+fn index(range: u32, hash: u64) -> u32 {
+    let bits = SET_BITS.load();
+    (range << bits) + (hash >> (64 - bits)) as u32
+}
+
+#[inline(always)]
+fn place(hash: u64) -> usize {
+    (hash >> 48) as usize & (mermin_abi::CLOSED - 1)
+}
+
+#[inline(always)]
+fn close(epoch: u32, hash: u64) {
+    if let Some(closed) = CLOSED.get_ptr_mut(epoch & 1) {
+        // SAFETY: an element of a mapped array; whoever else writes there writes the same.
+        unsafe { write_volatile(&raw mut (*closed).keys[place(hash)], 1) };
+    }
+}
+
+/// Whether a connection with such a key was closed in this epoch or the one before.
+#[inline(always)]
+fn is_closed(epoch: u32, hash: u64) -> bool {
+    let (Some(now), Some(before)) = (CLOSED.get_ptr_mut(epoch & 1), CLOSED.get_ptr_mut(epoch & 1 ^ 1)) else {
+        return false;
     };
-    verdict.packets += u64::from(sums.packets);
-    verdict.bytes += sums.frame_bytes;
-    verdict.buffers += u64::from(sums.buffers);
-    verdict.buffer_bytes += u64::from(sums.buffer_bytes);
-}
-
-/// Shared with other CPUs, hence atomic. That another one was first to insert is no loss: then it is there.
-#[inline(always)]
-fn to_hash(hash: &OverflowMap, key: &OverflowKey, value: &Overflow) -> bool {
-    if let Some(there) = hash.get_ptr_mut(key) {
-        merge(there, value);
-        return true;
-    }
-    if hash.insert(key, value, BPF_NOEXIST.into()).is_ok() {
-        return true;
-    }
-    let Some(there) = hash.get_ptr_mut(key) else { return false };
-    merge(there, value);
-    true
-}
-
-#[inline(always)]
-fn merge(there: *mut Overflow, delta: &Overflow) {
-    // SAFETY: an element of a preallocated hash; all that others write at the same time is written by atomic operations.
+    let place = place(hash);
+    // SAFETY: as above.
     unsafe {
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*there).ip_bytes, delta.ip_bytes);
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*there).frame_bytes, delta.frame_bytes);
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*there).packets, delta.packets);
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*there).buffers, delta.buffers);
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*there).buffer_bytes, delta.buffer_bytes);
-        // The later of two CPUs may lose against the earlier one: by as long as an interrupt takes.
-        if delta.last > core::ptr::read_volatile(&raw const (*there).last) {
-            core::ptr::write_volatile(&raw mut (*there).last, delta.last);
-        }
-        if delta.first < core::ptr::read_volatile(&raw const (*there).first) {
-            core::ptr::write_volatile(&raw mut (*there).first, delta.first);
-        }
+        let now = read_volatile(&raw const (*now).keys[place]);
+        now | read_volatile(&raw const (*before).keys[place]) != 0
     }
 }

@@ -1,12 +1,14 @@
 //! The `capture` section of the configuration.
 
-use mermin_flow::ByteSize;
+use mermin_flow::{ByteSize, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// More than this of `ring_bytes` is not taken. The kernel's own limit on 64-bit machines is larger; this one still fits
 /// its 32-bit number of bytes.
 pub const RING_BYTES_MAX: u64 = 1 << 30;
+/// The ring's size unless said otherwise: 131 000 events.
+pub(crate) const RING_BYTES: u64 = 16 << 20;
 
 /// Where packets come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +18,17 @@ pub struct CaptureConfig {
     pub source: SourceKind,
     /// What eBPF programs hand over. AF_PACKET hands over every packet.
     pub mode: CaptureMode,
+    /// What eBPF programs add packets to in `aggregate` mode.
+    pub kernel_table: KernelTable,
+    /// Flows that each CPU has a slot for, of each IP version; a power of two, or rounded up to one, from 4 to 2097152. Takes 224 bytes
+    /// for each, CPU and version.
+    pub kernel_slots: u32,
+    /// Flows that the hash takes in one drain interval. Takes some 350 bytes for each.
+    pub kernel_hash_flows: u32,
+    /// The least time between two drains of what the programs have summed up: so often while the hash fills.
+    pub drain_interval_min: Interval,
+    /// The time between two drains otherwise. Records can come so much later.
+    pub drain_interval_max: Interval,
     /// Which interfaces: those that are up, and those that come up while it runs.
     pub interfaces: InterfacesConfig,
     /// How eBPF programs get on an interface.
@@ -80,6 +93,18 @@ pub enum CaptureMode {
     Packet,
 }
 
+/// What eBPF programs add packets to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelTable {
+    /// Slots of each CPU; what has to leave one goes to the ring, and to the hash if that is full.
+    #[default]
+    Slots,
+    /// A hash that all CPUs share; what finds no room there goes to the ring. Slower; two connections with the same addresses and ports
+    /// within one drain interval are not told apart.
+    Hash,
+}
+
 impl CaptureMode {
     /// As the configuration has it.
     #[must_use]
@@ -105,10 +130,15 @@ impl Default for CaptureConfig {
         Self {
             source: SourceKind::default(),
             mode: CaptureMode::default(),
+            kernel_table: KernelTable::default(),
+            kernel_slots: 4_096,
+            kernel_hash_flows: 16_384,
+            drain_interval_min: Interval::milliseconds(100),
+            drain_interval_max: Interval::seconds(1),
             interfaces: InterfacesConfig::default(),
             attach: AttachKind::default(),
             on_exit: OnExit::default(),
-            ring_bytes: ByteSize(16 << 20),
+            ring_bytes: ByteSize(RING_BYTES),
         }
     }
 }
@@ -129,6 +159,11 @@ mod tests {
         let expected = json!({
             "source": "auto",
             "mode": "packet",
+            "kernel_table": "slots",
+            "kernel_slots": 4_096,
+            "kernel_hash_flows": 16_384,
+            "drain_interval_min": "100ms",
+            "drain_interval_max": "1s",
             "interfaces": { "include": ["*"], "exclude": ["lo"], "wait": false },
             "attach": "auto",
             "on_exit": "detach",

@@ -12,5 +12,5 @@ pub mod links;
 mod testing;
 
 pub use config::{
-    AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, OnExit, RING_BYTES_MAX, SourceKind,
+    AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, KernelTable, OnExit, RING_BYTES_MAX, SourceKind,
 };

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub enum Loss {
     /// The ring buffer between kernel and reader had no room.
     RingFull,
+    /// What the kernel programs sum up in had no room, nor had the ring.
+    KernelTableFull,
     /// The kernel dropped it at the AF_PACKET socket.
     SocketDrop,
     /// The packet channel had no room and `enable_backpressure` is off.
@@ -19,14 +21,20 @@ pub enum Loss {
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::RingFull, Self::SocketDrop, Self::PacketChannelFull, Self::WorkerQuarantine];
+    pub const ALL: [Self; 5] = [
+        Self::RingFull,
+        Self::KernelTableFull,
+        Self::SocketDrop,
+        Self::PacketChannelFull,
+        Self::WorkerQuarantine,
+    ];
 
     /// The key in the ledger's `lost`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::RingFull => "ring_full",
+            Self::KernelTableFull => "kernel_table_full",
             Self::SocketDrop => "socket_drop",
             Self::PacketChannelFull => "packet_channel_full",
             Self::WorkerQuarantine => "worker_quarantine",
@@ -44,6 +52,8 @@ pub struct Sightings {
     pub seen: Tally,
     /// In the ring between kernel and reader: submitted, not read yet.
     pub in_ring: Tally,
+    /// Summed up by the kernel programs in epochs that have ended, not read yet.
+    pub in_kernel_table: Tally,
     /// By [`Unmetered`] as index.
     pub unmetered: [Tally; Unmetered::COUNT],
     /// Packets that the source could not take, by reason.
@@ -95,7 +105,7 @@ mod tests {
     fn losses_have_the_ledgers_names() {
         assert_eq!(
             Loss::ALL.map(Loss::name),
-            ["ring_full", "socket_drop", "packet_channel_full", "worker_quarantine"]
+            ["ring_full", "kernel_table_full", "socket_drop", "packet_channel_full", "worker_quarantine"]
         );
     }
 

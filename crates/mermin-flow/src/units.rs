@@ -18,6 +18,12 @@ impl Interval {
         Self(Duration::from_secs(seconds))
     }
 
+    /// Whole milliseconds.
+    #[must_use]
+    pub const fn milliseconds(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
     /// In nanoseconds; 2^64 − 1 for anything longer than 584 years.
     #[must_use]
     pub fn nanos(self) -> u64 {

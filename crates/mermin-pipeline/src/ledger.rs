@@ -62,7 +62,7 @@ impl Ledger {
         let mut ledger = Self {
             seen: Tally::ZERO,
             in_flight: BTreeMap::from([
-                ("kernel_table", Tally::ZERO),
+                ("kernel_table", source.in_kernel_table),
                 ("ring", source.in_ring),
                 ("packet_channel", reader.waiting),
             ]),

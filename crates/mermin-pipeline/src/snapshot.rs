@@ -31,8 +31,12 @@ pub(crate) struct ReaderPart {
 impl ReaderPart {
     /// The source has handed over `observed` by now: so much of what was in the ring is there no longer.
     pub(crate) fn went_on(&mut self, observed: Tally) {
-        let ring = &mut self.sightings.in_ring;
-        *ring = ring.at_least(observed - self.observed) - (observed - self.observed);
+        let mut more = observed - self.observed;
+        for waiting in [&mut self.sightings.in_ring, &mut self.sightings.in_kernel_table] {
+            let left = waiting.at_least(more) - more;
+            more = more - (*waiting - left);
+            *waiting = left;
+        }
         self.observed = observed;
     }
 }

@@ -49,7 +49,7 @@ impl Statistics {
         let reader = parts.reader;
         let mut anomalies = reader.sightings.anomalies;
         if reader.unresolved_fragments > 0 {
-            anomalies.insert("unresolved_fragments", reader.unresolved_fragments);
+            *anomalies.entry("unresolved_fragments").or_default() += reader.unresolved_fragments;
         }
         Self {
             flows_active: parts.active,

@@ -71,6 +71,17 @@ pub struct Counts {
     pub length_over_frame: bool,
 }
 
+/// Counts a buffer with a plain packet, whose datagram lies within the frame: as [`count`], in fewer steps for most.
+#[inline(always)]
+#[must_use]
+pub const fn count_plain(h: &Headers, buffer: &Buffer) -> Counts {
+    if buffer.segment_size != 0 || h.ip_length == 0 {
+        return count(h, buffer);
+    }
+    let (_, frame_bytes) = buffer.unmetered();
+    Counts { packets: 1, ip_bytes: h.ip_length as u64, frame_bytes, length_over_frame: false }
+}
+
 /// Counts a buffer whose headers were walked to the end.
 #[inline(always)]
 #[must_use]

@@ -24,7 +24,7 @@ mod step;
 mod transport;
 
 pub use bytes::Bytes;
-pub use count::{Buffer, Counts, count};
+pub use count::{Buffer, Counts, count, count_plain};
 pub use headers::{Fragment, Headers, NO_VLAN, PortForm};
 pub use link::{Link, macs};
 pub use plain::{link_header, plain_ipv4, plain_ipv6};

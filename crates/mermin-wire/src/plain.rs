@@ -78,8 +78,8 @@ fn within_frame(h: &mut Headers, header: u32, length: u32) -> bool {
     h.offset += header;
     h.ip_length = length;
     h.steps += 2;
-    // In the terms of `count`, so that it is known there.
-    let room = u64::from(h.limit).saturating_sub(u64::from(h.network));
-    h.limit = h.network + length;
-    u64::from(length) <= room
+    let end = h.network + length;
+    let fits = end <= h.limit;
+    h.limit = end;
+    fits
 }

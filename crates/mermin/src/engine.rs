@@ -37,8 +37,8 @@ pub(crate) struct Plan<S> {
     pub(crate) stats: Option<StatsFile>,
     /// Goes into flow ids; empty in a replay.
     pub(crate) agent_id: String,
-    /// Bytes of resident memory that are counted twice.
-    pub(crate) mapped_twice: u64,
+    /// Bytes of memory that are not among the resident ones, less those that are counted twice there.
+    pub(crate) beside_resident: i64,
     /// The first line on standard error, without program and version.
     pub(crate) headline: String,
     /// For the log, behind that line.
@@ -141,7 +141,7 @@ pub(crate) fn drive<S: Source + 'static>(
         buffers: plan.buffers,
         output_queue_capacity: config.export.queue_capacity.get(),
         agent_id: plan.agent_id,
-        budget: config.resources.budget(plan.mapped_twice),
+        budget: config.resources.budget(plan.beside_resident),
         hold: Hold::default(),
     };
     let running = mermin_pipeline::start(&config.pipeline, &config.flow, stages).map_err(|error| {

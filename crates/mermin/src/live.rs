@@ -16,7 +16,7 @@ use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
-use mermin_capture::ebpf::{Aggregation, EbpfOptions, EbpfSource, Opened};
+use mermin_capture::ebpf::{EbpfOptions, EbpfSource, Opened};
 use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
 use mermin_capture::links::{Follow, Links};
 use mermin_flow::{ObservationPoints, Source};
@@ -118,22 +118,17 @@ struct Live<'a> {
 impl Live<'_> {
     /// The run's result, or why eBPF can't be used.
     fn with_ebpf(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
-        let options = EbpfOptions {
-            ring_bytes: self.config.capture.ring_bytes.0,
-            attach: self.config.capture.attach,
-            mode: self.config.capture.mode,
-            aggregation: Aggregation::default(),
-            follow: Some(Follow::new(self.selection.clone())),
-        };
+        let follow = Some(Follow::new(self.selection.clone()));
+        let options = EbpfOptions { follow, ..EbpfOptions::of(&self.config.capture) };
         let Opened { source, skipped } =
             EbpfSource::open(&self.interfaces, &self.points, &options).map_err(|error| in_full(&error))?;
         let skipped =
             skipped.iter().map(|one| (&*one.interface, one.error.as_ref().map(|error| in_full(error))));
         let (names, warnings) = self.told(&skipped.collect::<Vec<_>>());
         let links = source.links();
-        let ring = source.ring_bytes();
+        let beside = source.beside_resident();
         let kind = format!("ebpf ({} mode)", self.config.capture.mode.name());
-        Ok(self.drive((source, ring), &links, (&kind, &names), warnings, surroundings))
+        Ok(self.drive((source, beside), &links, (&kind, &names), warnings, surroundings))
     }
 
     /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.
@@ -191,7 +186,7 @@ impl Live<'_> {
 
     fn drive<S: Source + 'static>(
         &self,
-        (source, mapped_twice): (S, u64),
+        (source, beside_resident): (S, i64),
         links: &Arc<Links>,
         (kind, names): (&str, &str),
         warnings: Vec<String>,
@@ -230,7 +225,7 @@ impl Live<'_> {
             buffers: outputs.buffers,
             stats,
             agent_id: agent_id(),
-            mapped_twice,
+            beside_resident,
             headline: first_line,
             warnings: warnings.into_iter().chain(outputs.warnings).collect(),
             listens_on: Some(names.to_owned()),

@@ -42,7 +42,7 @@ pub(crate) fn replay(
         buffers: outputs.buffers,
         stats,
         agent_id: String::new(),
-        mapped_twice: 0,
+        beside_resident: 0,
         headline: format!("replay of {}; records: {}", files, outputs.description),
         warnings: outputs.warnings,
         listens_on: None,

@@ -23,19 +23,22 @@ use std::thread::{self, JoinHandle};
 pub(super) struct Book {
     pub(super) epoch: u32,
     pub(super) seen: Tally,
-    /// What the ring took.
+    /// What the ring took, or still waited for it at the end.
     pub(super) submitted: Tally,
     /// What stood in slots at the end.
     pub(super) slots: Tally,
-    /// What the hash took for want of room in the ring.
+    /// What the hash took.
     pub(super) overflowed: Tally,
     pub(super) ring_full: Tally,
+    pub(super) table_full: Tally,
     pub(super) unmetered: [Tally; Unmetered::COUNT],
     pub(super) ethertypes: BTreeMap<u16, u64>,
     /// Packets whose ethertype found no slot.
     pub(super) ethertypes_other: u64,
     pub(super) ip_length_over_frame: u64,
-    /// What stood in slots and in the hash.
+    /// Fragments that were summed up without their datagram's ports.
+    pub(super) unresolved_fragments: u64,
+    /// What stood in slots and in the hash, or waited for the ring.
     pub(super) deltas: Vec<Event>,
     /// All that the ring has of this epoch lies before this position.
     pub(super) up_to: u64,
@@ -52,6 +55,7 @@ impl Book {
         self.submitted += tally(&counters.submitted);
         self.overflowed += tally(&counters.overflowed);
         self.ring_full += tally(&counters.ring_full);
+        self.table_full += tally(&counters.table_full);
         for (sum, verdict) in self.unmetered.iter_mut().zip(&counters.unmetered) {
             *sum += tally(verdict);
         }
@@ -60,12 +64,14 @@ impl Book {
         }
         self.ethertypes_other += counters.ethertypes_other;
         self.ip_length_over_frame += counters.ip_length_over_frame;
+        self.unresolved_fragments += counters.unresolved_fragments;
     }
 
     /// Whether every buffer that was seen left by exactly one exit.
     pub(super) fn balances(&self) -> bool {
         let metered = self.submitted + self.slots + self.overflowed;
-        let verdicts = metered + self.ring_full + self.unmetered.iter().copied().sum();
+        let lost = self.ring_full + self.table_full;
+        let verdicts = metered + lost + self.unmetered.iter().copied().sum();
         (self.seen.buffers, self.seen.buffer_bytes) == (verdicts.buffers, verdicts.buffer_bytes)
     }
 }
@@ -212,6 +218,9 @@ impl Closer {
         let now = self.sums.as_mut().map_or(0, |sums| sums.look(&self.mapped));
         let next_began = *self.next_began.get_or_insert(now);
         if matches!(request, Request::Flip) {
+            if let Some(Sums { slots, .. }) = &mut self.sums {
+                slots.forget_closed(next);
+            }
             self.mapped.go_live(next);
             if let Err(error) = self.grace.wait() {
                 // Nobody knows who still counts in the old half: stay in it.
@@ -228,6 +237,7 @@ impl Closer {
             ..Book::default()
         };
         if let Some(Sums { slots, .. }) = &mut self.sums {
+            slots.take_staged(closed, &mut book.deltas);
             book.slots = slots.take_slots(closed, &mut book.deltas);
             if let Err(error) = slots.take_hash(closed, &mut book.deltas) {
                 tracing::error!(%error, "the hash of an epoch can't be read");

@@ -59,6 +59,29 @@ impl Mapped {
     }
 }
 
+/// Tells how full the hash of the live epoch is, without a system call.
+pub(super) struct Pressure {
+    counters: MmapRaw,
+    cpus: usize,
+}
+
+impl Pressure {
+    pub(super) fn new(object: &Object) -> Result<Self, EbpfError> {
+        let cpus = object.cpus as usize;
+        Ok(Self { counters: map(object.map("COUNTERS")?, 2 * cpus * size_of::<Counters>())?, cpus })
+    }
+
+    /// Flows that came into the hash in the live epoch, and perhaps in the one that is being closed.
+    pub(super) fn flows_in_hash(&self) -> u64 {
+        let counters = self.counters.as_mut_ptr().cast::<Counters>();
+        let inserted = |index| {
+            // SAFETY: the mapping holds 2 · cpus elements; an aligned word of one, which its CPU may be writing.
+            unsafe { std::ptr::read_volatile(&raw const (*counters.add(index)).inserted) }
+        };
+        (0..2 * self.cpus).map(inserted).sum()
+    }
+}
+
 pub(super) fn map(fd: BorrowedFd<'_>, bytes: usize) -> Result<MmapRaw, EbpfError> {
     let raw = fd.as_raw_fd();
     MmapOptions::new().len(bytes).map_raw(raw).map_err(|source: io::Error| EbpfError::Kernel {

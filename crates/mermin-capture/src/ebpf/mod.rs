@@ -31,6 +31,6 @@ mod ticks;
 
 pub use error::EbpfError;
 pub use hooks::{Attached, hooks};
-pub use source::{Aggregation, EbpfOptions, EbpfSource, Opened, RING_BYTES, Skipped};
+pub use source::{Aggregation, EbpfOptions, EbpfSource, Opened, Skipped};
 #[cfg(test)]
 pub(crate) use tcx::fill as fill_tcx;

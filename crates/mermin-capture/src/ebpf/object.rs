@@ -5,7 +5,7 @@ use super::privilege;
 use crate::config::RING_BYTES_MAX;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, util};
-use mermin_abi::ABI_VERSION;
+use mermin_abi::{ABI_VERSION, MODE_HASH, MODE_PACKET, MODE_SLOTS};
 use mermin_flow::Hook;
 use mermin_wire::Link;
 use std::io::{self, ErrorKind};
@@ -28,10 +28,12 @@ pub(super) struct Object {
 /// What the programs do with a metered packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Sum it up, in so many sets of slots for each CPU and half (a power of two), found by this seed.
-    Aggregate { set_bits: u32, seed: u64 },
     /// Write an event.
     Packet,
+    /// Add it to a slot: of so many sets for each CPU and half (as a power of two), found by this seed.
+    Slots { set_bits: u32, seed: u64 },
+    /// Add it to the epoch's hash.
+    Hash,
 }
 
 /// Reads clocks, on no hook.
@@ -58,18 +60,20 @@ impl Object {
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX / 2);
         let ring =
             u32::try_from(ring_bytes.clamp(page(), RING_BYTES_MAX).next_power_of_two()).unwrap_or(u32::MAX);
-        let (aggregate, set_bits, seed) = match mode {
-            Mode::Aggregate { set_bits, seed } => (1_u32, set_bits, seed),
-            Mode::Packet => (0, 0, 0),
+        let (mode, set_bits, seed) = match mode {
+            Mode::Packet => (MODE_PACKET, 0, 0),
+            Mode::Slots { set_bits, seed } => (MODE_SLOTS, set_bits, seed),
+            Mode::Hash => (MODE_HASH, 0, 0),
         };
         let sets = (2 * cpus) << set_bits;
         let mut ebpf = EbpfLoader::new()
             .override_global("CPUS", &cpus, true)
             .override_global("ABI", &ABI_VERSION, true)
-            .override_global("AGGREGATE", &aggregate, true)
+            .override_global("MODE", &mode, true)
             .override_global("SET_BITS", &set_bits, true)
             .override_global("SEED", &seed, true)
             .map_max_entries("COUNTERS", 2 * cpus)
+            .map_max_entries("STAGES", 2 * cpus)
             .map_max_entries("SLOTS4", sets)
             .map_max_entries("SLOTS6", sets)
             .map_max_entries("RING", ring)

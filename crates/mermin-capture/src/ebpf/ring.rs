@@ -50,6 +50,8 @@ pub(super) struct Ring {
     data: usize,
     size: u64,
     position: u64,
+    /// Bytes of the record there that were read.
+    within: usize,
     /// The position that the kernel knows of.
     reported: u64,
 }
@@ -74,8 +76,9 @@ impl Ring {
             .map_raw_read_only(fd.as_raw_fd())
             .map_err(error)?;
         let fd = fd.try_clone_to_owned().map_err(error)?;
-        let mut ring =
-            Self { fd, consumer, producer: Arc::new(producer), data: page, size, position: 0, reported: 0 };
+        let producer = Arc::new(producer);
+        let (position, within, reported) = (0, 0, 0);
+        let mut ring = Self { fd, consumer, producer, data: page, size, position, within, reported };
         ring.position = ring.consumer_word().load(Ordering::Acquire);
         ring.reported = ring.position;
         Ok(ring)
@@ -108,10 +111,11 @@ impl Ring {
         self.position < self.produced().position()
     }
 
-    /// Hands at most `budget` records that lie before `up_to` to `take`, in order, and says how many. A record at which
-    /// `take` panics is behind it.
+    /// Hands at most `budget` pieces of `piece` bytes, of which records before `up_to` consist, to `take`, in order, and says
+    /// how many. A piece at which `take` panics is behind it.
     pub(super) fn read(
         &mut self,
+        piece: usize,
         budget: usize,
         up_to: u64,
         mut take: impl FnMut(&[u8]),
@@ -132,13 +136,22 @@ impl Ring {
                 break Stopped::Busy;
             }
             let length = (header & !DISCARD) as usize;
-            self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
-            if header & DISCARD == 0 {
-                // SAFETY: a submitted record of `length` bytes; it stays until the kernel learns that the position has
-                // passed it, after `take` has returned. It fits: `at` is in the first copy of the data.
-                take(unsafe { std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length) });
+            // SAFETY: a record of `length` bytes; it stays until the kernel learns that the position has passed it, after
+            // `take` has returned. It fits: `at` is in the first copy of the data.
+            let record =
+                unsafe { std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length) };
+            let from = self.within;
+            let to = (from + piece).min(length);
+            if to < length {
+                self.within = to;
+            } else {
+                self.within = 0;
+                self.position += (length + HEADER).next_multiple_of(HEADER) as u64;
             }
             read += 1;
+            if header & DISCARD == 0 {
+                take(&record[from..to]);
+            }
             if read % REPORT_EVERY == 0 {
                 self.report();
             }

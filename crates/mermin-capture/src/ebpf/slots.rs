@@ -7,8 +7,9 @@ use super::mapped::map;
 use super::object::Object;
 use memmap2::MmapRaw;
 use mermin_abi::{
-    EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
-    META_IFINDEX_SHIFT, META_V6, Overflow, OverflowKey, SLOT_BYTES_MAX, Set, Slot, WORDS_V4, WORDS_V6,
+    Closed, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
+    META_IFINDEX_SHIFT, META_V6, Overflow, OverflowKey, SLOT_BYTES_MAX, STAGED, Set, Slot, Stage, WORDS_V4,
+    WORDS_V6,
 };
 use mermin_flow::Tally;
 use std::io;
@@ -23,6 +24,9 @@ const FORM: u32 = 3;
 pub(super) struct Slots {
     v4: MmapRaw,
     v6: MmapRaw,
+    stages: MmapRaw,
+    closed: MmapRaw,
+    cpus: usize,
     /// Sets in each half.
     sets: usize,
     hashes: [OwnedFd; 2],
@@ -38,7 +42,7 @@ impl Slots {
             map_type: BPF_MAP_TYPE_HASH,
             key_size: size_of::<OverflowKey>() as u32,
             value_size: size_of::<Overflow>() as u32,
-            max_entries: entries,
+            max_entries: entries.max(1),
             ..Create::default()
         };
         let outer = object.map("OVERFLOW")?;
@@ -50,10 +54,34 @@ impl Slots {
         Ok(Self {
             v4: map(object.map("SLOTS4")?, 2 * sets * size_of::<Set<WORDS_V4>>())?,
             v6: map(object.map("SLOTS6")?, 2 * sets * size_of::<Set<WORDS_V6>>())?,
+            stages: map(object.map("STAGES")?, 2 * object.cpus as usize * size_of::<Stage>())?,
+            closed: map(object.map("CLOSED")?, 2 * size_of::<Closed>())?,
+            cpus: object.cpus as usize,
             sets,
             hashes: [hash(0)?, hash(1)?],
             batch: Batch::new(BATCH),
         })
+    }
+
+    /// Forgets which connections were closed two epochs before `epoch`, which is about to begin.
+    pub(super) fn forget_closed(&mut self, epoch: u32) {
+        let half = (epoch & 1) as usize;
+        // SAFETY: the mapping holds two elements of bytes; programs may read there at any time, and write nothing as long as
+        // the half isn't live.
+        unsafe { std::ptr::write_bytes(self.closed.as_mut_ptr().cast::<Closed>().add(half), 0, 1) };
+    }
+
+    /// All that waits for the ring in the half of `epoch`, which is cleared. Only after a grace period.
+    pub(super) fn take_staged(&mut self, epoch: u32, deltas: &mut Vec<Event>) {
+        let first = if epoch & 1 == 0 { 0 } else { self.cpus };
+        // SAFETY: as in `take_slots`.
+        let stages = unsafe {
+            std::slice::from_raw_parts_mut(self.stages.as_mut_ptr().cast::<Stage>().add(first), self.cpus)
+        };
+        for stage in stages {
+            let count = std::mem::take(&mut stage.count) as usize;
+            deltas.extend(&stage.events[..count.min(STAGED)]);
+        }
     }
 
     /// All that stands in slots of the half of `epoch`, which are cleared; the sum. Only after a grace period: nobody may write
@@ -83,6 +111,15 @@ pub(super) fn tally(event: &Event) -> Tally {
         buffers: event.buffers.into(),
         buffer_bytes: event.buffer_bytes.into(),
     }
+}
+
+/// What two hashes of so many entries take: each element has its header, key and value, each bucket its head (linux/kernel/bpf/hashtab.c).
+pub(super) fn hash_bytes(entries: u32) -> u64 {
+    const ELEMENT: u64 = 48;
+    const BUCKET: u64 = 16;
+    let entries = u64::from(entries);
+    let element = ELEMENT + (size_of::<OverflowKey>() + size_of::<Overflow>()) as u64;
+    2 * (entries * element + entries.next_power_of_two() * BUCKET)
 }
 
 fn take_slots<const W: usize>(mapped: &MmapRaw, sets: usize, epoch: u32, deltas: &mut Vec<Event>) {
@@ -134,11 +171,7 @@ fn of_slot<const W: usize>(epoch: u32, slot: &Slot<W>, first: &First) -> Event {
 fn of_hash(epoch: u32, key: &OverflowKey, value: &Overflow, deltas: &mut Vec<Event>) {
     let parts = value.buffer_bytes.max(value.packets).div_ceil(u64::from(SLOT_BYTES_MAX)).max(1);
     let share = |all: u64, part: u64| all / parts + u64::from(part < all % parts);
-    let addresses = if key[4] as u32 & META_V6 == 0 {
-        [key[0] >> 32, 0, key[0] & 0xffff_ffff, 0]
-    } else {
-        [key[0], key[1], key[2], key[3]]
-    };
+    let addresses = [key[0], key[1], key[2], key[3]];
     deltas.extend((0..parts).map(|part| Event {
         first: u64::from(value.nanos) << 32 | u64::from(value.first),
         last: value.last.into(),

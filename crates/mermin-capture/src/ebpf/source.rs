@@ -3,17 +3,17 @@
 use super::book::{Book, Books, Closer, Sums};
 use super::error::EbpfError;
 use super::grace::Grace;
-use super::mapped::Mapped;
+use super::mapped::{Mapped, Pressure};
 use super::object::{self, Mode, Object};
 use super::points::Points;
 use super::ring::{Ring, Stopped};
-use super::slots::Slots;
+use super::slots::{Slots, hash_bytes, tally};
 use super::taps::{EbpfTaps, News, Tell};
 use super::ticks::Ticks;
 use crate::clock::{Clocks, Steady};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
-use crate::{AttachKind, CaptureMode};
+use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable};
 use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
 use mermin_flow::{
     Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Sightings, Sink, Source, Tally,
@@ -26,8 +26,6 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
-/// The ring's size unless said otherwise: 131 000 events.
-pub const RING_BYTES: u64 = 16 << 20;
 /// Between two drains while packets flow. A reader that slept on the ring instead would be woken by every packet that
 /// finds it empty.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -72,11 +70,13 @@ pub struct EbpfOptions {
 /// What the programs sum up in, and how often it is drained.
 #[derive(Clone, Debug)]
 pub struct Aggregation {
+    /// Where packets are added first.
+    pub table: KernelTable,
     /// Slots of each CPU, for each IP version in each of two halves, rounded up to a power of two of at least 4.
     pub slots: u32,
-    /// Flows that find room in an epoch's hash when the ring is full.
-    pub overflow_flows: u32,
-    /// The least time between two drains: that while the ring has no room for what leaves its slot.
+    /// Flows that find room in an epoch's hash.
+    pub hash_flows: u32,
+    /// The least time between two drains: so often while the hash fills.
     pub drain_min: Duration,
     /// The time between two drains otherwise.
     pub drain_max: Duration,
@@ -84,12 +84,7 @@ pub struct Aggregation {
 
 impl Default for Aggregation {
     fn default() -> Self {
-        Self {
-            slots: 4_096,
-            overflow_flows: 16_384,
-            drain_min: Duration::from_millis(100),
-            drain_max: Duration::from_secs(1),
-        }
+        EbpfOptions::default().aggregation
     }
 }
 
@@ -102,11 +97,26 @@ impl Aggregation {
 
 impl Default for EbpfOptions {
     fn default() -> Self {
+        Self::of(&CaptureConfig::default())
+    }
+}
+
+impl EbpfOptions {
+    /// As configured, with the interfaces of the start.
+    #[must_use]
+    pub fn of(config: &CaptureConfig) -> Self {
+        let aggregation = Aggregation {
+            table: config.kernel_table,
+            slots: config.kernel_slots,
+            hash_flows: config.kernel_hash_flows,
+            drain_min: config.drain_interval_min.0,
+            drain_max: config.drain_interval_max.0,
+        };
         Self {
-            ring_bytes: RING_BYTES,
-            attach: AttachKind::default(),
-            mode: CaptureMode::default(),
-            aggregation: Aggregation::default(),
+            ring_bytes: config.ring_bytes.0,
+            attach: config.attach,
+            mode: config.mode,
+            aggregation,
             follow: None,
         }
     }
@@ -129,6 +139,8 @@ pub struct EbpfSource {
     links: Arc<Links>,
     totals: Totals,
     summed: Option<Summed>,
+    /// Bytes of both halves of the hash.
+    hashes: u64,
     /// Which of the books that are to come, counted from the first, tells of the moment of a snapshot.
     wanted: Option<u64>,
     /// Books that have come.
@@ -149,8 +161,13 @@ struct Summed {
     live_began: u64,
     /// When the last book came.
     drained: Instant,
-    interval: Duration,
+    /// Least and greatest.
     intervals: [Duration; 2],
+    pressure: Pressure,
+    /// What the sums that are not handed on count.
+    waiting: Tally,
+    /// Flows in the hash that make a drain due after the least interval.
+    many: u64,
 }
 
 struct ClosedEpoch {
@@ -162,15 +179,17 @@ struct ClosedEpoch {
 }
 
 impl Summed {
-    fn new(ticks: Ticks, began: u64, aggregation: &Aggregation) -> Self {
+    fn new(ticks: Ticks, began: u64, pressure: Pressure, aggregation: &Aggregation) -> Self {
         let most = aggregation.drain_max;
         Self {
             epochs: VecDeque::new(),
             ticks,
             live_began: began,
             drained: Instant::now(),
-            interval: most,
             intervals: [aggregation.drain_min.min(most), most],
+            pressure,
+            waiting: Tally::ZERO,
+            many: u64::from(aggregation.hash_flows / 4),
         }
     }
 
@@ -180,21 +199,18 @@ impl Summed {
         }
         // Who was seen first began the flow, where nothing else tells.
         let mut deltas = std::mem::take(&mut book.deltas);
+        self.waiting += deltas.iter().map(tally).sum();
         deltas.sort_by_key(|delta| self.ticks.first(delta.first));
         let deltas = deltas.into_iter();
         self.epochs.push_back(ClosedEpoch { up_to: book.up_to, began: self.live_began, deltas });
         self.live_began = book.next_began;
         self.drained = Instant::now();
-        let [least, most] = self.intervals;
-        self.interval = if book.overflowed.packets + book.ring_full.packets > 0 {
-            (self.interval / 2).max(least)
-        } else {
-            (self.interval * 2).min(most)
-        };
     }
 
     fn is_due(&self) -> bool {
-        self.epochs.is_empty() && self.drained.elapsed() >= self.interval
+        let ([least, most], since) = (self.intervals, self.drained.elapsed());
+        self.epochs.is_empty()
+            && (since >= most || since >= least && self.pressure.flows_in_hash() > self.many)
     }
 
     /// No packet that is still to come was seen before this time since boot.
@@ -208,6 +224,7 @@ impl Summed {
 struct Totals {
     sightings: Sightings,
     ip_length_over_frame: u64,
+    unresolved_fragments: u64,
     ethertypes_other: u64,
     out_of_balance: u64,
     /// What is to be handed on of closed epochs: by the ring, slots and hash.
@@ -257,10 +274,13 @@ impl Totals {
         self.handed_closed += std::mem::take(&mut self.handed_live[(book.epoch & 1) as usize]);
         self.due += book.submitted + book.slots + book.overflowed;
         self.ip_length_over_frame += book.ip_length_over_frame;
+        self.unresolved_fragments += book.unresolved_fragments;
         self.ethertypes_other += book.ethertypes_other;
         let sightings = &mut self.sightings;
         sightings.seen += book.seen;
-        *sightings.lost.entry(Loss::RingFull).or_default() += book.ring_full;
+        for (reason, tally) in [(Loss::RingFull, book.ring_full), (Loss::KernelTableFull, book.table_full)] {
+            *sightings.lost.entry(reason).or_default() += tally;
+        }
         for (sum, tally) in sightings.unmetered.iter_mut().zip(book.unmetered) {
             *sum += tally;
         }
@@ -270,19 +290,21 @@ impl Totals {
     }
 
     /// Cumulative counts up to the last closed epoch, and of the epochs since then what was handed on: that much was
-    /// certainly seen.
-    fn sightings(&self) -> Sightings {
+    /// certainly seen. `sums`: of what is due, what the programs have summed up.
+    fn sightings(&self, sums: Tally) -> Sightings {
         let mut sightings = self.sightings.clone();
         for handed in self.handed_live {
             sightings.seen.buffers += handed.buffers;
             sightings.seen.buffer_bytes += handed.buffer_bytes;
         }
-        sightings.in_ring = self.due - self.handed_closed;
+        sightings.in_ring = self.due - self.handed_closed - sums;
+        sightings.in_kernel_table = sums;
         if self.quarantined != Tally::ZERO {
             sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
         }
         for (name, count) in [
             ("ip_length_over_frame", self.ip_length_over_frame),
+            ("unresolved_fragments", self.unresolved_fragments),
             ("ethertypes_other", self.ethertypes_other),
             ("epochs_out_of_balance", self.out_of_balance),
         ] {
@@ -305,11 +327,12 @@ impl EbpfSource {
         points: &Arc<ObservationPoints>,
         options: &EbpfOptions,
     ) -> Result<Opened<Self>, EbpfError> {
-        let mode = match options.mode {
-            CaptureMode::Aggregate => {
-                Mode::Aggregate { set_bits: options.aggregation.set_bits(), seed: secret() }
+        let mode = match (options.mode, options.aggregation.table) {
+            (CaptureMode::Packet, _) => Mode::Packet,
+            (CaptureMode::Aggregate, KernelTable::Slots) => {
+                Mode::Slots { set_bits: options.aggregation.set_bits(), seed: secret() }
             }
-            CaptureMode::Packet => Mode::Packet,
+            (CaptureMode::Aggregate, KernelTable::Hash) => Mode::Hash,
         };
         let mut object = Object::load(options.ring_bytes, mode)?;
         let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
@@ -317,16 +340,23 @@ impl EbpfSource {
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
         let grace = Grace::new().map_err(kernel("a map to wait on"))?;
         let sums = match mode {
-            Mode::Aggregate { .. } => {
-                let slots = Slots::new(&object, options.aggregation.overflow_flows)?;
+            Mode::Slots { .. } | Mode::Hash => {
+                let slots = Slots::new(&object, options.aggregation.hash_flows)?;
                 let clock = object.descriptor(object::CLOCK)?;
                 Some(Sums::new(slots, clock, &mapped).map_err(kernel("a run of a program"))?)
             }
             Mode::Packet => None,
         };
         let began = mapped.clock().boot;
-        let summed = sums.as_ref().map(|sums| Summed::new(sums.ticks(), began, &options.aggregation));
+        let summed = match &sums {
+            Some(sums) => {
+                let pressure = Pressure::new(&object)?;
+                Some(Summed::new(sums.ticks(), began, pressure, &options.aggregation))
+            }
+            None => None,
+        };
         let aggregates = sums.is_some();
+        let hashes = if aggregates { hash_bytes(options.aggregation.hash_flows) } else { 0 };
         let closer = Closer::new(mapped, grace, sums, ring.produced());
         let books = Books::start(closer).map_err(kernel("a thread"))?;
         let mut clocks = Clocks::new();
@@ -348,6 +378,7 @@ impl EbpfSource {
             links: followed.links,
             totals: Totals::default(),
             summed,
+            hashes,
             wanted: None,
             came: 0,
             watermark,
@@ -364,10 +395,11 @@ impl EbpfSource {
         Ok(Opened { source, skipped })
     }
 
-    /// Bytes of the ring between kernel and reader. It is mapped twice in a row, so that no event is cut at its end.
+    /// Bytes that the kernel holds for it and that are not resident in this process, less those that are resident twice: the
+    /// ring is mapped twice in a row, so that no event is cut at its end.
     #[must_use]
-    pub const fn ring_bytes(&self) -> u64 {
-        self.ring.size()
+    pub fn beside_resident(&self) -> i64 {
+        self.hashes.cast_signed() - self.ring.size().cast_signed()
     }
 
     /// The interfaces that it is on.
@@ -386,7 +418,7 @@ impl EbpfSource {
             let up_to = end.unwrap_or_else(|| ring.produced().position());
             points.hear(news.as_ref(), ring.position());
             let stage = up_to.min(points.valid_up_to());
-            let (stopped, read) = ring.read(left, stage, |record| {
+            let (stopped, read) = ring.read(size_of::<Event>(), left, stage, |record| {
                 let Ok((event, _)) = Event::read_from_prefix(record) else { return };
                 // What the programs saw after the end is in no book.
                 if end.is_some() && totals.is_live(event.epoch) {
@@ -424,7 +456,9 @@ impl EbpfSource {
                 let point = points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
                 let times = times(&event, Some(&summed.ticks)).map(|time| clock.time(time));
                 let observation = observation(&event, times, point);
-                totals.handed(event.epoch, observation.tally());
+                let tally = observation.tally();
+                summed.waiting = summed.waiting - tally;
+                totals.handed(event.epoch, tally);
                 sink.observe(observation);
                 handed += 1;
             }
@@ -563,7 +597,8 @@ impl Source for EbpfSource {
         }
         // At the end all that is told as seen was counted by the programs.
         debug_assert!(self.end.is_none() || self.totals.handed_live == [Tally::ZERO; 2]);
-        let mut sightings = self.totals.sightings();
+        let waiting = self.summed.as_ref().map_or(Tally::ZERO, |summed| summed.waiting);
+        let mut sightings = self.totals.sightings(waiting);
         sightings.anomalies.extend(self.links.counts().anomalies());
         sightings.anomalies.extend(self.clocks.anomalies());
         Some(sightings)

@@ -88,7 +88,7 @@ impl Touchy {
             source.wait(Duration::from_millis(1));
         }
         let sightings = source.sightings().unwrap();
-        assert_eq!(sightings.in_ring, Tally::ZERO);
+        assert_eq!([sightings.in_ring, sightings.in_kernel_table], [Tally::ZERO; 2]);
         assert_balanced(&sightings, &self.kept);
         assert!(self.panics > 0);
         assert_eq!(sightings.lost[&Loss::WorkerQuarantine].buffers, self.panics);
@@ -107,13 +107,14 @@ pub(crate) fn finish(source: &mut impl Source, kept: &mut Kept) -> Sightings {
         }
     }
     let sightings = source.sightings().unwrap();
-    assert_eq!(sightings.in_ring, Tally::ZERO);
+    assert_eq!([sightings.in_ring, sightings.in_kernel_table], [Tally::ZERO; 2]);
     assert_balanced(&sightings, kept);
     sightings
 }
 
 pub(crate) fn assert_balanced(sightings: &Sightings, kept: &Kept) {
     let verdicts: Tally = sightings.in_ring
+        + sightings.in_kernel_table
         + sightings.lost.values().copied().sum()
         + sightings.unmetered.iter().copied().sum()
         + kept.tally();

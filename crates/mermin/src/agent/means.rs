@@ -51,6 +51,7 @@ impl Means {
             ("flow.active_timeout", json!(config.flow.active_timeout)),
             ("export.queue_capacity", json!(config.export.queue_capacity)),
             ("capture.ring_bytes", json!(config.capture.ring_bytes)),
+            ("capture.mode", json!(config.capture.mode)),
             ("enrich.enabled", json!(config.enrich.enabled)),
             ("resources.cpu", json!(config.resources.cpu)),
             ("resources.sampling", json!(config.resources.sampling)),

@@ -148,12 +148,7 @@ fn on_stage(
     let refused =
         |why: String| Stop::new(Exit::NoPermission, why).help(format!("sudo {} demo", host::program()));
     let ring_bytes = config.capture.ring_bytes.0;
-    let options = EbpfOptions {
-        ring_bytes,
-        attach: config.capture.attach,
-        mode: config.capture.mode,
-        ..EbpfOptions::default()
-    };
+    let options = EbpfOptions::of(&config.capture);
     let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, &options);
     let no_ebpf = match config.capture.source {
         SourceKind::AfPacket => String::new(),
@@ -206,7 +201,7 @@ fn perform<S: Source + 'static>(
         buffers: outputs.buffers,
         stats,
         agent_id: "demo".to_owned(),
-        mapped_twice: 0,
+        beside_resident: 0,
         headline: format!(
             "{kind} on {NEAR}, which leads to {FAR} in another namespace; records: {}; Ctrl-C ends",
             outputs.description

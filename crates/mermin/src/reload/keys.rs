@@ -41,6 +41,11 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
     ("pipeline.shutdown_timeout", Live, ""),
     ("capture.source", Restart, ""),
     ("capture.mode", Restart, ""),
+    ("capture.kernel_table", Restart, ""),
+    ("capture.kernel_slots", Restart, ""),
+    ("capture.kernel_hash_flows", Restart, ""),
+    ("capture.drain_interval_min", Restart, ""),
+    ("capture.drain_interval_max", Restart, ""),
     (
         "capture.interfaces",
         Live,

@@ -54,11 +54,11 @@ impl ResourcesConfig {
         }
     }
 
-    /// For the pipeline. Of the memory that is mapped, so many bytes are mapped twice.
-    pub(crate) fn budget(&self, mapped_twice: u64) -> Budget {
+    /// For the pipeline. `beside_resident`: bytes that are not among the resident ones, less those that are counted twice there.
+    pub(crate) fn budget(&self, beside_resident: i64) -> Budget {
         let limits = self.limits();
         let (cpu, memory, sampling) = (limits.cpu, limits.memory, self.sampling.get());
-        let mut probe = Probe::new(limits.throttling, mapped_twice);
+        let mut probe = Probe::new(limits.throttling, beside_resident);
         Budget { cpu, memory, sampling, usage: Box::new(move || probe.look()), ..Budget::default() }
     }
 }

@@ -10,20 +10,21 @@ use std::time::Duration;
 pub(super) struct Probe {
     /// The control group's `cpu.stat`.
     throttling: Option<PathBuf>,
-    /// Resident bytes that are counted twice: the ring buffer of eBPF is mapped so that it needs no wrapping.
-    mapped_twice: u64,
+    /// Bytes that the kernel holds and that are not resident (the hash of the eBPF programs), less those that are counted twice
+    /// (their ring buffer is mapped so that it needs no wrapping).
+    beside_resident: i64,
 }
 
 impl Probe {
-    pub(super) const fn new(throttling: Option<PathBuf>, mapped_twice: u64) -> Self {
-        Self { throttling, mapped_twice }
+    pub(super) const fn new(throttling: Option<PathBuf>, beside_resident: i64) -> Self {
+        Self { throttling, beside_resident }
     }
 
     /// Processor time is told by the kernel in its ticks, hundredths of a second as a rule.
     pub(super) fn look(&mut self) -> Usage {
         let (seconds, resident) = Process::taken();
         let cpu = Duration::from_secs_f64(seconds.unwrap_or_default());
-        let memory = resident.unwrap_or_default().saturating_sub(self.mapped_twice);
+        let memory = resident.unwrap_or_default().saturating_add_signed(self.beside_resident);
         let throttled = self.throttling.as_ref().and_then(|path| throttled(&fs::read_to_string(path).ok()?));
         Usage { cpu, memory, throttled: throttled.unwrap_or_default() }
     }
@@ -50,7 +51,7 @@ mod tests {
         // Other tests of this process may give back more than this one takes.
         assert!(after.memory > 1 << 20 && before.memory > 1 << 20, "{before:?} {after:?}");
         assert_eq!(after.throttled, 0);
-        let mut less = Probe::new(None, u64::MAX);
+        let mut less = Probe::new(None, i64::MIN);
         assert_eq!(less.look().memory, 0);
     }
 

@@ -1,9 +1,9 @@
 //! Sums of the kernel between two namespaces: per flow and in all what was sent, whatever had to leave its slot.
 
 use super::can_run;
-use crate::CaptureMode;
 use crate::ebpf::{Aggregation, EbpfOptions, EbpfSource};
 use crate::testing::{Kept, Pair, assert_balanced, finish, interface};
+use crate::{CaptureMode, KernelTable};
 use mermin_flow::{Loss, ObservationPoints, Polled, Source as _};
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -65,27 +65,33 @@ fn watch(source: &mut EbpfSource, kept: &mut Kept, mut over: impl FnMut() -> boo
     snapshots
 }
 
-/// Eight slots for each CPU, so that nearly every packet has another flow leave; a ring and a hash with room, one of them, or
-/// none.
+/// Eight slots for each CPU, so that nearly every packet has another flow leave, or the hash alone; a ring and a hash with
+/// room, one of them, or none.
 #[test]
 fn sums_are_what_was_sent_however_they_came() {
     if !can_run("sums_are_what_was_sent_however_they_came") {
         return;
     }
-    for (ring_bytes, overflow_flows, loses) in
-        [(1 << 24, 16, false), (4_096, 1_024, false), (4_096, 16, true)]
-    {
+    let (in_slots, in_hash) = (KernelTable::Slots, KernelTable::Hash);
+    for (table, ring_bytes, hash_flows, loses) in [
+        (in_slots, 1 << 24, 16, false),
+        (in_slots, 4_096, 1_024, false),
+        (in_slots, 4_096, 16, true),
+        (in_hash, 4_096, 1_024, false),
+        (in_hash, 1 << 24, 16, false),
+        (in_hash, 4_096, 16, true),
+    ] {
         let pair = Pair::new();
         Pair::inside(&pair.there, || {
             // Where nobody listens: then an answer comes for each.
             let _receivers: Vec<_> =
                 (10_000..10_300).map(|port| UdpSocket::bind(("10.9.0.2", port)).unwrap()).collect();
-            let aggregation = Aggregation { slots: 8, overflow_flows, ..Aggregation::default() };
+            let aggregation = Aggregation { table, slots: 8, hash_flows, ..Aggregation::default() };
             let mut source = open(ring_bytes, aggregation);
             let sent = flood(&pair, 300, |round| round < 20);
             let mut kept = Kept::default();
             let sightings = finish(&mut source, &mut kept);
-            let lost = sightings.lost.get(&Loss::RingFull).copied().unwrap_or_default();
+            let lost = sightings.lost.get(&Loss::KernelTableFull).copied().unwrap_or_default();
             let came = by_port(&kept);
             if loses {
                 let packets = |sums: &BTreeMap<u16, (u64, u64)>| sums.values().map(|sum| sum.0).sum::<u64>();
@@ -95,8 +101,8 @@ fn sums_are_what_was_sent_however_they_came() {
                 assert!(lost.packets < missing + 20, "{missing} {lost:?}");
                 assert!(came.iter().all(|(port, sum)| *sum <= sent[port]));
             } else {
-                assert_eq!(lost.packets, 0, "{ring_bytes} {overflow_flows}");
-                assert_eq!(came, sent, "{ring_bytes} {overflow_flows}");
+                assert_eq!(lost.packets, 0, "{table:?} {ring_bytes} {hash_flows}");
+                assert_eq!(came, sent, "{table:?} {ring_bytes} {hash_flows}");
             }
         });
     }

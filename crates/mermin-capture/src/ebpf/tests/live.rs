@@ -2,7 +2,8 @@
 
 use super::can_run;
 use crate::AttachKind;
-use crate::ebpf::{Attached, EbpfOptions, EbpfSource, RING_BYTES, hooks};
+use crate::config::RING_BYTES;
+use crate::ebpf::{Attached, EbpfOptions, EbpfSource, hooks};
 use crate::testing::{Kept, PORT, Pair, Touchy, assert_balanced, finish, interface, run, send, sender};
 use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Source as _};
 use std::io::{Read as _, Write as _};

@@ -4,7 +4,7 @@ use super::can_run;
 use super::frames::ethernet;
 use super::live::open;
 use crate::AttachKind;
-use crate::ebpf::RING_BYTES;
+use crate::config::RING_BYTES;
 use crate::testing::{Kept, Pair, finish, interface, run};
 use mermin_flow::Observation;
 use mermin_wire::{Buffer, Headers, Link, count, parse};

@@ -12,8 +12,11 @@ const COALESCING: &str = "pipeline.coalescing_capacity";
 const WORKERS: &str = "pipeline.flow_workers";
 
 /// Reasons that have a rule of their own.
-const BEFORE_THE_READER: [(&str, &str); 2] =
-    [("ring_full", "the ring between kernel and reader"), ("socket_drop", "the rings of the packet sockets")];
+const BEFORE_THE_READER: [(&str, &str); 3] = [
+    ("ring_full", "the ring between kernel and reader"),
+    ("kernel_table_full", "the tables of the kernel programs, nor in the ring between kernel and reader"),
+    ("socket_drop", "the rings of the packet sockets"),
+];
 const BEFORE_THE_WORKERS: &str = "packet_channel_full";
 
 /// A channel that is so full is about to be.
@@ -283,7 +286,8 @@ mod tests {
         let finding = fires(otherwise, lose("moonlight", 1));
         assert!(finding.what.ends_with(" lost (moonlight)") && !finding.advice.is_empty(), "{finding:?}");
         let mut known = well();
-        let reasons = ["ring_full", "socket_drop", "packet_channel_full", "worker_quarantine"];
+        let reasons =
+            ["ring_full", "kernel_table_full", "socket_drop", "packet_channel_full", "worker_quarantine"];
         known.lost = reasons.map(|reason| (reason.to_owned(), 1)).into();
         assert_eq!(otherwise(&known), []);
     }
