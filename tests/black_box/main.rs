@@ -6,6 +6,7 @@ mod bounded;
 mod breakers;
 mod captures;
 mod community_id;
+mod connections;
 mod contract;
 mod deterministic;
 mod disk_buffer;

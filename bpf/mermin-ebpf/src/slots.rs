@@ -251,7 +251,8 @@ impl Turn {
         let hashes = [mix(there), mix(back)];
         if self.flags & FIN_RST != 0 {
             close(self.epoch, hashes[0]);
-        } else if is_closed(self.epoch, hashes[0]) || is_closed(self.epoch, hashes[1]) {
+            close(self.epoch, hashes[1]);
+        } else if is_closed(self.epoch, hashes[0]) {
             for key in [there, back] {
                 let key = &raw const *key;
                 if W == WORDS_V4 {

@@ -26,10 +26,12 @@ pub(crate) enum IdleClass {
     Icmp,
     TcpFin,
     TcpRst,
+    /// Another connection has taken its ends; it is over when the watermark has come to that one's begin.
+    Superseded,
 }
 
 impl IdleClass {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
     const fn of_protocol(protocol: u8) -> Self {
         match protocol {
@@ -258,6 +260,9 @@ impl Entry {
             self.initiator = Initiator::Syn;
             self.sides = self.sides & !(3 * INITIATED) | INITIATED << side;
         }
+        if self.idle_class == IdleClass::Superseded {
+            return Counted::Yes;
+        }
         let open = |side: usize| self.is(HAS_PACKETS, side) && self.tcp_flags[side] & FIN == 0;
         let class = if (self.tcp_flags[0] | self.tcp_flags[1]) & RST != 0 {
             IdleClass::TcpRst
@@ -272,7 +277,7 @@ impl Entry {
 
     /// Whether TCP says that the flow is over, so that its end is no mere timeout.
     pub(crate) const fn is_closed(&self) -> bool {
-        matches!(self.idle_class, IdleClass::TcpFin | IdleClass::TcpRst)
+        matches!(self.idle_class, IdleClass::TcpFin | IdleClass::TcpRst | IdleClass::Superseded)
     }
 
     /// What no record has carried yet, in the ledger's units.

@@ -54,6 +54,22 @@ impl FlowTable {
         self.index.find(hash, |place| self.slab.entry(place).is_some_and(|entry| entry.key.same(key)))
     }
 
+    /// Of the flows with this key, where the one lies that began last, not after `time`.
+    pub(crate) fn latest_before(&self, hash: u32, key: &FlowKey, time: u64) -> Option<Place> {
+        let mut latest = None;
+        self.index.find(hash, |place| {
+            if let Some((entry, facts)) = self.slab.get(place)
+                && entry.key.same(key)
+                && facts.start_time <= time
+                && latest.is_none_or(|(start, _)| start < facts.start_time)
+            {
+                latest = Some((facts.start_time, place));
+            }
+            false
+        });
+        latest.map(|(_, place)| place)
+    }
+
     #[inline(always)]
     pub(crate) fn entry_mut(&mut self, place: Place) -> Option<&mut Entry> {
         self.slab.entry_mut(place)

@@ -31,9 +31,12 @@ pub enum KeyForm {
 #[repr(C)]
 pub struct FlowKey {
     addresses: [u64; 4],
-    /// Ports (32 bits), protocol (8), form (8), IP version (8), from the low end.
+    /// Ports (32 bits), protocol (8), form (8), IP version (8), from the low end; [`SUPERSEDED`].
     selector: u64,
 }
+
+/// In a key: of a flow whose ends another one has taken. No observation has such a key.
+const SUPERSEDED: u64 = 1 << 56;
 
 /// A random number per process that the index hash is keyed with.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +138,14 @@ impl FlowKey {
     /// The key's words, for hashing it into a flow id.
     #[must_use]
     pub(crate) const fn words(&self) -> [u64; 5] {
-        [self.addresses[0], self.addresses[1], self.addresses[2], self.addresses[3], self.selector]
+        let selector = self.selector & !SUPERSEDED;
+        [self.addresses[0], self.addresses[1], self.addresses[2], self.addresses[3], selector]
+    }
+
+    /// The key of a flow whose ends another one has taken.
+    #[must_use]
+    pub(crate) const fn superseded(self) -> Self {
+        Self { selector: self.selector | SUPERSEDED, ..self }
     }
 
     /// One comparison instead of five branches.

@@ -33,6 +33,7 @@ mod prefetch;
 mod record;
 mod recovery;
 mod report;
+mod reuse;
 mod sampled;
 mod sampling;
 mod settings;

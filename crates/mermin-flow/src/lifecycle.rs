@@ -30,7 +30,9 @@ impl Meter {
         }
         let Some(entry) = self.table.entry(place) else { return };
         if entry.is_reopened_by(o) {
-            self.end(place, FlowEndReason::EndOfFlowDetected, sink);
+            if !self.supersede(place, o) {
+                self.end(place, FlowEndReason::EndOfFlowDetected, sink);
+            }
             return self.create(key, o, sink);
         }
         self.add(place, key, o, sink);

@@ -99,8 +99,8 @@ impl Meter {
     /// Meters one observation of a flow that probably lies at `likely`.
     #[inline(always)]
     fn observe_one(&mut self, o: &Observation, likely: Option<Place>, sink: &mut impl RecordSink) {
-        if o.start != o.end {
-            return self.observe_several(o, sink);
+        if o.start != o.end || o.watermark < o.end {
+            return self.observe_later(o, sink);
         }
         if o.watermark >= self.due[usize::from(o.shard) % SHARDS] {
             self.advance_shard(usize::from(o.shard) % SHARDS, o.watermark, sink);
@@ -117,10 +117,10 @@ impl Meter {
         }
     }
 
-    /// Meters packets of several times, from when the first came.
+    /// Meters packets of several times, from when the first came, or some that others may come after that were seen before.
     #[cold]
     #[inline(never)]
-    fn observe_several(&mut self, o: &Observation, sink: &mut impl RecordSink) {
+    fn observe_later(&mut self, o: &Observation, sink: &mut impl RecordSink) {
         if o.began() >= self.due[usize::from(o.shard) % SHARDS] {
             self.advance_shard(usize::from(o.shard) % SHARDS, o.began(), sink);
         }
@@ -141,6 +141,10 @@ impl Meter {
 
     /// Adds an observation to its flow.
     pub(crate) fn add(&mut self, place: Place, key: FlowKey, o: &Observation, sink: &mut impl RecordSink) {
+        let Some((_, facts)) = self.table.get(place) else { return };
+        if o.start < facts.start_time && self.add_to_predecessor(&key, o) {
+            return;
+        }
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
         if o.began() >= self.settings.deadline(entry) || entry.is_reopened_by(o) {
             return self.add_after_deadline(place, key, o, sink);

@@ -36,6 +36,7 @@ impl Settings {
             config.icmp_timeout.nanos(),
             config.tcp_fin_timeout.nanos().min(other),
             config.tcp_rst_timeout.nanos().min(other),
+            0,
         ];
         let capacity = config.table_capacity.get().div_ceil(SHARDS);
         Self {
