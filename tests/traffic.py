@@ -6,12 +6,20 @@ connect HOST PORT N     N short connections one after another
 datagrams HOST PORT N [PORTS]
                         N UDP datagrams of 100, 101, … bytes, to so many ports in turn (1)
 ports HOST PORT N       one UDP datagram to each of N ports
+flood SENDER CPU PACKETS FLOWS SEGMENTS
+                        so many UDP packets, in turn to so many flows, from a port of the sender's and on that CPU; each
+                        call of the kernel sends so many
 frames DEVICE FILE      sends the frames of a classic capture as they are
 """
+import os
 import socket
 import socketserver
 import struct
 import sys
+
+
+# linux/udp.h
+UDP_SEGMENT = 103
 
 
 class Answer(socketserver.StreamRequestHandler):
@@ -51,6 +59,22 @@ def ports(host, port, count):
             sender.sendto(b"d", (host, int(port) + index))
 
 
+def flood(number, cpu, packets, flows, segments):
+    number, flows, segments = int(number), int(flows), int(segments)
+    os.sched_setaffinity(0, {int(cpu) % os.cpu_count()})
+    rounds, rest = divmod(int(packets), flows * segments)
+    assert rest == 0, "each flow gets as many"
+    to = lambda index: (f"10.78.{index >> 8 & 255}.{index & 255}", 9000 + (index >> 16))
+    plan = [(20 + index % 100, to(index)) for index in range(flows)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("10.77.0.1", 20000 + number))
+        for _ in range(rounds):
+            for size, to in plan:
+                if segments > 1:
+                    sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+                sender.sendto(bytes(size * segments), to)
+
+
 def frames(device, file):
     with open(file, "rb") as capture, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
         sender.bind((device, 0))
@@ -60,5 +84,5 @@ def frames(device, file):
 
 
 if __name__ == "__main__":
-    kinds = {"serve": serve, "connect": connect, "datagrams": datagrams, "ports": ports, "frames": frames}
+    kinds = {"serve": serve, "connect": connect, "datagrams": datagrams, "ports": ports, "flood": flood, "frames": frames}
     kinds[sys.argv[1]](*sys.argv[2:])

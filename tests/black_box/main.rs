@@ -10,6 +10,7 @@ mod connections;
 mod contract;
 mod deterministic;
 mod disk_buffer;
+mod exact;
 mod founding_document;
 mod kubernetes;
 mod live;

@@ -35,6 +35,8 @@ fn what_is_estimated_is_what_was_sent() {
     let running = Program::new("run")
         .args(["-i", "left"])
         .inside(&net.left.name)
+        // What the kernel sums up is never left out.
+        .set("capture.mode=packet")
         .set("resources.cpu=0.001")
         .set("flow.active_timeout=2s")
         .start();

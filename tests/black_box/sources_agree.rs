@@ -66,7 +66,8 @@ fn without_offloads_all_three() {
     for (side, device) in [(&net.left, "left"), (&net.right, "right")] {
         let file = folder.path().join(device);
         let written = dump(side, device, &file);
-        let (ebpf, packet) = (capture(side, device, "ebpf"), capture(side, device, "af_packet"));
+        let ebpf = capture_in(side, device, "ebpf", "packet");
+        let packet = capture(side, device, "af_packet");
         let sums = capture_in(side, device, "ebpf", "aggregate");
         let _ = net.left.run(&traffic(&format!("frames left {}", frames.display())));
         let _ = net.left.run(&traffic(&format!("datagrams {RIGHT} 9999 20")));
@@ -89,7 +90,8 @@ fn without_offloads_all_three() {
 fn with_offloads_ebpf_and_af_packet() {
     need!(namespaces(), tool("iperf3"), tool("ethtool"));
     let net = Net::new("both", true);
-    let (ebpf, packet) = (capture(&net.left, "left", "ebpf"), capture(&net.left, "left", "af_packet"));
+    let (ebpf, packet) =
+        (capture_in(&net.left, "left", "ebpf", "packet"), capture(&net.left, "left", "af_packet"));
     let sums = capture_in(&net.left, "left", "ebpf", "aggregate");
     iperf(&net, RIGHT, "-n 50M");
     let (ebpf, packet) = (ebpf.interrupt().kept(0), packet.interrupt().kept(0));

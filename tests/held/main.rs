@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+use mermin_capture::CaptureMode;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
 use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
 use mermin_capture::interfaces::{Interface, Selection, discover};
@@ -145,9 +146,9 @@ impl Held {
 
 fn ebpf(net: &Net, ring_bytes: u64) -> EbpfSource {
     inside(&net.left, || {
-        let opened =
-            EbpfSource::open(&left(), &Arc::default(), &EbpfOptions { ring_bytes, ..EbpfOptions::default() })
-                .unwrap();
+        // One event a packet: sums of so few flows would have room anywhere.
+        let options = EbpfOptions { ring_bytes, mode: CaptureMode::Packet, ..EbpfOptions::default() };
+        let opened = EbpfSource::open(&left(), &Arc::default(), &options).unwrap();
         assert!(opened.skipped.is_empty());
         opened.source
     })

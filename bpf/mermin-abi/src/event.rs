@@ -57,10 +57,8 @@ pub struct Event {
     pub version: u8,
     /// DSCP and ECN of the first packet.
     pub traffic_class: u8,
-    /// TTL or hop limit, the least.
-    pub ttl_min: u8,
-    /// The greatest.
-    pub ttl_max: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
     /// TCP flags of all packets.
     pub tcp_flags: u8,
     /// [`mermin_wire::PortForm`].
@@ -70,7 +68,7 @@ pub struct Event {
     /// [`EVENT_EGRESS`], [`EVENT_HAS_TCP_FLAGS`], [`EVENT_TICKS`].
     pub flags: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 4],
 }
 
 /// Events that go to the ring together.

@@ -50,21 +50,19 @@ pub struct Sums {
     pub tcp_flags: u8,
     /// 1: the TCP flags say something.
     pub has_tcp_flags: u8,
-    /// TTL or hop limit, the least.
-    pub ttl_min: u8,
-    /// The greatest.
-    pub ttl_max: u8,
+    /// TTL or hop limit of all packets.
+    pub ttl: u8,
+    /// DSCP and ECN of the first packet.
+    pub traffic_class: u8,
     /// VLAN id of the outermost tag of the first packet, or `0xffff`.
     pub vlan: u16,
     /// Of the second tag.
     pub inner_vlan: u16,
-    /// DSCP and ECN of the first packet.
-    pub traffic_class: u8,
     /// Not 0: a connection has begun since, so its packets start another delta. Written by any CPU: the slot may hold another
     /// flow by then, which then starts another delta too.
     pub stale: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 3],
 }
 
 /// A slot: with IPv4 a cache line, with IPv6 one and a half.
@@ -111,7 +109,7 @@ pub struct Closed {
 }
 
 /// A key of the hash: the addresses as in an [`crate::Event`], the last word of a slot's key, and the TCP flags with, from
-/// bit 8 on, whether they say something. In the key, because all that is merged is merged by addition:
+/// bit 8 on, whether they say something, and from bit 16 on the TTL. In the key, because all that is merged is merged by addition:
 /// other atomic operations are refused by arm64 before Linux 5.18.
 pub type OverflowKey = [u64; 6];
 
@@ -143,12 +141,8 @@ pub struct Overflow {
     pub inner_vlan: u16,
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// TTL or hop limit, the least of that delta.
-    pub ttl_min: u8,
-    /// The greatest.
-    pub ttl_max: u8,
     /// Zero.
-    pub pad: u8,
+    pub pad: [u8; 3],
     /// As [`First::nanos`].
     pub nanos: u32,
 }

@@ -75,6 +75,10 @@ pub(crate) static MODE: Global<u32> = Global::new(mermin_abi::MODE_SLOTS);
 #[unsafe(no_mangle)]
 pub(crate) static SET_BITS: Global<u32> = Global::new(11);
 
+/// Half of the ring's bytes.
+#[unsafe(no_mangle)]
+pub(crate) static RING_HALF: Global<u64> = Global::new(2048);
+
 /// Nobody's to know.
 #[unsafe(no_mangle)]
 pub(crate) static SEED: Global<u64> = Global::new(0);

@@ -3,9 +3,10 @@
 use crate::bytes::{Direct, Reach};
 use crate::maps::{CONTROL, COUNTERS, CPUS, MODE, RING, SLOTS4, SLOTS6};
 use crate::parse::headers;
+use crate::ring::wakeup;
 use crate::slots::{Turn, account};
 use crate::table::mermin_table;
-use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
 use core::ptr::read_volatile;
@@ -360,11 +361,11 @@ fn submit(counters: &mut Counters, seen: &Seen<'_>, h: &Headers, counts: &Counts
         (*event).protocol = h.protocol;
         (*event).version = h.version;
         (*event).traffic_class = h.traffic_class;
-        (*event).ttl_min = h.ttl;
-        (*event).ttl_max = h.ttl;
+        (*event).ttl = h.ttl;
         (*event).pad[0] = 0;
         (*event).pad[1] = 0;
         (*event).pad[2] = 0;
+        (*event).pad[3] = 0;
         (*event).tcp_flags = h.tcp_flags;
         (*event).port_form = h.port_form as u8;
         (*event).fragment = h.fragment as u8;
@@ -373,7 +374,7 @@ fn submit(counters: &mut Counters, seen: &Seen<'_>, h: &Headers, counts: &Counts
         (*event).macs[1] = macs[1];
         (*event).macs[2] = macs[2];
     }
-    entry.submit(if MODE.load() == MODE_PACKET { 0 } else { BPF_RB_NO_WAKEUP.into() });
+    entry.submit(wakeup());
     add(&mut counters.submitted, packets, frame_bytes, length);
     true
 }

@@ -5,8 +5,8 @@
 
 use crate::maps::{CLOSED, CPUS, RING, SEED, SET_BITS, SLOTS4, SLOTS6, STAGES};
 use crate::meter::{FIN_RST, Seen};
+use crate::ring::wakeup;
 use crate::table::mermin_spill;
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use core::ptr::{read_volatile, write_volatile};
@@ -67,7 +67,8 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     };
     // SAFETY: inlined to a load.
     let now = unsafe { bpf_jiffies64() } as u32;
-    if hit && slot.sums.buffer_bytes < SLOT_BYTES_MAX && slot.sums.stale == 0 {
+    let goes_on = slot.sums.stale == 0 && slot.sums.ttl == h.ttl && slot.sums.buffer_bytes < SLOT_BYTES_MAX;
+    if hit && goes_on {
         let counts = seen.counts(counters, h);
         let sums = &mut slot.sums;
         sums.ip_bytes += counts.ip_bytes;
@@ -78,12 +79,6 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
         sums.last = now;
         sums.tcp_flags |= h.tcp_flags;
         sums.has_tcp_flags |= h.has_tcp_flags as u8;
-        if h.ttl < sums.ttl_min {
-            sums.ttl_min = h.ttl;
-        }
-        if h.ttl > sums.ttl_max {
-            sums.ttl_max = h.ttl;
-        }
         return;
     }
     // Who comes into a free slot has the time for an exact one; where flows push each other out, the tick has to do, but where
@@ -114,8 +109,7 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     sums.last = now;
     sums.tcp_flags = h.tcp_flags;
     sums.has_tcp_flags = h.has_tcp_flags as u8;
-    sums.ttl_min = h.ttl;
-    sums.ttl_max = h.ttl;
+    sums.ttl = h.ttl;
     sums.vlan = vlan;
     sums.inner_vlan = inner_vlan;
     sums.traffic_class = h.traffic_class;
@@ -207,8 +201,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
         (*event).protocol = meta as u8;
         (*event).version = if W == WORDS_V4 { 4 } else { 6 };
         (*event).traffic_class = sums.traffic_class;
-        (*event).ttl_min = sums.ttl_min;
-        (*event).ttl_max = sums.ttl_max;
+        (*event).ttl = sums.ttl;
         (*event).tcp_flags = sums.tcp_flags;
         (*event).port_form = (meta >> META_FORM_SHIFT & FORM) as u8;
         (*event).fragment = 0;
@@ -218,6 +211,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
         (*event).pad[0] = 0;
         (*event).pad[1] = 0;
         (*event).pad[2] = 0;
+        (*event).pad[3] = 0;
     }
     let verdict = &mut counters.submitted;
     verdict.packets += u64::from(sums.packets);
@@ -230,7 +224,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
         return;
     }
     stage.count = 0;
-    if RING.output_untyped::<[Event; STAGED]>(&stage.events, BPF_RB_NO_WAKEUP.into()).is_err() {
+    if RING.output_untyped::<[Event; STAGED]>(&stage.events, wakeup()).is_err() {
         for at in 0..STAGED {
             mermin_spill(counters, &raw const stage.events[at], epoch & 1);
         }

@@ -36,7 +36,7 @@ pub(crate) extern "C" fn mermin_spill(counters: *mut Counters, event: *const Eve
         event.destination[0],
         event.destination[1],
         u64::from(event.ports) << 32 | u64::from(meta),
-        u64::from(event.tcp_flags) | has_flags << 8,
+        u64::from(event.tcp_flags) | has_flags << 8 | u64::from(event.ttl) << 16,
     ];
     let Some(value) = SPILL.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's element; bottom halves are off, so nobody else is here.
@@ -55,8 +55,6 @@ pub(crate) extern "C" fn mermin_spill(counters: *mut Counters, event: *const Eve
     value.vlan = event.vlan;
     value.inner_vlan = event.inner_vlan;
     value.traffic_class = event.traffic_class;
-    value.ttl_min = event.ttl_min;
-    value.ttl_max = event.ttl_max;
     take(&mut counters.submitted, value);
     if !put(counters, parity, &key, value) {
         give(&mut counters.table_full, value);
@@ -90,7 +88,7 @@ fn to_table(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
     let value = unsafe { &mut *value };
     let counts = seen.counts(counters, h);
     let last = u64::from(h.ports) << 32 | u64::from(seen.meta(h));
-    let flags = u64::from(h.tcp_flags) | u64::from(h.has_tcp_flags) << 8;
+    let flags = u64::from(h.tcp_flags) | u64::from(h.has_tcp_flags) << 8 | u64::from(h.ttl) << 16;
     let key: OverflowKey = [h.source[0], h.source[1], h.destination[0], h.destination[1], last, flags];
     // SAFETY: inlined to a load.
     let now = unsafe { bpf_jiffies64() } as u32;
@@ -113,8 +111,6 @@ fn to_table(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
         value.vlan = vlan;
         value.inner_vlan = inner_vlan;
         value.traffic_class = h.traffic_class;
-        value.ttl_min = h.ttl;
-        value.ttl_max = h.ttl;
     }
     put(counters, seen.epoch & 1, &key, value)
 }

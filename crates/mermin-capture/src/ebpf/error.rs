@@ -17,6 +17,11 @@ pub enum EbpfError {
         "the kernel refuses eBPF although the capabilities are there: lockdown, seccomp or a security module"
     )]
     Forbidden,
+    /// The kernel is one with PREEMPT_RT.
+    #[error(
+        "this kernel lets programs of one CPU interrupt each other (PREEMPT_RT): they could not count exactly"
+    )]
+    Preemptible,
     /// The kernel has no eBPF, or lacks something that the programs need.
     #[error("this kernel can't load the programs (Linux 5.15 or later with BTF is needed)")]
     Load {

@@ -18,6 +18,7 @@ mod grace;
 mod hooks;
 mod mapped;
 mod object;
+mod pace;
 mod points;
 mod privilege;
 mod ring;

@@ -10,6 +10,7 @@ use mermin_flow::Hook;
 use mermin_wire::Link;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// Built by `cargo xtask ebpf` and committed; a test of this crate fails when its sources have moved on.
 static OBJECT: &[u8] =
@@ -56,10 +57,14 @@ impl Object {
         if !missing.is_empty() {
             return Err(EbpfError::Permission { missing });
         }
+        if is_preemptible(Path::new("/sys/kernel/realtime")) {
+            return Err(EbpfError::Preemptible);
+        }
         let cpus = util::nr_cpus().map_err(|(what, source)| EbpfError::Kernel { what, source })?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX / 2);
         let ring =
             u32::try_from(ring_bytes.clamp(page(), RING_BYTES_MAX).next_power_of_two()).unwrap_or(u32::MAX);
+        let half = u64::from(ring / 2);
         let (mode, set_bits, seed) = match mode {
             Mode::Packet => (MODE_PACKET, 0, 0),
             Mode::Slots { set_bits, seed } => (MODE_SLOTS, set_bits, seed),
@@ -72,6 +77,7 @@ impl Object {
             .override_global("MODE", &mode, true)
             .override_global("SET_BITS", &set_bits, true)
             .override_global("SEED", &seed, true)
+            .override_global("RING_HALF", &half, true)
             .map_max_entries("COUNTERS", 2 * cpus)
             .map_max_entries("STAGES", 2 * cpus)
             .map_max_entries("SLOTS4", sets)
@@ -118,6 +124,12 @@ impl Object {
     }
 }
 
+/// Whether programs that run with bottom halves off can be interrupted by others of their CPU: kernels with PREEMPT_RT say so in
+/// this file, others don't have it.
+fn is_preemptible(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+}
+
 /// The smallest ring, in bytes.
 pub(super) fn page() -> u64 {
     // SAFETY: no memory is passed.
@@ -155,4 +167,20 @@ fn refused(error: aya::EbpfError) -> EbpfError {
         source = cause.source();
     }
     EbpfError::Load { source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_with_preempt_rt_is_known_by_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("realtime");
+        assert!(!is_preemptible(&file));
+        for (text, expected) in [("1\n", true), ("0\n", false), ("", false)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(is_preemptible(&file), expected);
+        }
+    }
 }

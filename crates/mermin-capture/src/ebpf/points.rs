@@ -69,7 +69,7 @@ impl Points {
         Self { sums: true, ..Self::default() }
     }
 
-    /// What was summed up in an epoch whose events lie before `up_to` was handed on.
+    /// What was summed up of links that had gone when the ring was written to `up_to` was handed on.
     pub(super) fn forget_gone(&mut self, up_to: u64) {
         while self.gone.pop_front_if(|(.., gone)| *gone <= up_to).is_some() {}
     }

@@ -160,8 +160,7 @@ fn of_slot<const W: usize>(epoch: u32, slot: &Slot<W>, first: &First) -> Event {
         vlan: sums.vlan,
         inner_vlan: sums.inner_vlan,
         traffic_class: sums.traffic_class,
-        ttl_min: sums.ttl_min,
-        ttl_max: sums.ttl_max,
+        ttl: sums.ttl,
         tcp_flags: sums.tcp_flags,
         ..of_key(addresses, key[W - 1], sums.has_tcp_flags != 0)
     }
@@ -185,10 +184,9 @@ fn of_hash(epoch: u32, key: &OverflowKey, value: &Overflow, deltas: &mut Vec<Eve
         vlan: value.vlan,
         inner_vlan: value.inner_vlan,
         traffic_class: value.traffic_class,
-        ttl_min: value.ttl_min,
-        ttl_max: value.ttl_max,
+        ttl: (key[5] >> 16) as u8,
         tcp_flags: key[5] as u8,
-        ..of_key(addresses, key[4], key[5] >> 8 != 0)
+        ..of_key(addresses, key[4], key[5] >> 8 & 1 != 0)
     }));
 }
 
@@ -215,14 +213,13 @@ fn of_key([a, b, c, d]: [u64; 4], word: u64, has_tcp_flags: bool) -> Event {
         protocol: meta as u8,
         version: if meta & META_V6 == 0 { 4 } else { 6 },
         traffic_class: 0,
-        ttl_min: 0,
-        ttl_max: 0,
+        ttl: 0,
         tcp_flags: 0,
         port_form: (meta >> META_FORM_SHIFT & FORM) as u8,
         fragment: 0,
         flags: EVENT_TICKS
             | if meta & META_EGRESS != 0 { EVENT_EGRESS } else { 0 }
             | if has_tcp_flags { EVENT_HAS_TCP_FLAGS } else { 0 },
-        pad: [0; 3],
+        pad: [0; 4],
     }
 }

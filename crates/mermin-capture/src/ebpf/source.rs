@@ -5,6 +5,7 @@ use super::error::EbpfError;
 use super::grace::Grace;
 use super::mapped::{Mapped, Pressure};
 use super::object::{self, Mode, Object};
+use super::pace::Pace;
 use super::points::Points;
 use super::ring::{Ring, Stopped};
 use super::slots::{Slots, hash_bytes, tally};
@@ -29,8 +30,8 @@ use zerocopy::FromBytes as _;
 /// Between two drains while packets flow. A reader that slept on the ring instead would be woken by every packet that
 /// finds it empty.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Between two looks at a ring that tells nobody when something comes.
-const LOOK: Duration = Duration::from_millis(10);
+/// Between two looks for a book that was asked for.
+const LOOK: Duration = Duration::from_millis(5);
 /// What an event's time may lie before the moment at which it became visible: a program run takes microseconds, but a
 /// virtual CPU can be taken away in the middle of one.
 const SLACK_NANOS: u64 = 5_000_000;
@@ -159,8 +160,11 @@ struct Summed {
     ticks: Ticks,
     /// Packets of the live epoch were not seen before this time since boot.
     live_began: u64,
+    /// Up to where the ring's events are of epochs that were handed on.
+    closed_up_to: u64,
     /// When the last book came.
     drained: Instant,
+    pace: Pace,
     /// Least and greatest.
     intervals: [Duration; 2],
     pressure: Pressure,
@@ -179,13 +183,15 @@ struct ClosedEpoch {
 }
 
 impl Summed {
-    fn new(ticks: Ticks, began: u64, pressure: Pressure, aggregation: &Aggregation) -> Self {
+    fn new(ticks: Ticks, began: u64, pressure: Pressure, pace: Pace, aggregation: &Aggregation) -> Self {
         let most = aggregation.drain_max;
         Self {
             epochs: VecDeque::new(),
             ticks,
             live_began: began,
+            closed_up_to: 0,
             drained: Instant::now(),
+            pace,
             intervals: [aggregation.drain_min.min(most), most],
             pressure,
             waiting: Tally::ZERO,
@@ -205,6 +211,13 @@ impl Summed {
         self.epochs.push_back(ClosedEpoch { up_to: book.up_to, began: self.live_began, deltas });
         self.live_began = book.next_began;
         self.drained = Instant::now();
+    }
+
+    /// How long nothing is due.
+    fn until_due(&self) -> Duration {
+        let [least, most] = self.intervals;
+        let since = self.drained.elapsed();
+        if since < least { least - since } else { most.saturating_sub(since).min(least) }
     }
 
     fn is_due(&self) -> bool {
@@ -351,7 +364,8 @@ impl EbpfSource {
         let summed = match &sums {
             Some(sums) => {
                 let pressure = Pressure::new(&object)?;
-                Some(Summed::new(sums.ticks(), began, pressure, &options.aggregation))
+                let pace = Pace::new(object.map("RING")?).map_err(kernel("waiting for the ring"))?;
+                Some(Summed::new(sums.ticks(), began, pressure, pace, &options.aggregation))
             }
             None => None,
         };
@@ -408,8 +422,8 @@ impl EbpfSource {
         Arc::clone(&self.links)
     }
 
-    /// Reads at most `budget` events; how far it came, and the time of the newest.
-    fn read(&mut self, sink: &mut impl Sink, budget: usize) -> (Stopped, u64) {
+    /// Reads at most `budget` events; how far it came, the time of the newest, and how many they were.
+    fn read(&mut self, sink: &mut impl Sink, budget: usize) -> (Stopped, u64, usize) {
         let Self { ring, points, totals, clock, end, news, summed, .. } = self;
         let (mut newest, mut left) = (0, budget);
         loop {
@@ -434,11 +448,11 @@ impl EbpfSource {
             });
             left -= read;
             if stopped != Stopped::Reached {
-                return (stopped, newest);
+                return (stopped, newest, budget - left);
             }
             // Meanwhile more may have come, or an interface's last event was read.
             if ring.position() >= end.unwrap_or_else(|| ring.produced().position()) {
-                return (stopped, newest);
+                return (stopped, newest, budget - left);
             }
         }
     }
@@ -465,7 +479,8 @@ impl EbpfSource {
             if handed == budget {
                 break;
             }
-            points.forget_gone(epoch.up_to);
+            // Of a link that went while the epoch before was being closed, this one may have something.
+            points.forget_gone(std::mem::replace(&mut summed.closed_up_to, epoch.up_to));
             summed.epochs.pop_front();
         }
         handed
@@ -524,8 +539,11 @@ impl Source for EbpfSource {
             self.look_after_books();
         }
         self.hold_back(sink);
-        let (stopped, newest) = self.read(sink, budget);
+        let (stopped, newest, read) = self.read(sink, budget);
         let sums = self.hand_on_sums(sink, budget);
+        if let Some(summed) = &mut self.summed {
+            summed.pace.read(read as u64);
+        }
         if newest > 0 || sums > 0 {
             self.busy_since = Some(Instant::now());
         }
@@ -544,11 +562,12 @@ impl Source for EbpfSource {
     }
 
     fn wait(&mut self, at_most: Duration) {
-        if self.busy_since.is_some_and(|since| since.elapsed() < PAUSE) {
+        if let Some(summed) = &mut self.summed {
+            // A book that is on its way comes when the kernel has had its grace period.
+            let until = if self.books.is_on_its_way() { LOOK } else { summed.until_due() };
+            summed.pace.sleep(at_most.min(until));
+        } else if self.busy_since.is_some_and(|since| since.elapsed() < PAUSE) {
             sleep(at_most.min(PAUSE));
-        } else if self.summed.is_some() {
-            // Nothing that comes wakes who waits for the ring.
-            sleep(at_most.min(LOOK));
         } else if !self.ring.has_more() {
             self.ring.wait(at_most);
         }
@@ -671,7 +690,7 @@ fn observation(event: &Event, [start, end]: [u64; 2], point: u16) -> Observation
         has_tcp_flags: event.flags & EVENT_HAS_TCP_FLAGS != 0,
         tcp_flags: event.tcp_flags,
         traffic_class: event.traffic_class,
-        ttl: event.ttl_min,
+        ttl: event.ttl,
         fragment: match event.fragment {
             1 => Fragment::First,
             2 => Fragment::Later,

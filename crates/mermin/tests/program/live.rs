@@ -118,7 +118,7 @@ fn a_run_ends_after_its_duration_with_balanced_books() {
     if !has_privileges("a_run_ends_after_its_duration_with_balanced_books") {
         return;
     }
-    for (source, name) in [("ebpf", "ebpf (packet mode)"), ("af_packet", "af_packet")] {
+    for (source, name) in [("ebpf", "ebpf (aggregate mode)"), ("af_packet", "af_packet")] {
         let arguments = ["run", "-i", "lo", "--source", source, "--duration", "300ms", "-o", "none"];
         let Ran { code, err, .. } = run(&arguments);
         assert_eq!(code, 0, "{err}");

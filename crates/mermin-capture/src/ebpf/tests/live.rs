@@ -1,10 +1,10 @@
 //! Traffic between two namespaces: what comes out equals what was sent.
 
 use super::can_run;
-use crate::AttachKind;
 use crate::config::RING_BYTES;
 use crate::ebpf::{Attached, EbpfOptions, EbpfSource, hooks};
 use crate::testing::{Kept, PORT, Pair, Touchy, assert_balanced, finish, interface, run, send, sender};
+use crate::{AttachKind, CaptureMode};
 use mermin_flow::{Hook, Loss, Observation, ObservationPoints, Polled, Source as _};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 pub(super) fn open(device: &str, ring_bytes: u64, attach: AttachKind) -> EbpfSource {
     let points = Arc::new(ObservationPoints::default());
-    let options = EbpfOptions { ring_bytes, attach, ..EbpfOptions::default() };
+    let mode = CaptureMode::Packet;
+    let options = EbpfOptions { ring_bytes, attach, mode, ..EbpfOptions::default() };
     let opened = EbpfSource::open(&[interface(device)], &points, &options).unwrap();
     assert!(opened.skipped.is_empty());
     for (number, hook) in [(0, Hook::Ingress), (1, Hook::Egress)] {
@@ -330,7 +331,8 @@ fn a_device_that_refuses_is_skipped_and_named() {
     Pair::inside(&pair.there, || {
         let gone = crate::interfaces::Interface { name: "gone0".into(), index: 999, ..interface("vb") };
         let points = Arc::new(ObservationPoints::default());
-        let options = EbpfOptions { ring_bytes: 4_096, ..EbpfOptions::default() };
+        let mode = CaptureMode::Packet;
+        let options = EbpfOptions { ring_bytes: 4_096, mode, ..EbpfOptions::default() };
         let opened = EbpfSource::open(&[gone.clone(), interface("vb")], &points, &options).unwrap();
         assert_eq!(opened.skipped.len(), 1);
         assert_eq!(&*opened.skipped[0].interface, "gone0");

@@ -43,13 +43,12 @@ fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> Event 
         protocol: headers.protocol,
         version: headers.version,
         traffic_class: headers.traffic_class,
-        ttl_min: headers.ttl,
-        ttl_max: headers.ttl,
+        ttl: headers.ttl,
         tcp_flags: headers.tcp_flags,
         port_form: headers.port_form as u8,
         fragment: headers.fragment as u8,
         flags: if headers.has_tcp_flags { EVENT_HAS_TCP_FLAGS } else { 0 },
-        pad: [0; 3],
+        pad: [0; 4],
     }
 }
 
