@@ -8,6 +8,7 @@ use clap::Parser;
 mod cluster;
 mod core;
 mod generate;
+mod kernel;
 mod measure;
 mod otlp;
 mod random;
@@ -16,7 +17,7 @@ mod replay;
 mod scrape;
 mod ways;
 
-/// Makes captures, measures replay, enrichment and the OTLP output.
+/// Makes captures, measures the kernel programs, replay, enrichment and the OTLP output.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 enum Task {
@@ -30,6 +31,8 @@ enum Task {
     Scrape(scrape::Scrape),
     /// Replays a capture in several ways by turns, and prints a table.
     Ways(ways::Ways),
+    /// Measures what a packet costs in the kernel, by turns with other programs, and prints a table.
+    Kernel(kernel::Kernel),
     /// Names the ends of records by a cluster of many pods, while it changes, and tells what it cost.
     Cluster(cluster::ClusterTask),
 }
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
         Task::Otlp(task) => task.run(),
         Task::Scrape(task) => task.run(),
         Task::Ways(task) => task.run(),
+        Task::Kernel(task) => task.run(),
         Task::Cluster(task) => task.run(),
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`; `--help` tells more.
+    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kernel …`; `--help` tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Crates that don't build for the host.
-const KERNEL_ONLY: &[&str] = &["mermin-ebpf"];
+const KERNEL_ONLY: &[&str] = &["mermin-ebpf", "mermin-ebpf-bench"];
 
 #[derive(clap::Args)]
 pub(crate) struct Test {

@@ -16,13 +16,26 @@ pub(super) const FLAGS: [&str; 4] = [
 ];
 const TARGET: &str = "bpfel-unknown-none";
 
+/// What is built: the package, and the file that cargo makes of it.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    package: &'static str,
+    file: &'static str,
+}
+
+/// The programs that ship.
+pub(super) const SHIPPED: Part = Part { package: "mermin-ebpf", file: "mermin-bpf" };
+/// What the benchmark compares them with. It stays in the target folder.
+pub(super) const COMPARED: Part = Part { package: "mermin-ebpf-bench", file: "mermin-bench-bpf" };
+
 /// Builds, strips and returns the object.
-pub(super) fn build(root: &Path, tools: &Tools) -> Result<Vec<u8>> {
+pub(super) fn build(root: &Path, tools: &Tools, part: Part) -> Result<Vec<u8>> {
     let target_folder =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let status = Command::new("cargo")
         .current_dir(root)
-        .args(["build", "--quiet", "--locked", "--package=mermin-ebpf", "--profile=bpf"])
+        .args(["build", "--quiet", "--locked", "--profile=bpf"])
+        .arg(format!("--package={}", part.package))
         .arg(format!("--target={TARGET}"))
         .arg("-Zbuild-std=core")
         .arg(format!("--target-dir={}", target_folder.display()))
@@ -33,7 +46,7 @@ pub(super) fn build(root: &Path, tools: &Tools) -> Result<Vec<u8>> {
         .status()
         .context("cargo did not start")?;
     ensure!(status.success(), "the kernel programs do not build");
-    let linked = target_folder.join(TARGET).join("bpf/mermin-bpf");
+    let linked = target_folder.join(TARGET).join("bpf").join(part.file);
     let stripped = linked.with_extension("stripped");
     let status = Command::new(tools.strip).arg("-g").arg("-o").arg(&stripped).arg(&linked).status()?;
     ensure!(status.success(), "{} failed", tools.strip);

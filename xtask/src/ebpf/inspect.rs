@@ -69,10 +69,14 @@ pub(super) fn atomics(elf: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Loads every program and prints what the verifier walked through. Without the privilege it says so.
-pub(super) fn verify(elf: &[u8]) -> Result<()> {
-    // Those of a large machine: a loop over them takes the verifier longer.
-    let mut ebpf = match EbpfLoader::new().override_global("CPUS", &256_u32, true).load(elf) {
+/// Loads every program and prints what the verifier walked through. Without the privilege it says so. `cpus`: so many, where the
+/// programs ask.
+pub(super) fn verify(elf: &[u8], cpus: Option<u32>) -> Result<()> {
+    let mut loader = EbpfLoader::new();
+    if let Some(cpus) = &cpus {
+        loader.override_global("CPUS", cpus, true);
+    }
+    let mut ebpf = match loader.load(elf) {
         Ok(ebpf) => ebpf,
         Err(error) => {
             println!("not verified: loading needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON ({error})");

@@ -1,0 +1,292 @@
+//! What a packet costs in the kernel: the shipped programs by turns with an empty one and with plain hashes of flows, live at the
+//! receiving end of a veth.
+
+use crate::measure::Spread;
+use crate::random::Random;
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
+use aya::sys::{Stats, enable_stats};
+use aya::{Ebpf, programs::links::FdLink};
+use mermin_capture::CaptureMode;
+use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
+use mermin_capture::interfaces::Interface;
+use mermin_flow::{Observation, ObservationPoints, Polled, Sink, Source as _, Tally};
+use mermin_tests::netns::Net;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Measures what a packet costs in the kernel, and prints a table: ns per packet over an empty program. Needs root, and
+/// `cargo xtask ebpf` before, which builds what is compared with.
+#[derive(clap::Args)]
+pub(crate) struct Kernel {
+    /// The object with what is compared with.
+    #[arg(long, default_value = "target/bpfel-unknown-none/bpf/mermin-bench-bpf.stripped")]
+    object: PathBuf,
+    /// Packets of a turn.
+    #[arg(long, default_value_t = 1_000_000)]
+    packets: usize,
+    /// Turns.
+    #[arg(long, default_value_t = 7)]
+    turns: usize,
+    /// Only traffic whose title has this in it.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+/// What is sent.
+struct Traffic {
+    title: &'static str,
+    flows: u64,
+    zipf: bool,
+    ipv6: bool,
+}
+
+const TRAFFIC: [Traffic; 7] = [
+    Traffic { title: "1 flow", flows: 1, zipf: false, ipv6: false },
+    Traffic { title: "10 k flows, uniform", flows: 10_000, zipf: false, ipv6: false },
+    Traffic { title: "64 k flows, uniform", flows: 65_536, zipf: false, ipv6: false },
+    Traffic { title: "64 k flows, Zipf", flows: 65_536, zipf: true, ipv6: false },
+    Traffic { title: "1 M flows, uniform", flows: 1_000_000, zipf: false, ipv6: false },
+    Traffic { title: "1 flow, IPv6", flows: 1, zipf: false, ipv6: true },
+    Traffic { title: "64 k flows, uniform, IPv6", flows: 65_536, zipf: false, ipv6: true },
+];
+
+/// What the packets run through.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// A program of the object that is compared with.
+    Compared(&'static str),
+    /// The shipped ones.
+    Ours(CaptureMode),
+}
+
+const SUBJECTS: [(&str, Subject); 5] = [
+    ("empty", Subject::Compared("bench_empty")),
+    ("hash, tick", Subject::Compared("bench_hash_tick")),
+    ("hash, boot clock", Subject::Compared("bench_hash_boot")),
+    ("packet mode", Subject::Ours(CaptureMode::Packet)),
+    ("aggregate mode", Subject::Ours(CaptureMode::Aggregate)),
+];
+const TICK: usize = 1;
+const AGGREGATE: usize = 4;
+
+impl Kernel {
+    pub(crate) fn run(self) -> Result<()> {
+        ensure!(self.turns > 0 && self.packets > 0, "no turns or no packets measure nothing");
+        let object = std::fs::read(&self.object).with_context(|| {
+            format!("no programs at {}: `cargo xtask ebpf` builds them", self.object.display())
+        })?;
+        let _stats = enable_stats(Stats::RunTime).context("run times of programs")?;
+        let net = Net::new("kernel", false);
+        let route = |way: &str| net.left.ip(way);
+        route("route add 11.0.0.0/8 via 10.77.0.2");
+        route("-6 route add fd11::/16 via fd77::2");
+        let _ = net.left.run("ping -q -c 1 10.77.0.2");
+        let _ = net.left.run("ping -q -c 1 fd77::2");
+        let titles: Vec<&str> = SUBJECTS.iter().map(|(title, _)| *title).collect();
+        println!("| traffic | {} | hash, tick over aggregate mode |", titles.join(" | "));
+        println!("|---|{}---|", "---|".repeat(titles.len()));
+        for traffic in TRAFFIC.iter().filter(|traffic| traffic.title.contains(&self.only)) {
+            let order = order(traffic, self.packets);
+            let mut costs = [const { Vec::new() }; SUBJECTS.len()];
+            // The first turn warms up.
+            for turn in 0..=self.turns {
+                for number in 0..SUBJECTS.len() {
+                    let subject = (turn + number) % SUBJECTS.len();
+                    let cost = measure(&net, SUBJECTS[subject].1, &object, || send(traffic, &order, &net))?;
+                    if turn > 0 {
+                        costs[subject].push(cost);
+                    }
+                }
+            }
+            println!("{}", row(traffic.title, &costs));
+        }
+        Ok(())
+    }
+}
+
+/// A line of the table: median and quartiles of what each costs over an empty program in the same turn.
+fn row(title: &str, costs: &[Vec<f64>]) -> String {
+    let over = |subject: usize| costs[subject].iter().zip(&costs[0]).map(|(cost, empty)| cost - empty);
+    let empty = Spread::of(costs[0].iter().copied());
+    let mut line = format!("| {title} | {:.0} |", empty.median);
+    for subject in 1..costs.len() {
+        let spread = Spread::of(over(subject));
+        line += &format!(" {:.0} ({:.0}–{:.0}) |", spread.median, spread.lower, spread.upper);
+    }
+    let ratio = Spread::of(over(TICK)).median / Spread::of(over(AGGREGATE)).median;
+    line + &format!(" {ratio:.2} |")
+}
+
+/// Flows in the order in which they send.
+fn order(traffic: &Traffic, packets: usize) -> Vec<u64> {
+    let mut random = Random::new(7);
+    let mut cumulative = Vec::new();
+    if traffic.zipf {
+        let mut sum = 0.0;
+        for rank in 1..=traffic.flows {
+            sum += 1.0 / rank as f64;
+            cumulative.push(sum);
+        }
+    }
+    let mut next = || match cumulative.last() {
+        Some(sum) => cumulative.partition_point({
+            let at = random.unit() * sum;
+            move |to| *to < at
+        }) as u64,
+        None => random.below(traffic.flows),
+    };
+    (0..packets).map(|_| next()).collect()
+}
+
+/// Sends each flow's packet to an address and port of its own.
+fn send(traffic: &Traffic, order: &[u64], net: &Net) {
+    let scatter = |flow: u64| Random::new(flow).next();
+    net.left.within(|| {
+        let mut cpus = CpuSet::new();
+        cpus.set(0);
+        sched_setaffinity(None, &cpus).expect("there is a first CPU");
+        let own =
+            if traffic.ipv6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((own, 0)).expect("a socket");
+        for flow in order {
+            let random = scatter(*flow);
+            let port = (random >> 48) as u16 | 1;
+            let to: IpAddr = if traffic.ipv6 {
+                let [a, b] = [(random >> 16) as u16, random as u16];
+                Ipv6Addr::new(0xfd11, 0, 0, 0, 0, (random >> 32) as u16, a, b).into()
+            } else {
+                Ipv4Addr::from(11 << 24 | random as u32 & 0xff_ffff).into()
+            };
+            // A buffer that the kernel has no memory for is not counted by any program either.
+            let _ = socket.send_to(&[0; 24], SocketAddr::new(to, port));
+        }
+    });
+}
+
+/// ns a packet in a program at the right end's ingress.
+fn measure(net: &Net, subject: Subject, object: &[u8], send: impl FnOnce()) -> Result<f64> {
+    match subject {
+        Subject::Compared(name) => {
+            let mut ebpf = Ebpf::load(object).context("what is compared with")?;
+            let program: &mut SchedClassifier = ebpf.program_mut(name).context(name)?.try_into()?;
+            program.load()?;
+            let _link: FdLink = net.right.within(|| -> Result<FdLink> {
+                let link = program.attach("right", TcAttachType::Ingress)?;
+                Ok(program.take_link(link)?.try_into()?)
+            })?;
+            cost_of(name, send)
+        }
+        Subject::Ours(mode) => ours(net, mode, send),
+    }
+}
+
+/// The shipped programs, with a reader behind them and epochs as in a run; its books have to balance.
+fn ours(net: &Net, mode: CaptureMode, send: impl FnOnce()) -> Result<f64> {
+    let over = AtomicBool::new(false);
+    let mut source = net.right.within(|| -> Result<EbpfSource> {
+        let index = std::fs::read_to_string("/sys/class/net/right/ifindex")?.trim().parse()?;
+        let link = mermin_wire::Link::Ethernet;
+        let interface = Interface { name: Arc::from("right"), index, link, up: true };
+        let points = Arc::new(ObservationPoints::default());
+        let options = EbpfOptions { mode, ..EbpfOptions::default() };
+        Ok(EbpfSource::open(&[interface], &points, &options)?.source)
+    })?;
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| read(&mut source, &over));
+        let cost = cost_of("mermin_ingress", send);
+        over.store(true, Ordering::Release);
+        let balances = reading.join().ok().context("the reader panicked")?;
+        ensure!(balances, "the books don't balance");
+        cost
+    })
+}
+
+/// Adds up what it is given.
+#[derive(Default)]
+struct Sum(Tally);
+
+impl Sink for Sum {
+    fn observe(&mut self, observation: Observation) {
+        self.0 += observation.tally();
+    }
+}
+
+/// Reads to the end; whether all that was seen came, or is lost, or is no flow traffic.
+fn read(source: &mut EbpfSource, over: &AtomicBool) -> bool {
+    let (mut sum, mut closed) = (Sum::default(), false);
+    loop {
+        if over.load(Ordering::Acquire) && !closed {
+            source.close();
+            closed = true;
+        }
+        match source.poll(&mut sum, 4_096) {
+            Polled::More => {}
+            Polled::Drained => source.wait(Duration::from_millis(20)),
+            Polled::Ended => break,
+        }
+    }
+    let Some(sightings) = source.sightings() else { return false };
+    let lost: Tally = sightings.lost.values().copied().sum();
+    let unmetered: Tally = sightings.unmetered.iter().copied().sum();
+    sightings.seen.buffers == (sum.0 + lost + unmetered).buffers
+}
+
+/// Run time over run count of the programs with this name while `send` sends. The kernel keeps 15 characters of a name.
+fn cost_of(name: &str, send: impl FnOnce()) -> Result<f64> {
+    let kept = &name[..name.len().min(15)];
+    let counted = || -> Result<(Duration, u64)> {
+        let mut sum = (Duration::ZERO, 0);
+        for program in loaded_programs() {
+            let Ok(program) = program else { continue };
+            if program.name_as_str() == Some(kept) {
+                sum.0 += program.run_time();
+                sum.1 += program.run_count();
+            }
+        }
+        Ok(sum)
+    };
+    let before = counted()?;
+    send();
+    // What is on a backlog still runs through it.
+    thread::sleep(Duration::from_millis(50));
+    let after = counted()?;
+    let packets = after.1 - before.1;
+    if packets == 0 {
+        bail!("no packet came through {name}");
+    }
+    Ok((after.0 - before.0).as_nanos() as f64 / packets as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_what_each_costs_over_nothing() {
+        let costs =
+            [vec![40.0, 44.0, 42.0], vec![140.0, 141.0, 142.0], vec![1.0; 3], vec![1.0; 3], vec![90.0; 3]];
+        let line = row("title", &costs);
+        assert!(line.starts_with("| title | 42 | 100 (97–100) |"), "{line}");
+        assert!(line.ends_with(" 48 (46–48) | 2.08 |"), "{line}");
+    }
+
+    #[test]
+    fn flows_send_in_an_order_that_is_the_same_everywhere() {
+        for traffic in &TRAFFIC {
+            let order = order(traffic, 10_000);
+            assert!(order.iter().all(|flow| *flow < traffic.flows));
+            let first = order.iter().filter(|flow| **flow == 0).count();
+            match (traffic.flows, traffic.zipf) {
+                (1, _) => assert_eq!(first, 10_000),
+                (_, true) => assert!((700..1_100).contains(&first), "{first}"),
+                _ => assert!(first < 10, "{first}"),
+            }
+        }
+    }
+}
