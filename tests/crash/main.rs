@@ -7,6 +7,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod kept;
+
 use mermin_spool::{Fsync, Read, Spool, SpoolSettings};
 use mermin_tests::capture_file::{EPOCH, Pcap, Resolution, link};
 use mermin_tests::frame::{Ends, ethernet, udp};

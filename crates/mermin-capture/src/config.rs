@@ -123,6 +123,10 @@ pub enum OnExit {
     /// They are taken off.
     #[default]
     Detach,
+    /// They stay, and go on counting: the next run goes on with what they have counted, also after `kill -9`, and says what
+    /// was lost in memory. `mermin cleanup` takes them off. Wants a bpffs; where none is mounted at `/sys/fs/bpf`, one is mounted
+    /// at `/run/mermin/bpf`.
+    Keep,
 }
 
 impl Default for CaptureConfig {
@@ -177,8 +181,9 @@ mod tests {
     fn only_what_exists_is_accepted() {
         let read = |value| serde_json::from_value::<CaptureConfig>(value);
         assert_eq!(read(json!({ "source": "af_packet" })).unwrap().source, SourceKind::AfPacket);
+        assert_eq!(read(json!({ "on_exit": "keep" })).unwrap().on_exit, OnExit::Keep);
         for bad in [
-            json!({ "on_exit": "keep" }),
+            json!({ "on_exit": "stay" }),
             json!({ "source": "pcap" }),
             json!({ "interfaces": { "includes": ["*"] } }),
             json!({ "interface": "eth0" }),

@@ -75,7 +75,7 @@ pub use recovery::{CountingSink, GivenUp, Incident, panic_message};
 pub use sampled::{Estimate, Sampled};
 pub use sampling::Sampling;
 pub use sightings::{Loss, Sightings};
-pub use stage::{Amount, Enricher, Exporter, Failure, Polled, QUARANTINE, Receipt, Sink, Source};
+pub use stage::{Amount, Enricher, Exporter, Failure, Polled, QUARANTINE, Receipt, Settlement, Sink, Source};
 pub use tally::Tally;
 pub use top_flows::{FlowOrder, TopFlows};
 pub use units::{ByteSize, Interval, UnitError};

@@ -17,16 +17,19 @@ pub enum Loss {
     PacketChannelFull,
     /// Reading or metering it panicked, and what could be tried again panicked again.
     WorkerQuarantine,
+    /// It was in the memory of an earlier process, which was killed.
+    Crash,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::RingFull,
         Self::KernelTableFull,
         Self::SocketDrop,
         Self::PacketChannelFull,
         Self::WorkerQuarantine,
+        Self::Crash,
     ];
 
     /// The key in the ledger's `lost`.
@@ -38,6 +41,7 @@ impl Loss {
             Self::SocketDrop => "socket_drop",
             Self::PacketChannelFull => "packet_channel_full",
             Self::WorkerQuarantine => "worker_quarantine",
+            Self::Crash => "crash",
         }
     }
 }
@@ -105,7 +109,14 @@ mod tests {
     fn losses_have_the_ledgers_names() {
         assert_eq!(
             Loss::ALL.map(Loss::name),
-            ["ring_full", "kernel_table_full", "socket_drop", "packet_channel_full", "worker_quarantine"]
+            [
+                "ring_full",
+                "kernel_table_full",
+                "socket_drop",
+                "packet_channel_full",
+                "worker_quarantine",
+                "crash"
+            ]
         );
     }
 

@@ -26,6 +26,9 @@ pub trait Sink {
     }
 }
 
+/// Keeps a cumulative count, beginning with zero, where it outlasts the process. For one thread at a time.
+pub type Settlement = Box<dyn Fn(Tally) + Send + Sync>;
+
 /// What a call of [`Source::poll`] ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
@@ -65,6 +68,13 @@ pub trait Source: Send {
     /// there are none.
     fn wall_clock(&self) -> WallClock {
         WallClock::default()
+    }
+
+    /// Where a count of what has come to an end, of all that it hands over, is kept beside the count itself: what was handed
+    /// over and is in none of them was in memory when the process was killed. Asked once for each such count. `None`: nobody
+    /// goes on after the process.
+    fn settlement(&self) -> Option<Settlement> {
+        None
     }
 
     /// Stops the flow of packets: takes programs off their hooks, closes the socket's intake. What was taken before

@@ -132,7 +132,7 @@ pub fn start<S: Source + 'static>(
         left.store(enrichment_workers, Ordering::Release);
         for _ in 0..enrichment_workers {
             let queue = RecordQueue::new((capacity / enrichment_workers).max(1), config.enable_metrics);
-            let cells = Arc::new(EnrichmentCells::default());
+            let cells = Arc::new(EnrichmentCells::of(&stages.source));
             let setup = Setup {
                 intake: Consumer(Arc::clone(&queue)),
                 enricher: Arc::clone(&enricher),
@@ -164,11 +164,11 @@ pub fn start<S: Source + 'static>(
         let downstream = if enriches {
             Downstream::Enrichment(enrichment.iter().map(|(queue, _)| Arc::clone(queue)).collect())
         } else {
-            let cell = Arc::new(TallyCell::default());
+            let cell = Arc::new(TallyCell::from(stages.source.settlement()));
             released.push(Arc::clone(&cell));
             Downstream::FanOut { fan_out: Arc::clone(&fan_out), released: cell }
         };
-        let cells = Arc::new(MeterCells::default());
+        let cells = Arc::new(MeterCells::of(&stages.source));
         let mut meter = Meter::new(flow, &stages.agent_id);
         meter.allow_for(orientation.lateness());
         meter.tell_times_of(stages.source.wall_clock());
@@ -196,8 +196,8 @@ pub fn start<S: Source + 'static>(
     let room = ChannelRoom::new(config.packet_channel_capacity.get(), when_full, config.enable_metrics);
     let sampler = Sampler::new(Arc::clone(&shed));
     let room = Arc::new(ChannelRoom { shed, ..room });
-    let (interrupter, settings) = (stages.source.interrupter(), Change::to(config, flow));
-    let control = Arc::new(ReaderControl::new(interrupter, config.stats_interval.0, settings));
+    let control =
+        Arc::new(ReaderControl::new(&stages.source, config.stats_interval.0, Change::to(config, flow)));
     let shared = Arc::new(Shared {
         started,
         live: S::LIVE,

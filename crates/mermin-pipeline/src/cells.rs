@@ -1,7 +1,7 @@
 //! What a flow worker publishes, and for how long workers wait and work.
 
 use crate::counts::{Lives, TallyCell};
-use mermin_flow::MeterBook;
+use mermin_flow::{MeterBook, Source};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,12 @@ fn nanos_since(started: Instant) -> u64 {
 }
 
 impl MeterCells {
+    /// Those of a worker whose verdicts the source keeps, too.
+    pub(crate) fn of(source: &impl Source) -> Self {
+        let settling = || TallyCell::from(source.settlement());
+        Self { secondary: settling(), quarantined: settling(), ..Self::default() }
+    }
+
     pub(crate) fn set(&self, book: &MeterBook) {
         self.metered.set(book.metered);
         self.secondary.set(book.secondary);

@@ -63,15 +63,17 @@ pub(crate) struct ReaderControl {
 }
 
 impl ReaderControl {
-    /// For a source with this way to be interrupted, statistics that are logged so often, and the settings of the start.
-    pub(crate) fn new(
-        interrupter: Option<Arc<AtomicBool>>,
-        stats_interval: Duration,
-        settings: Change,
-    ) -> Self {
-        let requests = Mutex::new(Requests { settings: Some(settings), ..Requests::default() });
-        let stats_interval = Adjustable::new(stats_interval);
-        Self { interrupter, stats_interval, requests, ..Self::default() }
+    /// For a source, statistics that are logged so often, and the settings of the start.
+    pub(crate) fn new(source: &impl Source, stats_interval: Duration, settings: Change) -> Self {
+        let settling = || TallyCell::from(source.settlement());
+        Self {
+            interrupter: source.interrupter(),
+            lost: settling(),
+            sampled_out: settling(),
+            stats_interval: Adjustable::new(stats_interval),
+            requests: Mutex::new(Requests { settings: Some(settings), ..Requests::default() }),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -434,6 +436,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
         };
         let part = self.part(sightings);
         let lost = self.feed.handover.finish(watermark);
+        self.control.lost.set(lost);
         ReaderEnd { source: self.source, part: ReaderPart { waiting: Tally::ZERO, lost, ..part } }
     }
 }

@@ -11,7 +11,7 @@ use crate::output::print;
 use crate::outputs;
 use crate::server::Bound;
 use mermin_capture::SourceKind;
-use mermin_capture::ebpf::hooks;
+use mermin_capture::ebpf::{Left, hooks, left};
 use mermin_capture::interfaces::Interface;
 use std::fmt::Write;
 
@@ -60,6 +60,7 @@ pub(crate) fn check(
         let limit = host::limit(name).unwrap_or_else(|| "unknown".to_owned());
         line(&mut text, head, &format!("{:<14} {limit}", name.trim_start_matches("Max ")));
     }
+    line(&mut text, "kept", &left().as_ref().map_or_else(|| "nothing".to_owned(), kept));
     let printed = print(surroundings.out, &text)?;
     // In the order in which `run` would come to them.
     let _ = interfaces?;
@@ -72,6 +73,22 @@ pub(crate) fn check(
 
 fn line(text: &mut String, head: &str, rest: &str) {
     let _ = writeln!(text, "{head:<15} {rest}");
+}
+
+/// What runs have left in this network namespace, and who has it.
+fn kept(left: &Left) -> String {
+    let on = if left.interfaces.is_empty() { "no interface".to_owned() } else { left.interfaces.join(", ") };
+    let who = match &left.holder {
+        Some(holder) => format!("used by {holder}"),
+        None => {
+            "the next run with capture.on_exit: keep goes on with it; `mermin cleanup` removes it".to_owned()
+        }
+    };
+    let books = left.books.map(|books| {
+        let [due, settled, lost] = [books.due, books.settled, books.lost].map(|tally| tally.packets);
+        format!("; {due} packets read so far, {settled} settled, {lost} lost by crashes")
+    });
+    format!("programs on {on} ({}){}; {who}", left.folder, books.unwrap_or_default())
 }
 
 fn first_line(stop: &Stop) -> String {

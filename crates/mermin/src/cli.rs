@@ -87,6 +87,14 @@ pub enum Command {
     /// with the figure behind each and the settings to change. Changes nothing itself.
     #[command(after_long_help = DIAGNOSE_EXAMPLES)]
     Diagnose(DiagnoseArgs),
+    /// Take away what runs have left in the kernel: programs, and the maps in which they count.
+    ///
+    /// With `capture.on_exit: keep` programs stay when the agent ends, and the next one goes on with what they have counted;
+    /// this is for when there will be no next one. Takes filters off, too, that a run has left which was killed. Says what it
+    /// removed; what was counted there is lost. Refuses while an agent lives that uses it (69). Looks at the network namespace that it
+    /// runs in.
+    #[command(after_long_help = "Example:\n  sudo mermin cleanup")]
+    Cleanup,
     /// Print the default configuration, or its schema.
     Config {
         /// Which.

@@ -6,6 +6,7 @@
 
 mod agent;
 mod check;
+mod cleanup;
 pub mod cli;
 pub mod config;
 mod demo;
@@ -110,6 +111,7 @@ fn dispatch(cli: Cli, surroundings: &mut Surroundings<'_>) -> Result<Exit, Stop>
             let config = settle(&args.common, &inputs(&args.common, Vec::new(), surroundings), None)?;
             diagnose::diagnose(&args, &config, surroundings)
         }
+        Command::Cleanup => cleanup::cleanup(surroundings),
         Command::Config { what: ConfigCommand::Default } => print(surroundings.out, &config::default_file()),
         Command::Config { what: ConfigCommand::Schema } => {
             print(surroundings.out, &format!("{:#}\n", config::json_schema()))

@@ -5,6 +5,7 @@
 
 use crate::Surroundings;
 use crate::agent::{Capture, Views};
+use crate::cleanup;
 use crate::cli::{CaptureArgs, RunArgs};
 use crate::config::{Config, Inputs, lower};
 use crate::engine::{End, Plan, StatsFile, drive};
@@ -16,7 +17,7 @@ use crate::server::Bound;
 use crate::signals::Asked;
 use mermin_capture::SourceKind;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
-use mermin_capture::ebpf::{EbpfOptions, EbpfSource, Opened};
+use mermin_capture::ebpf::{EbpfError, EbpfOptions, EbpfSource, Opened};
 use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
 use mermin_capture::links::{Follow, Links};
 use mermin_flow::{ObservationPoints, Source};
@@ -120,8 +121,12 @@ impl Live<'_> {
     fn with_ebpf(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
         let follow = Some(Follow::new(self.selection.clone()));
         let options = EbpfOptions { follow, ..EbpfOptions::of(&self.config.capture) };
-        let Opened { source, skipped } =
-            EbpfSource::open(&self.interfaces, &self.points, &options).map_err(|error| in_full(&error))?;
+        let Opened { source, skipped } = match EbpfSource::open(&self.interfaces, &self.points, &options) {
+            Ok(opened) => opened,
+            // Another source would do no better: two would count the same packets.
+            Err(error @ EbpfError::Held { .. }) => return Ok(Err(cleanup::stop(&error))),
+            Err(error) => return Err(in_full(&error)),
+        };
         let skipped =
             skipped.iter().map(|one| (&*one.interface, one.error.as_ref().map(|error| in_full(error))));
         let (names, warnings) = self.told(&skipped.collect::<Vec<_>>());

@@ -9,12 +9,14 @@ use super::mapped::Mapped;
 use super::ring::Produced;
 use super::slots::Slots;
 use super::ticks::{Reading, Ticks};
+use super::words::Words;
 use mermin_abi::{Counters, Event, Verdict};
 use mermin_flow::Tally;
 use mermin_wire::Unmetered;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -67,9 +69,14 @@ impl Book {
         self.unresolved_fragments += counters.unresolved_fragments;
     }
 
+    /// What is to be handed on.
+    pub(super) fn metered(&self) -> Tally {
+        self.submitted + self.slots + self.overflowed
+    }
+
     /// Whether every buffer that was seen left by exactly one exit.
     pub(super) fn balances(&self) -> bool {
-        let metered = self.submitted + self.slots + self.overflowed;
+        let metered = self.metered();
         let lost = self.ring_full + self.table_full;
         let verdicts = metered + lost + self.unmetered.iter().copied().sum();
         (self.seen.buffers, self.seen.buffer_bytes) == (verdicts.buffers, verdicts.buffer_bytes)
@@ -202,6 +209,8 @@ pub(super) struct Closer {
     sums: Option<Sums>,
     produced: Produced,
     epoch: u32,
+    /// Where what was read is committed before it is cleared, if it outlasts the process; and what was due so far.
+    kept: Option<(Arc<Words>, Tally)>,
     /// When a flip first began the next epoch, where none has succeeded yet.
     next_began: Option<u64>,
 }
@@ -209,7 +218,27 @@ pub(super) struct Closer {
 impl Closer {
     /// `sums`: in aggregate mode.
     pub(super) fn new(mapped: Mapped, grace: Grace, sums: Option<Sums>, produced: Produced) -> Self {
-        Self { mapped, grace, sums, produced, epoch: 0, next_began: None }
+        Self { mapped, grace, sums, produced, epoch: 0, kept: None, next_began: None }
+    }
+
+    /// Goes on where an earlier process has ended: whatever that was at, each half is read once. Its books that were open, the
+    /// last of which is that of this moment.
+    pub(super) fn go_on(mut self, words: Arc<Words>) -> io::Result<(Self, Vec<Book>)> {
+        let (committed, due) = words.committed();
+        if words.last_cleared() != committed {
+            self.clear(committed);
+            words.cleared(committed);
+        }
+        self.kept = Some((words, due));
+        let (live, mut books) = (self.mapped.live(), Vec::new());
+        if live != committed.wrapping_add(1) {
+            // It had begun the live epoch, and not come to reading the one before.
+            self.grace.wait()?;
+            books.push(self.read(live.wrapping_sub(1), 0));
+        }
+        self.epoch = live;
+        books.push(self.close(&Request::Flip)?);
+        Ok((self, books))
     }
 
     fn close(&mut self, request: &Request) -> io::Result<Book> {
@@ -229,6 +258,12 @@ impl Closer {
             }
         }
         (self.epoch, self.next_began) = (next, None);
+        Ok(self.read(closed, next_began))
+    }
+
+    /// The book of an epoch in which no program runs any more. Read, then committed, then cleared: whenever the process is
+    /// killed, who comes next knows whether it was read.
+    fn read(&mut self, closed: u32, next_began: u64) -> Book {
         let mut book = Book {
             epoch: closed,
             up_to: self.produced.position(),
@@ -237,14 +272,31 @@ impl Closer {
             ..Book::default()
         };
         if let Some(Sums { slots, .. }) = &mut self.sums {
-            slots.take_staged(closed, &mut book.deltas);
-            book.slots = slots.take_slots(closed, &mut book.deltas);
-            if let Err(error) = slots.take_hash(closed, &mut book.deltas) {
+            slots.read_staged(closed, &mut book.deltas);
+            book.slots = slots.read_slots(closed, &mut book.deltas);
+            if let Err(error) = slots.read_hash(closed, &mut book.deltas) {
                 tracing::error!(%error, "the hash of an epoch can't be read");
             }
         }
-        self.mapped.take(closed, |counters| book.add(counters));
-        Ok(book)
+        self.mapped.read(closed, |counters| book.add(counters));
+        if let Some((words, due)) = &mut self.kept {
+            *due += book.metered();
+            words.commit(closed, *due);
+        }
+        self.clear(closed);
+        if let Some((words, _)) = &self.kept {
+            words.cleared(closed);
+        }
+        book
+    }
+
+    fn clear(&mut self, epoch: u32) {
+        if let Some(Sums { slots, .. }) = &mut self.sums
+            && let Err(error) = slots.clear(epoch)
+        {
+            tracing::error!(%error, "the hash of an epoch can't be emptied");
+        }
+        self.mapped.clear(epoch);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The few commands of bpf(2) that are wanted beside aya's (linux/bpf.h).
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
@@ -7,11 +8,16 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 #[cfg(test)]
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// The front of `union bpf_attr` for creating maps; the kernel takes what follows as zero.
 #[repr(C)]
@@ -45,6 +51,23 @@ struct Link {
     relative: u32,
     pad: u32,
     revision: u64,
+}
+
+/// For another program on a link.
+#[repr(C)]
+struct Update {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
+/// For names in a bpffs.
+#[repr(C)]
+struct At {
+    path: u64,
+    fd: u32,
+    flags: u32,
 }
 
 /// For what is on a hook.
@@ -133,6 +156,24 @@ struct Many {
 pub(super) fn take_batch<K: Clone + Default, V: Clone + Default>(
     map: BorrowedFd<'_>,
     batch: &mut Batch<K, V>,
+    take: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    all_of(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, batch, take)
+}
+
+/// Reads all entries of a hash that nobody writes to, and leaves them there.
+pub(super) fn read_batch<K: Clone + Default, V: Clone + Default>(
+    map: BorrowedFd<'_>,
+    batch: &mut Batch<K, V>,
+    read: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    all_of(BPF_MAP_LOOKUP_BATCH, map, batch, read)
+}
+
+fn all_of<K: Clone + Default, V: Clone + Default>(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    batch: &mut Batch<K, V>,
     mut take: impl FnMut(&K, &V),
 ) -> io::Result<()> {
     let (mut from, mut to) = (0_u32, 0_u32);
@@ -150,21 +191,23 @@ pub(super) fn take_batch<K: Clone + Default, V: Clone + Default>(
             flags: 0,
         };
         // SAFETY: keys and values have room for `count` entries, and all outlives the call.
-        let result = unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut many) };
+        let result = unsafe { bpf(command, &mut many) };
         let error = result.err().map(|error| error.raw_os_error().unwrap_or_default());
-        // Whatever else it says: so many are deleted. But for EFAULT, where none is and nobody has written the number.
+        // Whatever else it says: so many were read. But for EFAULT, where none is and nobody has written the number.
         let count = if error == Some(libc::EFAULT) { 0 } else { many.count as usize };
         batch.keys.iter().zip(&batch.values).take(count).for_each(|(key, value)| take(key, value));
         match error {
             None => (from, first) = (to, false),
             Some(libc::ENOENT) => return Ok(()),
             Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) if attempts > 0 => {
+                // On from where it came to, which it says whenever it has begun.
                 attempts -= 1;
-                (from, first) = (0, true);
+                (from, first) = (to, false);
             }
-            // A bucket has more than there is room for.
+            // A bucket has more than there is room for: it comes next.
             Some(libc::ENOSPC) if attempts > 0 => {
                 attempts -= 1;
+                (from, first) = (to, false);
                 *batch = Batch::new(2 * batch.keys.len());
             }
             Some(code) => return Err(io::Error::from_raw_os_error(code)),
@@ -211,6 +254,37 @@ pub(super) fn link(program: BorrowedFd<'_>, index: u32, hook: u32, flags: u32) -
         Link { program: program.as_raw_fd() as u32, index, hook, flags, relative: 0, pad: 0, revision: 0 };
     // SAFETY: creating a link takes no pointers.
     let fd = unsafe { bpf(BPF_LINK_CREATE, &attributes) }?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Has a link run this program from now on, without a packet that sees none.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let update =
+        Update { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old: 0 };
+    // SAFETY: no pointers.
+    unsafe { bpf(BPF_LINK_UPDATE, &update) }.map(|_| ())
+}
+
+/// Takes a link's program off; returns when it runs nowhere any more.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let link = link.as_raw_fd() as u32;
+    // SAFETY: no pointers.
+    unsafe { bpf(BPF_LINK_DETACH, &link) }.map(|_| ())
+}
+
+/// Gives a map or a link a name in a bpffs: it lives as long as that.
+pub(super) fn pin(path: &CStr, object: BorrowedFd<'_>) -> io::Result<()> {
+    let at = At { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
+    // SAFETY: the path outlives the call.
+    unsafe { bpf(BPF_OBJ_PIN, &at) }.map(|_| ())
+}
+
+/// What has this name in a bpffs.
+pub(super) fn pinned(path: &CStr) -> io::Result<OwnedFd> {
+    let at = At { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the path outlives the call.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &at) }?;
     // SAFETY: a descriptor that the kernel has just made for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

@@ -165,8 +165,9 @@ impl Filters {
         })
     }
 
-    /// Takes filters off that an agent has left which is no more, and what others have left of this agent's.
-    pub(super) fn clear_leftovers(&mut self, index: u32) {
+    /// Takes filters off that an agent has left which is no more, and what others have left of this agent's. Whether there
+    /// were any of the former.
+    pub(super) fn clear_leftovers(&mut self, index: u32) -> bool {
         let (mut orphans, mut own) = (false, false);
         for hook in HOOKS {
             for filter in self.list(index, hook).unwrap_or_default() {
@@ -179,11 +180,12 @@ impl Filters {
             }
         }
         if orphans {
-            tracing::info!(index, "took off filters that a run had left which was killed");
+            tracing::info!(index, "took off filters that a run had left");
         }
         if orphans || own {
             self.leave(index);
         }
+        orphans
     }
 
     /// All filters with a program on a hook.

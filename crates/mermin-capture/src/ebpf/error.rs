@@ -1,5 +1,6 @@
 //! What can keep the programs from running.
 
+use super::pins::Holder;
 use std::io;
 use std::sync::Arc;
 
@@ -44,6 +45,17 @@ pub enum EbpfError {
         /// Map or program.
         name: &'static str,
     },
+    /// Another agent of this network namespace keeps its state there.
+    #[error(
+        "another agent keeps what it counts in this network namespace (capture.on_exit: keep): {holder}{}",
+        on(interfaces)
+    )]
+    Held {
+        /// It.
+        holder: Holder,
+        /// Interfaces that its programs are on.
+        interfaces: Vec<String>,
+    },
     /// A map can't be mapped into memory, or no grace period can be had.
     #[error("{what} is not available")]
     Kernel {
@@ -80,4 +92,8 @@ pub enum EbpfError {
         #[source]
         source: Option<Box<EbpfError>>,
     },
+}
+
+fn on(interfaces: &[String]) -> String {
+    if interfaces.is_empty() { String::new() } else { format!(", on {}", interfaces.join(", ")) }
 }

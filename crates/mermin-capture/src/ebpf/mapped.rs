@@ -44,17 +44,34 @@ impl Mapped {
         Reading { ticks, boot }
     }
 
-    /// Hands each CPU's counters of a half to `read` and clears them. Only after a grace period: nobody may add to them.
-    pub(super) fn take(&mut self, parity: u32, mut read: impl FnMut(&Counters)) {
-        let first = if parity & 1 == 0 { 0 } else { self.cpus };
-        for index in first..first + self.cpus {
-            // SAFETY: the mapping holds 2 · cpus elements, aligned to a page at its start and of a size that is a
-            // multiple of their alignment; every bit pattern is valid. `&mut self` is the only user here, and the
-            // caller sees to it that no program runs in this half.
-            let counters = unsafe { &mut *self.counters.as_mut_ptr().cast::<Counters>().add(index) };
-            read(counters);
+    /// The live epoch.
+    pub(super) fn live(&self) -> u32 {
+        // SAFETY: as in `go_live`.
+        let word = unsafe { AtomicU32::from_ptr(self.control.as_mut_ptr().cast()) };
+        word.load(Ordering::Acquire)
+    }
+
+    /// Hands each CPU's counters of a half to `read`. Only after a grace period: nobody may add to them.
+    pub(super) fn read(&mut self, parity: u32, read: impl FnMut(&Counters)) {
+        self.half(parity).iter().for_each(read);
+    }
+
+    /// Clears the counters of a half, as cautiously.
+    pub(super) fn clear(&mut self, parity: u32) {
+        for counters in self.half(parity) {
             // SAFETY: integers only, so zeros are valid.
             unsafe { std::ptr::write_bytes(counters, 0, 1) };
+        }
+    }
+
+    fn half(&mut self, parity: u32) -> &mut [Counters] {
+        let first = if parity & 1 == 0 { 0 } else { self.cpus };
+        // SAFETY: the mapping holds 2 · cpus elements, aligned to a page at its start and of a size that is a
+        // multiple of their alignment; every bit pattern is valid. `&mut self` is the only user here, and the
+        // caller sees to it that no program runs in this half.
+        unsafe {
+            let counters = self.counters.as_mut_ptr().cast::<Counters>().add(first);
+            std::slice::from_raw_parts_mut(counters, self.cpus)
         }
     }
 }

@@ -12,13 +12,16 @@
 
 mod book;
 mod bpf;
+mod cleanup;
 mod clsact;
 mod error;
 mod grace;
 mod hooks;
+mod kept;
 mod mapped;
 mod object;
 mod pace;
+mod pins;
 mod points;
 mod privilege;
 mod ring;
@@ -29,9 +32,12 @@ mod tcx;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod words;
 
+pub use cleanup::{Left, LeftBooks, Removed, clean_up, left};
 pub use error::EbpfError;
 pub use hooks::{Attached, hooks};
+pub use pins::Holder;
 pub use source::{Aggregation, EbpfOptions, EbpfSource, Opened, Skipped};
 #[cfg(test)]
 pub(crate) use tcx::fill as fill_tcx;

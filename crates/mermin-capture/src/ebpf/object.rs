@@ -1,6 +1,7 @@
 //! The kernel object: embedded, checked against its version, loaded.
 
 use super::error::EbpfError;
+use super::pins::Pins;
 use super::privilege;
 use crate::config::RING_BYTES_MAX;
 use aya::programs::{ProgramError, SchedClassifier};
@@ -11,6 +12,7 @@ use mermin_wire::Link;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Built by `cargo xtask ebpf` and committed; a test of this crate fails when its sources have moved on.
 static OBJECT: &[u8] =
@@ -18,6 +20,8 @@ static OBJECT: &[u8] =
 
 pub(super) struct Object {
     pub(super) ebpf: Ebpf,
+    /// Where its maps have names.
+    pins: Option<Arc<Pins>>,
     /// Possible CPUs: as many counters in each half.
     pub(super) cpus: u32,
     /// Size of the ring.
@@ -37,6 +41,9 @@ pub(super) enum Mode {
     Hash,
 }
 
+/// The maps that programs of one process after the other count in. The others hold nothing between two runs of a program.
+const SHARED: [&str; 8] = ["CONTROL", "COUNTERS", "RING", "STAGES", "SLOTS4", "SLOTS6", "CLOSED", "OVERFLOW"];
+
 /// Reads clocks, on no hook.
 pub(super) const CLOCK: &str = "mermin_clock";
 
@@ -51,8 +58,9 @@ pub(super) const fn program(link: Link, hook: Hook) -> &'static str {
 }
 
 impl Object {
-    /// Loads maps and programs with a ring of `ring_bytes`, rounded up to a power of two and at least a page.
-    pub(super) fn load(ring_bytes: u64, mode: Mode) -> Result<Self, EbpfError> {
+    /// Loads maps and programs with a ring of `ring_bytes`, rounded up to a power of two and at least a page. With `pins` the
+    /// maps have names there: they are those that are there, or new ones.
+    pub(super) fn load(ring_bytes: u64, mode: Mode, pins: Option<Arc<Pins>>) -> Result<Self, EbpfError> {
         let missing = privilege::missing();
         if !missing.is_empty() {
             return Err(EbpfError::Permission { missing });
@@ -60,10 +68,8 @@ impl Object {
         if is_preemptible(Path::new("/sys/kernel/realtime")) {
             return Err(EbpfError::Preemptible);
         }
-        let cpus = util::nr_cpus().map_err(|(what, source)| EbpfError::Kernel { what, source })?;
-        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX / 2);
-        let ring =
-            u32::try_from(ring_bytes.clamp(page(), RING_BYTES_MAX).next_power_of_two()).unwrap_or(u32::MAX);
+        let cpus = possible_cpus()?;
+        let ring = u32::try_from(rounded(ring_bytes)).unwrap_or(u32::MAX);
         let half = u64::from(ring / 2);
         let (mode, set_bits, seed) = match mode {
             Mode::Packet => (MODE_PACKET, 0, 0),
@@ -71,7 +77,8 @@ impl Object {
             Mode::Hash => (MODE_HASH, 0, 0),
         };
         let sets = (2 * cpus) << set_bits;
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("CPUS", &cpus, true)
             .override_global("ABI", &ABI_VERSION, true)
             .override_global("MODE", &mode, true)
@@ -82,9 +89,13 @@ impl Object {
             .map_max_entries("STAGES", 2 * cpus)
             .map_max_entries("SLOTS4", sets)
             .map_max_entries("SLOTS6", sets)
-            .map_max_entries("RING", ring)
-            .load(OBJECT)
-            .map_err(refused)?;
+            .map_max_entries("RING", ring);
+        if let Some(pins) = &pins {
+            for name in SHARED {
+                loader.map_pin_path(name, pins.path(name));
+            }
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(refused)?;
         for link in [Link::Ethernet, Link::Ip] {
             for hook in [Hook::Ingress, Hook::Egress] {
                 let name = program(link, hook);
@@ -94,7 +105,7 @@ impl Object {
         }
         load(classifier(&mut ebpf, CLOCK)?)
             .map_err(|source| EbpfError::Program { program: CLOCK, source: Box::new(source) })?;
-        Ok(Self { ebpf, cpus, ring_bytes: u64::from(ring), set_bits })
+        Ok(Self { ebpf, pins, cpus, ring_bytes: u64::from(ring), set_bits })
     }
 
     pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, EbpfError> {
@@ -109,6 +120,17 @@ impl Object {
         fd.as_fd()
             .try_clone_to_owned()
             .map_err(|source| EbpfError::Kernel { what: "another descriptor of a program", source })
+    }
+
+    /// A map beside the object's, which has a name where they have: that which is there, or a new one.
+    pub(super) fn kept(&self, name: &str, make: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+        let Some(pins) = &self.pins else { return make() };
+        if let Ok(map) = pins.get(name) {
+            return Ok(map);
+        }
+        let map = make()?;
+        pins.pin(name, map.as_fd())?;
+        Ok(map)
     }
 
     /// The descriptor of an array or the ring.
@@ -128,6 +150,17 @@ impl Object {
 /// this file, others don't have it.
 fn is_preemptible(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Possible CPUs.
+pub(super) fn possible_cpus() -> Result<u32, EbpfError> {
+    let cpus = util::nr_cpus().map_err(|(what, source)| EbpfError::Kernel { what, source })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX / 2))
+}
+
+/// The size of the ring that is meant by `ring_bytes`.
+pub(super) fn rounded(ring_bytes: u64) -> u64 {
+    ring_bytes.clamp(page(), RING_BYTES_MAX).next_power_of_two()
 }
 
 /// The smallest ring, in bytes.

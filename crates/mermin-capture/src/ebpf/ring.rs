@@ -160,6 +160,35 @@ impl Ring {
         (stopped, read)
     }
 
+    /// Shows the pieces that records between where was read and `up_to` consist of; they stay unread. Records that are being
+    /// written are left out.
+    pub(super) fn look(&self, piece: usize, up_to: u64, mut show: impl FnMut(&[u8])) {
+        let mut position = self.position;
+        while position < up_to {
+            let at = self.data + (position & (self.size - 1)) as usize;
+            // SAFETY: as in `read`.
+            let header = unsafe { AtomicU32::from_ptr(self.producer.as_mut_ptr().add(at).cast()) };
+            let header = header.load(Ordering::Acquire);
+            let length = (header & !(BUSY | DISCARD)) as usize;
+            if header & (BUSY | DISCARD) == 0 {
+                // SAFETY: as in `read`; nobody moves the position meanwhile.
+                let record =
+                    unsafe { std::slice::from_raw_parts(self.producer.as_ptr().add(at + HEADER), length) };
+                record.chunks_exact(piece).for_each(&mut show);
+            }
+            position += (length + HEADER).next_multiple_of(HEADER) as u64;
+        }
+    }
+
+    /// Reads on, as [`Ring::read`], to the end of the record that it is in.
+    pub(super) fn read_on(&mut self, piece: usize, mut take: impl FnMut(&[u8])) -> usize {
+        let mut read = 0;
+        while self.within > 0 {
+            read += self.read(piece, 1, u64::MAX, &mut take).1;
+        }
+        read
+    }
+
     /// Tells the kernel how far was read.
     fn report(&mut self) {
         if self.reported != self.position {

@@ -1,7 +1,7 @@
 //! What the programs sum up themselves: slots, and the hash that takes what has no room elsewhere. Read, after the epoch's
 //! grace period, as records of the ring would be.
 
-use super::bpf::{Batch, Create, create_map, put_map, take_batch};
+use super::bpf::{Batch, Create, create_map, put_map, read_batch, take_batch};
 use super::error::EbpfError;
 use super::mapped::map;
 use super::object::Object;
@@ -19,6 +19,8 @@ const BPF_MAP_TYPE_HASH: u32 = 1;
 /// Entries taken out of the hash at once.
 const BATCH: usize = 256;
 const FORM: u32 = 3;
+/// Names of the hashes where they outlast the process.
+const HASHES: [&str; 2] = ["HASH0", "HASH1"];
 
 /// Both halves of slots and hash.
 pub(super) struct Slots {
@@ -46,8 +48,9 @@ impl Slots {
             ..Create::default()
         };
         let outer = object.map("OVERFLOW")?;
-        let hash = |parity| {
-            let inner = create_map(&hash).map_err(kernel("a hash of flows"))?;
+        let hash = |parity: u32| {
+            let inner = object.kept(HASHES[parity as usize], || create_map(&hash));
+            let inner = inner.map_err(kernel("a hash of flows"))?;
             put_map(outer, parity, inner.as_fd()).map_err(kernel("a hash of flows"))?;
             Ok::<_, EbpfError>(inner)
         };
@@ -71,35 +74,53 @@ impl Slots {
         unsafe { std::ptr::write_bytes(self.closed.as_mut_ptr().cast::<Closed>().add(half), 0, 1) };
     }
 
-    /// All that waits for the ring in the half of `epoch`, which is cleared. Only after a grace period.
-    pub(super) fn take_staged(&mut self, epoch: u32, deltas: &mut Vec<Event>) {
-        let first = if epoch & 1 == 0 { 0 } else { self.cpus };
-        // SAFETY: as in `take_slots`.
-        let stages = unsafe {
-            std::slice::from_raw_parts_mut(self.stages.as_mut_ptr().cast::<Stage>().add(first), self.cpus)
-        };
-        for stage in stages {
-            let count = std::mem::take(&mut stage.count) as usize;
-            deltas.extend(&stage.events[..count.min(STAGED)]);
+    /// All that waits for the ring in the half of `epoch`. Only after a grace period.
+    pub(super) fn read_staged(&mut self, epoch: u32, deltas: &mut Vec<Event>) {
+        for stage in self.stages(epoch) {
+            deltas.extend(&stage.events[..(stage.count as usize).min(STAGED)]);
         }
     }
 
-    /// All that stands in slots of the half of `epoch`, which are cleared; the sum. Only after a grace period: nobody may write
-    /// there.
-    pub(super) fn take_slots(&mut self, epoch: u32, deltas: &mut Vec<Event>) -> Tally {
+    /// All that stands in slots of the half of `epoch`; the sum. Only after a grace period: nobody may write there.
+    pub(super) fn read_slots(&mut self, epoch: u32, deltas: &mut Vec<Event>) -> Tally {
         let before = deltas.len();
-        take_slots::<WORDS_V4>(&self.v4, self.sets, epoch, deltas);
-        take_slots::<WORDS_V6>(&self.v6, self.sets, epoch, deltas);
+        for set in half::<WORDS_V4>(&mut self.v4, self.sets, epoch) {
+            read_set(set, epoch, deltas);
+        }
+        for set in half::<WORDS_V6>(&mut self.v6, self.sets, epoch) {
+            read_set(set, epoch, deltas);
+        }
         deltas[before..].iter().map(tally).sum()
     }
 
-    /// All that stands in the half's hash, which is emptied.
+    /// All that stands in the half's hash.
     ///
     /// # Errors
     /// It can't be read. What was read is in `deltas`.
-    pub(super) fn take_hash(&mut self, epoch: u32, deltas: &mut Vec<Event>) -> io::Result<()> {
+    pub(super) fn read_hash(&mut self, epoch: u32, deltas: &mut Vec<Event>) -> io::Result<()> {
         let hash = self.hashes[(epoch & 1) as usize].as_fd();
-        take_batch(hash, &mut self.batch, |key, value| of_hash(epoch, key, value, deltas))
+        read_batch(hash, &mut self.batch, |key, value| of_hash(epoch, key, value, deltas))
+    }
+
+    /// Empties the half of `epoch`, as cautiously.
+    ///
+    /// # Errors
+    /// The hash can't be emptied.
+    pub(super) fn clear(&mut self, epoch: u32) -> io::Result<()> {
+        for stage in self.stages(epoch) {
+            stage.count = 0;
+        }
+        half::<WORDS_V4>(&mut self.v4, self.sets, epoch).iter_mut().for_each(clear_set);
+        half::<WORDS_V6>(&mut self.v6, self.sets, epoch).iter_mut().for_each(clear_set);
+        take_batch(self.hashes[(epoch & 1) as usize].as_fd(), &mut self.batch, |_, _| {})
+    }
+
+    fn stages(&mut self, epoch: u32) -> &mut [Stage] {
+        let first = if epoch & 1 == 0 { 0 } else { self.cpus };
+        // SAFETY: as in `half`.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.stages.as_mut_ptr().cast::<Stage>().add(first), self.cpus)
+        }
     }
 }
 
@@ -122,21 +143,23 @@ pub(super) fn hash_bytes(entries: u32) -> u64 {
     2 * (entries * element + entries.next_power_of_two() * BUCKET)
 }
 
-fn take_slots<const W: usize>(mapped: &MmapRaw, sets: usize, epoch: u32, deltas: &mut Vec<Event>) {
+fn half<const W: usize>(mapped: &mut MmapRaw, sets: usize, epoch: u32) -> &mut [Set<W>] {
     let first = if epoch & 1 == 0 { 0 } else { sets };
     // SAFETY: the mapping holds 2 · sets elements, aligned to a page at its start and of a size that is a multiple of their
     // alignment; every bit pattern is valid. The caller has `&mut` of the only user here, and sees to it that no program runs
     // in this half.
-    let sets =
-        unsafe { std::slice::from_raw_parts_mut(mapped.as_mut_ptr().cast::<Set<W>>().add(first), sets) };
-    for set in sets {
-        for (slot, first) in set.ways.iter_mut().zip(&set.first) {
-            if slot.sums.packets > 0 {
-                deltas.push(of_slot(epoch, slot, first));
-                slot.key = [0; W];
-                slot.sums = Default::default();
-            }
-        }
+    unsafe { std::slice::from_raw_parts_mut(mapped.as_mut_ptr().cast::<Set<W>>().add(first), sets) }
+}
+
+fn read_set<const W: usize>(set: &Set<W>, epoch: u32, deltas: &mut Vec<Event>) {
+    let used = set.ways.iter().zip(&set.first).filter(|(slot, _)| slot.sums.packets > 0);
+    deltas.extend(used.map(|(slot, first)| of_slot(epoch, slot, first)));
+}
+
+fn clear_set<const W: usize>(set: &mut Set<W>) {
+    for slot in set.ways.iter_mut().filter(|slot| slot.sums.packets > 0) {
+        slot.key = [0; W];
+        slot.sums = Default::default();
     }
 }
 

@@ -3,6 +3,7 @@
 use super::book::{Book, Books, Closer, Sums};
 use super::error::EbpfError;
 use super::grace::Grace;
+use super::kept::{Kept, TakenOver};
 use super::mapped::{Mapped, Pressure};
 use super::object::{self, Mode, Object};
 use super::pace::Pace;
@@ -11,14 +12,15 @@ use super::ring::{Ring, Stopped};
 use super::slots::{Slots, hash_bytes, tally};
 use super::taps::{EbpfTaps, News, Tell};
 use super::ticks::Ticks;
+use super::words::{Shape, Words, settlement};
 use crate::clock::{Clocks, Steady};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
-use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable};
+use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable, OnExit};
 use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
 use mermin_flow::{
-    Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Sightings, Sink, Source, Tally,
-    WallClock,
+    Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Settlement, Sightings, Sink, Source,
+    Tally, WallClock,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -64,6 +66,8 @@ pub struct EbpfOptions {
     pub mode: CaptureMode,
     /// In aggregate mode.
     pub aggregation: Aggregation,
+    /// What happens to programs and maps at the end.
+    pub on_exit: OnExit,
     /// Follows links that come and go; without it the interfaces of the start are all there will be.
     pub follow: Option<Follow>,
 }
@@ -91,7 +95,7 @@ impl Default for Aggregation {
 
 impl Aggregation {
     /// Sets of two slots, as a power of two.
-    fn set_bits(&self) -> u32 {
+    pub(super) fn set_bits(&self) -> u32 {
         self.slots.clamp(4, 1 << 20).next_power_of_two().ilog2() - 1
     }
 }
@@ -118,6 +122,7 @@ impl EbpfOptions {
             attach: config.attach,
             mode: config.mode,
             aggregation,
+            on_exit: config.on_exit,
             follow: None,
         }
     }
@@ -132,6 +137,7 @@ pub struct EbpfSource {
     books: Books,
     /// Keeps maps and programs.
     _object: Object,
+    kept: Option<KeptOn>,
     clocks: Clocks,
     /// For the programs' times.
     clock: Steady,
@@ -152,6 +158,19 @@ pub struct EbpfSource {
     busy_since: Option<Instant>,
     /// Up to where the ring is read to the end, once that is known.
     end: Option<u64>,
+}
+
+/// What a source has that goes on after its process.
+struct KeptOn {
+    /// Locked until the end.
+    _state: Kept,
+    words: Arc<Words>,
+    /// What maps of another shape held, to be handed on first.
+    events: std::vec::IntoIter<Event>,
+    /// Read from the ring, which knows, and not handed on: what is read twice would count twice.
+    read: VecDeque<Event>,
+    /// For what is lost in a panic.
+    quarantined: Option<Settlement>,
 }
 
 /// What the programs have summed up in closed epochs, on its way to the sink.
@@ -249,6 +268,8 @@ struct Totals {
     handed_live: [Tally; 2],
     /// Of what was handed on, lost by a panic.
     quarantined: Tally,
+    /// Of what was due, lost with an earlier process.
+    crashed: Tally,
 }
 
 impl Totals {
@@ -275,6 +296,17 @@ impl Totals {
         lost
     }
 
+    /// What earlier processes have left.
+    fn begin_with(&mut self, over: &TakenOver) {
+        let TakenOver { ahead, crashed, books, drained, .. } = over;
+        drained.iter().chain(books).for_each(|book| self.close(book));
+        let Tally { buffers, buffer_bytes, .. } = *ahead;
+        let seen = self.sightings.seen - Tally { buffers, buffer_bytes, ..Tally::ZERO };
+        self.sightings.seen = seen;
+        self.due = self.due - *ahead - *crashed;
+        self.crashed = *crashed;
+    }
+
     fn close(&mut self, book: &Book) {
         if !book.balances() {
             self.out_of_balance += 1;
@@ -285,7 +317,7 @@ impl Totals {
         }
         self.live = book.epoch.wrapping_add(1);
         self.handed_closed += std::mem::take(&mut self.handed_live[(book.epoch & 1) as usize]);
-        self.due += book.submitted + book.slots + book.overflowed;
+        self.due += book.metered();
         self.ip_length_over_frame += book.ip_length_over_frame;
         self.unresolved_fragments += book.unresolved_fragments;
         self.ethertypes_other += book.ethertypes_other;
@@ -314,6 +346,9 @@ impl Totals {
         sightings.in_kernel_table = sums;
         if self.quarantined != Tally::ZERO {
             sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
+        }
+        if self.crashed != Tally::ZERO {
+            sightings.lost.insert(Loss::Crash, self.crashed);
         }
         for (name, count) in [
             ("ip_length_over_frame", self.ip_length_over_frame),
@@ -347,7 +382,14 @@ impl EbpfSource {
             }
             (CaptureMode::Aggregate, KernelTable::Hash) => Mode::Hash,
         };
-        let mut object = Object::load(options.ring_bytes, mode)?;
+        let mut kept = match options.on_exit {
+            OnExit::Detach => None,
+            OnExit::Keep => Some(Kept::open(shape(mode, options)?)?),
+        };
+        // Where the slots are is a secret of whoever made the maps.
+        let mode = kept.as_ref().map_or(mode, |kept| kept.shape.mode);
+        let pins = kept.as_ref().map(|kept| Arc::clone(&kept.pins));
+        let mut object = Object::load(options.ring_bytes, mode, pins.clone())?;
         let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
         let mapped = Mapped::new(&object)?;
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
@@ -361,36 +403,52 @@ impl EbpfSource {
             Mode::Packet => None,
         };
         let began = mapped.clock().boot;
-        let summed = match &sums {
-            Some(sums) => {
+        let aggregates = sums.is_some();
+        let ticks = sums.as_ref().map(Sums::ticks);
+        let mut closer = Closer::new(mapped, grace, sums, ring.produced());
+        let mut over = TakenOver::default();
+        if let Some(kept) = &mut kept {
+            kept.complete()?;
+            (closer, over) = kept.take_over(closer, &ring)?;
+        }
+        let began = over.earliest.map_or(began, |earliest| earliest.min(began));
+        let mut summed = match ticks {
+            Some(ticks) => {
                 let pressure = Pressure::new(&object)?;
                 let pace = Pace::new(object.map("RING")?).map_err(kernel("waiting for the ring"))?;
-                Some(Summed::new(sums.ticks(), began, pressure, pace, &options.aggregation))
+                Some(Summed::new(ticks, began, pressure, pace, &options.aggregation))
             }
             None => None,
         };
-        let aggregates = sums.is_some();
+        let mut totals = Totals::default();
+        totals.begin_with(&over);
+        if let Some(summed) = &mut summed {
+            over.books.iter_mut().for_each(|book| summed.take(book));
+        }
         let hashes = if aggregates { hash_bytes(options.aggregation.hash_flows) } else { 0 };
-        let closer = Closer::new(mapped, grace, sums, ring.produced());
         let books = Books::start(closer).map_err(kernel("a thread"))?;
         let mut clocks = Clocks::new();
-        let watermark = clocks.look().now.saturating_sub(SLACK_NANOS);
+        let clock = clocks.steady().of_the_kernel();
+        let now = clocks.look().now;
+        let reached = over.earliest.map_or(now, |earliest| now.min(clock.time(earliest)));
+        let watermark = reached.saturating_sub(SLACK_NANOS);
         // Until the reader runs, nobody takes what is told of the interfaces of the start.
         let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
         let tell = Tell { news: tell, produced: ring.produced() };
-        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady())?;
+        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady(), pins)?;
         let followed =
             follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
         let source = Self {
             ring,
             books,
             _object: object,
-            clock: clocks.steady().of_the_kernel(),
+            kept: kept.map(|kept| KeptOn::new(kept, over.events)),
+            clock,
             clocks,
             points: if aggregates { Points::of_sums() } else { Points::default() },
             news: Some(news),
             links: followed.links,
-            totals: Totals::default(),
+            totals,
             summed,
             hashes,
             wanted: None,
@@ -422,9 +480,32 @@ impl EbpfSource {
         Arc::clone(&self.links)
     }
 
+    /// Hands on what was taken out of the kernel before: at the start, and, after a panic, by the call that had it.
+    fn hand_on_taken(&mut self, sink: &mut impl Sink) {
+        let Self { kept: Some(kept), points, totals, clock, news, ring, summed, .. } = self else { return };
+        if kept.events.len() == 0 && kept.read.is_empty() {
+            return;
+        }
+        points.hear(news.as_ref(), ring.position());
+        let point = |event: &Event| points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
+        for event in kept.events.by_ref() {
+            let times = [event.first, event.last].map(|time| clock.time(time));
+            let observation = observation(&event, times, point(&event));
+            // Its epoch is one of maps that are no more.
+            totals.handed_closed += observation.tally();
+            sink.observe(observation);
+        }
+        while let Some(event) = kept.read.pop_front() {
+            let times = times(&event, summed.as_ref().map(|summed| &summed.ticks));
+            let observation = observation(&event, times.map(|time| clock.time(time)), point(&event));
+            totals.handed(event.epoch, observation.tally());
+            sink.observe(observation);
+        }
+    }
+
     /// Reads at most `budget` events; how far it came, the time of the newest, and how many they were.
     fn read(&mut self, sink: &mut impl Sink, budget: usize) -> (Stopped, u64, usize) {
-        let Self { ring, points, totals, clock, end, news, summed, .. } = self;
+        let Self { ring, points, totals, clock, end, news, summed, kept, .. } = self;
         let (mut newest, mut left) = (0, budget);
         loop {
             // What is told of an interface is told before its first event is written: so what was told after this look
@@ -432,10 +513,10 @@ impl EbpfSource {
             let up_to = end.unwrap_or_else(|| ring.produced().position());
             points.hear(news.as_ref(), ring.position());
             let stage = up_to.min(points.valid_up_to());
-            let (stopped, read) = ring.read(size_of::<Event>(), left, stage, |record| {
-                let Ok((event, _)) = Event::read_from_prefix(record) else { return };
-                // What the programs saw after the end is in no book.
-                if end.is_some() && totals.is_live(event.epoch) {
+            let ends = end.is_some() && kept.is_none();
+            let mut hand_on = |event: Event, totals: &mut Totals| {
+                // What the programs saw after the end is in no book, unless somebody goes on.
+                if ends && totals.is_live(event.epoch) {
                     return;
                 }
                 let egress = event.flags & EVENT_EGRESS != 0;
@@ -445,7 +526,23 @@ impl EbpfSource {
                 newest = observation.end;
                 totals.handed(event.epoch, observation.tally());
                 sink.observe(observation);
-            });
+            };
+            let mut take = |record: &[u8]| {
+                let event = Event::read_from_prefix(record).ok().map(|(event, _)| event);
+                match kept.as_mut() {
+                    Some(kept) => kept.read.extend(event),
+                    None => event.into_iter().for_each(|event| hand_on(event, totals)),
+                }
+            };
+            let (stopped, read) = ring.read(size_of::<Event>(), left, stage, &mut take);
+            if let Some(kept) = kept {
+                ring.read_on(size_of::<Event>(), |record| {
+                    kept.read.extend(Event::read_from_prefix(record).ok().map(|(event, _)| event));
+                });
+                while let Some(event) = kept.read.pop_front() {
+                    hand_on(event, totals);
+                }
+            }
             left -= read;
             if stopped != Stopped::Reached {
                 return (stopped, newest, budget - left);
@@ -539,6 +636,7 @@ impl Source for EbpfSource {
             self.look_after_books();
         }
         self.hold_back(sink);
+        self.hand_on_taken(sink);
         let (stopped, newest, read) = self.read(sink, budget);
         let sums = self.hand_on_sums(sink, budget);
         if let Some(summed) = &mut self.summed {
@@ -588,7 +686,8 @@ impl Source for EbpfSource {
     fn close(&mut self) {
         let mut books = self.books.last();
         self.links.ask_to_stop();
-        if books.last().is_none_or(Result::is_err) {
+        // Where programs stay, what is not closed is for whoever goes on.
+        if self.kept.is_none() && books.last().is_none_or(Result::is_err) {
             // Then it takes as long as taking the programs off does.
             self.links.finish();
             books.extend(self.books.after_the_programs());
@@ -600,7 +699,15 @@ impl Source for EbpfSource {
     }
 
     fn after_panic(&mut self, observed: Tally) -> Tally {
-        self.totals.after_panic(observed)
+        let lost = self.totals.after_panic(observed);
+        if let Some(settle) = self.kept.as_ref().and_then(|kept| kept.quarantined.as_ref()) {
+            settle(self.totals.quarantined);
+        }
+        lost
+    }
+
+    fn settlement(&self) -> Option<Settlement> {
+        self.kept.as_ref().and_then(|kept| settlement(&kept.words))
     }
 
     fn sightings(&mut self) -> Option<Sightings> {
@@ -615,7 +722,9 @@ impl Source for EbpfSource {
             self.wanted = None;
         }
         // At the end all that is told as seen was counted by the programs.
-        debug_assert!(self.end.is_none() || self.totals.handed_live == [Tally::ZERO; 2]);
+        debug_assert!(
+            self.end.is_none() || self.kept.is_some() || self.totals.handed_live == [Tally::ZERO; 2]
+        );
         let waiting = self.summed.as_ref().map_or(Tally::ZERO, |summed| summed.waiting);
         let mut sightings = self.totals.sightings(waiting);
         sightings.anomalies.extend(self.links.counts().anomalies());
@@ -630,6 +739,24 @@ impl Drop for EbpfSource {
         self.news = None;
         self.links.finish();
     }
+}
+
+impl KeptOn {
+    fn new(state: Kept, events: Vec<Event>) -> Self {
+        let words = Arc::clone(&state.words);
+        let quarantined = settlement(&words);
+        Self { _state: state, words, events: events.into_iter(), read: VecDeque::new(), quarantined }
+    }
+}
+
+/// What the maps are made for.
+pub(super) fn shape(mode: Mode, options: &EbpfOptions) -> Result<Shape, EbpfError> {
+    Ok(Shape {
+        cpus: object::possible_cpus()?,
+        mode,
+        ring_bytes: object::rounded(options.ring_bytes),
+        hash_flows: if mode == Mode::Packet { 0 } else { options.aggregation.hash_flows },
+    })
 }
 
 /// Until `duration` has passed or a signal comes.

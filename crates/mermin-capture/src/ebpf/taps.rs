@@ -6,15 +6,17 @@
 use super::clsact::{Clsact, Filters};
 use super::error::EbpfError;
 use super::object::{self, Object};
+use super::pins::Pins;
 use super::ring::Produced;
 use super::tcx::{self, Tcx};
 use crate::AttachKind;
 use crate::clock::Steady;
-use crate::interfaces::Interface;
+use crate::interfaces::{Interface, discover};
 use crate::links::{AGAIN, Links, Numbers, Taps, Technology};
 use aya::util::KernelVersion;
 use mermin_flow::Hook;
 use mermin_wire::Link;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -71,6 +73,9 @@ pub(super) enum Tap {
 pub(super) struct EbpfTaps {
     programs: Programs,
     filters: Filters,
+    pins: Option<Arc<Pins>>,
+    /// Interfaces of the start that it is on.
+    on: BTreeSet<u32>,
     kind: AttachKind,
     has_tcx: bool,
     /// How many more get tcx of themselves.
@@ -84,17 +89,21 @@ pub(super) struct EbpfTaps {
 }
 
 impl EbpfTaps {
+    /// `pins`: where links have names, to outlast the process.
     pub(super) fn new(
         object: &mut Object,
         kind: AttachKind,
         tell: Tell,
         clock: Steady,
+        pins: Option<Arc<Pins>>,
     ) -> Result<Self, EbpfError> {
         let filters =
             Filters::new().map_err(|source| EbpfError::Kernel { what: "a netlink socket", source })?;
         Ok(Self {
             programs: Programs::new(object)?,
             filters,
+            pins,
+            on: BTreeSet::new(),
             kind,
             has_tcx: !KernelVersion::current().is_ok_and(|version| version < TCX_SINCE),
             tcx_left: TCX_OF_ITSELF,
@@ -109,6 +118,8 @@ impl EbpfTaps {
         let tcx = match self.kind {
             AttachKind::Tcx => true,
             AttachKind::Clsact => false,
+            // Only a link changes programs without a gap.
+            AttachKind::Auto if self.pins.is_some() => self.has_tcx,
             AttachKind::Auto => self.has_tcx && (self.tcx_left > 0 || tcx::is_used(index)),
         };
         if tcx { Technology::Tcx } else { Technology::Clsact }
@@ -120,8 +131,36 @@ impl EbpfTaps {
             Technology::Clsact => {
                 self.filters.put(programs, interface.index).map(|clsact| Tap::Clsact(clsact, None))
             }
-            _ => Tcx::put(programs, interface.index).map(Tap::Tcx),
+            _ => {
+                let index = interface.index;
+                if let Some(tcx) = self.pins.as_ref().and_then(|pins| Tcx::adopt(pins, programs, index)) {
+                    return Ok(Tap::Tcx(tcx));
+                }
+                let tcx = Tcx::put(programs, index)?;
+                if let Some(pins) = &self.pins {
+                    tcx.pin(pins, index)?;
+                }
+                Ok(Tap::Tcx(tcx))
+            }
         }
+    }
+
+    /// Takes programs off that an earlier run has left where this one is not.
+    fn clear_others(&mut self) {
+        let Some(pins) = &self.pins else { return };
+        for index in pins.linked().into_iter().filter(|index| !self.on.contains(index)) {
+            pins.forget_links(index);
+        }
+        for device in discover().unwrap_or_default() {
+            if !self.on.contains(&device.index) {
+                self.filters.clear_leftovers(device.index);
+            }
+        }
+    }
+
+    /// Whether what is on interfaces stays there: the process ends, and somebody will go on.
+    fn stays(&self) -> bool {
+        self.pins.is_some() && self.links.as_ref().is_some_and(|links| links.is_stopping())
     }
 
     /// By the other technology than the one that has refused.
@@ -185,6 +224,9 @@ impl Taps for EbpfTaps {
                 if matches!(tap, Tap::Tcx(_)) {
                     self.tcx_left = self.tcx_left.saturating_sub(1);
                 }
+                if self.links.is_none() {
+                    self.on.insert(index);
+                }
                 Ok(tap)
             }
             Err(source) => {
@@ -195,8 +237,16 @@ impl Taps for EbpfTaps {
     }
 
     fn take_off(&mut self, index: u32, tap: Tap, gone: bool) {
+        if self.stays() {
+            return;
+        }
         match tap {
-            Tap::Tcx(tcx) => drop(tcx),
+            Tap::Tcx(tcx) => {
+                if let Some(pins) = &self.pins {
+                    pins.forget_links(index);
+                }
+                drop(tcx);
+            }
             // It has gone with the interface.
             Tap::Clsact(..) if gone => {}
             Tap::Clsact(clsact, _) => {
@@ -239,6 +289,7 @@ impl Taps for EbpfTaps {
 
     fn begin(&mut self, links: &Arc<Links>) {
         self.tcx_left = 0;
+        self.clear_others();
         self.links = Some(Arc::clone(links));
     }
 }

@@ -4,6 +4,7 @@
 //! 20 ms, so threads side by side gain nothing.
 
 use super::bpf;
+use super::pins::Pins;
 use mermin_flow::Hook;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -29,6 +30,30 @@ impl Tcx {
         let ingress = bpf::link(programs[0], index, of(Hook::Ingress), BPF_F_BEFORE)?;
         let egress = bpf::link(programs[1], index, of(Hook::Egress), BPF_F_AFTER)?;
         Ok(Self([ingress, egress]))
+    }
+
+    /// The links that an earlier run has left, with these programs from now on. `None`: there are none on this interface.
+    pub(super) fn adopt(pins: &Pins, programs: [BorrowedFd<'_>; 2], index: u32) -> Option<Self> {
+        let links = [pins.link(index, Hook::Ingress), pins.link(index, Hook::Egress)];
+        let [Some(ingress), Some(egress)] = links else {
+            pins.forget_links(index);
+            return None;
+        };
+        let links = [ingress, egress];
+        let is_updated =
+            links.iter().zip(programs).all(|(link, program)| bpf::update_link(link.as_fd(), program).is_ok());
+        if !is_updated {
+            pins.forget_links(index);
+            return None;
+        }
+        Some(Self(links))
+    }
+
+    /// Gives the links names, to outlast the process.
+    pub(super) fn pin(&self, pins: &Pins, index: u32) -> io::Result<()> {
+        let [ingress, egress] = &self.0;
+        pins.pin_link(index, Hook::Ingress, ingress.as_fd())?;
+        pins.pin_link(index, Hook::Egress, egress.as_fd())
     }
 
     /// Whether it is on the interface with this index: it follows one that moves to another namespace.

@@ -4,11 +4,11 @@ use super::follow::Follower;
 use super::taps::Put;
 use super::watch::{Listed, RECEIVE_BYTES, Watch};
 use super::{Follow, Links, Numbers, Taps, Technology};
-use crate::AttachKind;
 use crate::af_packet::{AfPacketOptions, AfPacketSource};
 use crate::ebpf::{EbpfOptions, EbpfSource, fill_tcx, hooks};
 use crate::interfaces::{Interface, Selection};
 use crate::testing::{self, Kept, PORT, Pair, finish, run};
+use crate::{AttachKind, CaptureMode};
 use mermin_flow::{ObservationPoints, Polled, Source};
 use mermin_wire::Link;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,7 +39,9 @@ fn follow(patterns: &[&str]) -> Follow {
 
 fn ebpf(attach: AttachKind, follow: Follow) -> Under<EbpfSource> {
     let points = Arc::default();
-    let options = EbpfOptions { attach, follow: Some(follow), ..EbpfOptions::default() };
+    // Datagrams are counted as they come.
+    let mode = CaptureMode::Packet;
+    let options = EbpfOptions { attach, mode, follow: Some(follow), ..EbpfOptions::default() };
     let source = EbpfSource::open(&[], &points, &options).unwrap().source;
     Under { links: source.links(), source, points, kept: Kept::default() }
 }

@@ -14,7 +14,7 @@ use crate::output::FanOut;
 use crate::record_queue::{Consumer, Item};
 use crate::shed::Shed;
 use crate::snapshot::{Arrivals, Marker};
-use mermin_flow::{Enricher, Enrichment, FlowRecord, Tally, panic_message};
+use mermin_flow::{Enricher, Enrichment, FlowRecord, Source, Tally, panic_message};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -51,6 +51,13 @@ pub(crate) struct EnrichmentCells {
     /// others needed their place.
     pub(crate) early: AtomicU64,
     pub(crate) at_work: AtWork,
+}
+
+impl EnrichmentCells {
+    /// Those of a lane whose releases the source keeps, too.
+    pub(crate) fn of(source: &impl Source) -> Self {
+        Self { released: source.settlement().into(), ..Self::default() }
+    }
 }
 
 /// Tells the outputs that this producer has ended, also by a panic: they must not wait for it.

@@ -23,10 +23,10 @@ use crate::outputs::{Enriching, Outputs, Workshop};
 use crate::signals::Asked;
 use crate::summary::grouped;
 use count::CountByProtocol;
-use mermin_capture::SourceKind;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
 use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
 use mermin_capture::interfaces::Interface;
+use mermin_capture::{OnExit, SourceKind};
 use mermin_flow::{ObservationPoints, Source};
 use namespace::Namespace;
 use rtnetlink::Rtnetlink;
@@ -148,7 +148,8 @@ fn on_stage(
     let refused =
         |why: String| Stop::new(Exit::NoPermission, why).help(format!("sudo {} demo", host::program()));
     let ring_bytes = config.capture.ring_bytes.0;
-    let options = EbpfOptions::of(&config.capture);
+    // Its namespaces go, and nobody would go on.
+    let options = EbpfOptions { on_exit: OnExit::Detach, ..EbpfOptions::of(&config.capture) };
     let ebpf = || EbpfSource::open(std::slice::from_ref(&interface), &points, &options);
     let no_ebpf = match config.capture.source {
         SourceKind::AfPacket => String::new(),

@@ -13,7 +13,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["replya"],
-            "error: unrecognized subcommand 'replya'\nhelp: did you mean `replay`? the commands are run, replay, demo, check, status, reload, diagnose, \
+            "error: unrecognized subcommand 'replya'\nhelp: did you mean `replay`? the commands are run, replay, demo, check, status, reload, diagnose, cleanup, \
              config, completions, man\n",
         ),
         (
@@ -28,12 +28,12 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["rnu"],
-            "error: unrecognized subcommand 'rnu'\nhelp: did you mean `run`? the commands are run, replay, demo, check, status, reload, diagnose, \
+            "error: unrecognized subcommand 'rnu'\nhelp: did you mean `run`? the commands are run, replay, demo, check, status, reload, diagnose, cleanup, \
              config, completions, man\n",
         ),
         (
             &["frobnicate"],
-            "error: unrecognized subcommand 'frobnicate'\nhelp: the commands are run, replay, demo, check, status, reload, diagnose, config, \
+            "error: unrecognized subcommand 'frobnicate'\nhelp: the commands are run, replay, demo, check, status, reload, diagnose, cleanup, config, \
              completions, man\n",
         ),
         (
@@ -87,7 +87,7 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_type() {
         ),
         (
             &["help", "run"],
-            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, status, reload, diagnose, config, completions, man\n",
+            "error: unrecognized subcommand 'help'\nhelp: `mermin COMMAND --help`; the commands are run, replay, demo, check, status, reload, diagnose, cleanup, config, completions, man\n",
         ),
         (
             &["run", "--duration", "5"],

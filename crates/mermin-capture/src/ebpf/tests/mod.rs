@@ -3,6 +3,7 @@
 mod aggregate;
 mod books;
 mod frames;
+mod kept;
 mod live;
 mod nonlinear;
 mod parity;

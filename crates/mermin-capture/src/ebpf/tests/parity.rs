@@ -73,7 +73,7 @@ struct Kernel {
 
 impl Kernel {
     fn new(mode: Mode) -> Self {
-        let object = Object::load(page(), mode).unwrap();
+        let object = Object::load(page(), mode, None).unwrap();
         let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
         let mapped = Mapped::new(&object).unwrap();
         let slots = Slots::new(&object, 16).unwrap();
@@ -100,12 +100,13 @@ impl Kernel {
             events.push(Event::read_from_bytes(record).unwrap());
         });
         let in_ring = events.len() as u64;
-        let in_slots = self.slots.take_slots(0, &mut events);
-        self.slots.take_hash(0, &mut events).unwrap();
+        let in_slots = self.slots.read_slots(0, &mut events);
+        self.slots.read_hash(0, &mut events).unwrap();
+        self.slots.clear(0).unwrap();
         let mut outcomes = Vec::new();
         let (mut seen, mut submitted, mut overflowed, mut over) = (0, 0, 0, 0);
         let length = frame.len() as u64;
-        self.mapped.take(0, |counters: &Counters| {
+        self.mapped.read(0, |counters: &Counters| {
             seen += counters.seen_buffers;
             submitted += counters.submitted.buffers;
             overflowed += counters.overflowed.buffers;
@@ -126,6 +127,7 @@ impl Kernel {
                 outcomes.push(Outcome::Unmetered(Unmetered::of_number(number as u8), ethertype));
             }
         });
+        self.mapped.clear(0);
         assert_eq!((seen, submitted), (1, in_ring));
         assert_eq!(in_slots.buffers + overflowed, events.len() as u64 - in_ring);
         outcomes.extend(events.into_iter().map(|event| {

@@ -18,6 +18,8 @@ const BEFORE_THE_READER: [(&str, &str); 3] = [
     ("socket_drop", "the rings of the packet sockets"),
 ];
 const BEFORE_THE_WORKERS: &str = "packet_channel_full";
+/// Nothing in this run's settings has to do with it.
+const OF_AN_EARLIER_RUN: &str = "crash";
 
 /// A channel that is so full is about to be.
 const NEARLY_FULL: f64 = 0.8;
@@ -116,7 +118,7 @@ pub(super) fn before_the_workers(figures: &Figures) -> Vec<Finding> {
 /// What is lost for a reason that no other rule knows is said all the same.
 pub(super) fn otherwise(figures: &Figures) -> Vec<Finding> {
     let known = |reason: &str| {
-        [BEFORE_THE_WORKERS, QUARANTINED].contains(&reason)
+        [BEFORE_THE_WORKERS, QUARANTINED, OF_AN_EARLIER_RUN].contains(&reason)
             || BEFORE_THE_READER.iter().any(|(known, _)| *known == reason)
     };
     let others = figures.lost.iter().filter(|(reason, _)| !known(reason));
@@ -286,8 +288,7 @@ mod tests {
         let finding = fires(otherwise, lose("moonlight", 1));
         assert!(finding.what.ends_with(" lost (moonlight)") && !finding.advice.is_empty(), "{finding:?}");
         let mut known = well();
-        let reasons =
-            ["ring_full", "kernel_table_full", "socket_drop", "packet_channel_full", "worker_quarantine"];
+        let reasons = mermin_flow::Loss::ALL.map(mermin_flow::Loss::name);
         known.lost = reasons.map(|reason| (reason.to_owned(), 1)).into();
         assert_eq!(otherwise(&known), []);
     }

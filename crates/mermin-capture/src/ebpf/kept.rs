@@ -1,0 +1,216 @@
+//! What the programs of an earlier process have counted, and go on counting, is gone on with (`capture.on_exit: keep`).
+//!
+//! Whenever that process ended, each packet stands in exactly one place: a half of the maps, the ring, or, as committed,
+//! the process's memory. What was in memory and has not come to an end there is lost by the crash, and its amount is a
+//! difference: what was due, less what was settled, less what still lies in maps and ring.
+//!
+//! Maps of another shape can't be gone on with: the programs are taken off, what they have counted is taken into memory,
+//! and new maps are made.
+
+use super::book::{Book, Closer, Sums};
+use super::error::EbpfError;
+use super::grace::Grace;
+use super::mapped::Mapped;
+use super::object::{self, Mode, Object};
+use super::pins::Pins;
+use super::ring::Ring;
+use super::slots::{Slots, tally};
+use super::words::{Shape, Words};
+use mermin_abi::{EVENT_TICKS, Event};
+use mermin_flow::Tally;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use zerocopy::FromBytes as _;
+
+/// The name of the map of counts. It gets it last.
+pub(super) const WORDS: &str = "WORDS";
+
+/// The state of this network namespace, locked.
+pub(super) struct Kept {
+    pub(super) pins: Arc<Pins>,
+    pub(super) words: Arc<Words>,
+    /// What the maps are made for.
+    pub(super) shape: Shape,
+    /// What earlier lives have settled, or lost, ahead of the books that were committed: of an epoch that was open, it may be
+    /// more than was due. A difference, which may be below zero.
+    ahead: Tally,
+    drained: Drained,
+}
+
+/// What was taken out of maps that can't be gone on with.
+#[derive(Default)]
+struct Drained {
+    books: Vec<Book>,
+    events: Vec<Event>,
+}
+
+/// What a source begins with.
+#[derive(Default)]
+pub(super) struct TakenOver {
+    /// Of what the open books say, settled by earlier lives; less what those had left of earlier books. A difference, which
+    /// may be below zero.
+    pub(super) ahead: Tally,
+    /// Of what was due, what was in an earlier life's memory.
+    pub(super) crashed: Tally,
+    /// Books that were open.
+    pub(super) books: Vec<Book>,
+    /// Books of maps that are no more, without sums.
+    pub(super) drained: Vec<Book>,
+    /// What those maps held, by the time since boot.
+    pub(super) events: Vec<Event>,
+    /// The time since boot of the first packet of all that is still to be handed on.
+    pub(super) earliest: Option<u64>,
+}
+
+impl Kept {
+    /// Locks the state of the calling thread's network namespace. If it is of another shape than `wanted`, what it holds is
+    /// taken out.
+    ///
+    /// # Errors
+    /// Another agent has it, or the kernel refuses.
+    pub(super) fn open(wanted: Shape) -> Result<Self, EbpfError> {
+        let pins = Arc::new(Pins::open()?);
+        for other in pins.clear_others() {
+            tracing::warn!(
+                "an agent of another version had left programs that count ({other}): they are off, and what they have \
+                 counted since its end is lost"
+            );
+        }
+        let words = pins.get(WORDS).ok().map(Words::of).transpose()?;
+        let Some((words, shape)) = words.and_then(|words| words.shape().map(|shape| (words, shape))) else {
+            // Whoever began with it did not come to put programs on.
+            pins.clear();
+            pins.make().map_err(refused)?;
+            let words = Arc::new(Words::make()?);
+            words.begin(&wanted);
+            let (ahead, drained) = (Tally::ZERO, Drained::default());
+            return Ok(Self { pins, words, shape: wanted, ahead, drained });
+        };
+        let words = Arc::new(words);
+        let ahead = words.settled() + words.crashed() - words.committed().1;
+        if shape.fits(&wanted) {
+            tracing::info!("goes on with what the programs of an earlier run have counted");
+            return Ok(Self { pins, words, shape, ahead, drained: Drained::default() });
+        }
+        let drained = drain(&pins, &words, &shape)?;
+        tracing::info!(
+            "an earlier run's programs counted with other sizes: they are off, what they have counted is taken over, and \
+             the maps are made anew"
+        );
+        words.reshape(&wanted);
+        Ok(Self { pins, words, shape: wanted, ahead, drained })
+    }
+
+    /// Gives the counts their name: all maps have theirs.
+    pub(super) fn complete(&self) -> Result<(), EbpfError> {
+        if self.pins.get(WORDS).is_err() {
+            self.pins.pin(WORDS, self.words.map().as_fd()).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Closes what was open, and says what became of all that was due. From here on `closer` commits what it closes.
+    pub(super) fn take_over(
+        &mut self,
+        closer: Closer,
+        ring: &Ring,
+    ) -> Result<(Closer, TakenOver), EbpfError> {
+        let (closer, mut books) = closer.go_on(Arc::clone(&self.words)).map_err(no_grace)?;
+        let Drained { books: drained, events } = std::mem::take(&mut self.drained);
+        let due: Tally = drained.iter().chain(&books).map(Book::metered).sum();
+        let mut left: Tally = events.iter().map(tally).sum();
+        let mut earliest = events.iter().map(|event| event.first).min();
+        let mut first = |time| earliest = Some(earliest.map_or(time, |first: u64| first.min(time)));
+        for book in &books {
+            left += book.deltas.iter().map(tally).sum();
+            let times = book.deltas.iter().filter_map(|delta| Some(book.ticks?.first(delta.first)));
+            times.for_each(&mut first);
+        }
+        if let Some(last) = books.last() {
+            for event in waiting(ring, last.up_to) {
+                first(time(&event, last));
+                // Of the epoch that has begun no book tells yet.
+                if event.epoch.wrapping_sub(last.epoch).cast_signed() <= 0 {
+                    left += tally(&event);
+                }
+            }
+        }
+        // What came before the last one's end is not known better.
+        let began = earliest.or(books.last().map(|book| book.next_began)).unwrap_or_default();
+        books.iter_mut().rev().skip(1).for_each(|book| book.next_began = began);
+        let crashed = due - self.ahead - left;
+        if crashed != Tally::ZERO {
+            tracing::warn!(
+                "an earlier run was killed: {} packets that were in its memory are lost (lost.crash)",
+                crashed.packets
+            );
+            self.words.set_crashed(self.words.crashed() + crashed);
+        }
+        Ok((closer, TakenOver { ahead: self.ahead, crashed, books, drained, events, earliest }))
+    }
+}
+
+/// Takes programs off that count in maps of this shape, takes all out that they hold, and their names away.
+fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained, EbpfError> {
+    pins.linked().into_iter().for_each(|index| pins.forget_links(index));
+    let mut object = Object::load(shape.ring_bytes, shape.mode, Some(Arc::clone(pins)))?;
+    let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
+    let mapped = Mapped::new(&object)?;
+    let grace = Grace::new().map_err(no_grace)?;
+    let sums = match shape.mode {
+        Mode::Packet => None,
+        Mode::Slots { .. } | Mode::Hash => {
+            let slots = Slots::new(&object, shape.hash_flows)?;
+            Some(Sums::new(slots, object.descriptor(object::CLOCK)?, &mapped).map_err(no_grace)?)
+        }
+    };
+    let closer = Closer::new(mapped, grace, sums, ring.produced());
+    let (_, mut books) = closer.go_on(Arc::clone(words)).map_err(no_grace)?;
+    let mut events = Vec::new();
+    if let Some(last) = books.last() {
+        events.extend(waiting(&ring, last.up_to).into_iter().map(|event| by_boot(event, last)));
+    }
+    for book in &mut books {
+        let deltas = std::mem::take(&mut book.deltas);
+        events.extend(deltas.into_iter().map(|event| by_boot(event, book)));
+    }
+    events.sort_by_key(|event| event.first);
+    pins.clear_maps(WORDS);
+    Ok(Drained { books, events })
+}
+
+/// Events in the ring that nobody has read, up to a position that is known to be written.
+fn waiting(ring: &Ring, up_to: u64) -> Vec<Event> {
+    let mut events = Vec::new();
+    ring.look(size_of::<Event>(), up_to, |record| {
+        events.extend(Event::read_from_prefix(record).ok().map(|(event, _)| event));
+    });
+    events
+}
+
+/// When it was first seen, since boot.
+fn time(event: &Event, book: &Book) -> u64 {
+    match book.ticks {
+        Some(ticks) if event.flags & EVENT_TICKS != 0 => ticks.first(event.first),
+        _ => event.first,
+    }
+}
+
+/// The event with its times since boot.
+fn by_boot(mut event: Event, book: &Book) -> Event {
+    if let Some(ticks) = book.ticks.filter(|_| event.flags & EVENT_TICKS != 0) {
+        event.first = ticks.first(event.first);
+        event.last = event.first.max(ticks.time(event.last as u32));
+        event.flags &= !EVENT_TICKS;
+    }
+    event
+}
+
+fn refused(source: io::Error) -> EbpfError {
+    EbpfError::Kernel { what: "a name for what outlasts the process", source }
+}
+
+fn no_grace(source: io::Error) -> EbpfError {
+    EbpfError::Kernel { what: "the end of an epoch", source }
+}
