@@ -4,7 +4,7 @@
 use crate::measure::Spread;
 use crate::random::Random;
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::{SchedClassifier, TcAttachType, loaded_programs};
+use aya::programs::{SchedClassifier, TcAttachType};
 use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, programs::links::FdLink};
 use mermin_capture::CaptureMode;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Measures what a packet costs in the kernel, and prints a table: ns per packet over an empty program. Needs root, and
+/// Measures what a packet costs in the kernel, and prints a table: ns per packet over an empty program. Needs root, Linux 6.6, and
 /// `cargo xtask ebpf` before, which builds what is compared with.
 #[derive(clap::Args)]
 pub(crate) struct Kernel {
@@ -180,7 +180,7 @@ fn measure(net: &Net, subject: Subject, object: &[u8], send: impl FnOnce()) -> R
                 let link = program.attach("right", TcAttachType::Ingress)?;
                 Ok(program.take_link(link)?.try_into()?)
             })?;
-            cost_of(name, send)
+            cost_of(net, send)
         }
         Subject::Ours(mode) => ours(net, mode, send),
     }
@@ -199,7 +199,7 @@ fn ours(net: &Net, mode: CaptureMode, send: impl FnOnce()) -> Result<f64> {
     })?;
     thread::scope(|scope| {
         let reading = scope.spawn(|| read(&mut source, &over));
-        let cost = cost_of("mermin_ingress", send);
+        let cost = cost_of(net, send);
         over.store(true, Ordering::Release);
         let balances = reading.join().ok().context("the reader panicked")?;
         ensure!(balances, "the books don't balance");
@@ -237,19 +237,13 @@ fn read(source: &mut EbpfSource, over: &AtomicBool) -> bool {
     sightings.seen.buffers == (sum.0 + lost + unmetered).buffers
 }
 
-/// Run time over run count of the programs with this name while `send` sends. The kernel keeps 15 characters of a name.
-fn cost_of(name: &str, send: impl FnOnce()) -> Result<f64> {
-    let kept = &name[..name.len().min(15)];
+/// Run time over run count of what is on the hook, while `send` sends. By the hook: programs of the same name may be on others.
+fn cost_of(net: &Net, send: impl FnOnce()) -> Result<f64> {
     let counted = || -> Result<(Duration, u64)> {
-        let mut sum = (Duration::ZERO, 0);
-        for program in loaded_programs() {
-            let Ok(program) = program else { continue };
-            if program.name_as_str() == Some(kept) {
-                sum.0 += program.run_time();
-                sum.1 += program.run_count();
-            }
-        }
-        Ok(sum)
+        let (_, programs) =
+            net.right.within(|| SchedClassifier::query_tcx("right", TcAttachType::Ingress))?;
+        let [program] = &programs[..] else { bail!("{} programs are on the hook", programs.len()) };
+        Ok((program.run_time(), program.run_count()))
     };
     let before = counted()?;
     send();
@@ -257,9 +251,7 @@ fn cost_of(name: &str, send: impl FnOnce()) -> Result<f64> {
     thread::sleep(Duration::from_millis(50));
     let after = counted()?;
     let packets = after.1 - before.1;
-    if packets == 0 {
-        bail!("no packet came through {name}");
-    }
+    ensure!(packets > 0, "no packet came to the hook");
     Ok((after.0 - before.0).as_nanos() as f64 / packets as f64)
 }
 

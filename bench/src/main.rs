@@ -8,6 +8,7 @@ use clap::Parser;
 mod cluster;
 mod core;
 mod generate;
+mod headroom;
 mod kernel;
 mod measure;
 mod otlp;
@@ -33,6 +34,8 @@ enum Task {
     Ways(ways::Ways),
     /// Measures what a packet costs in the kernel, by turns with other programs, and prints a table.
     Kernel(kernel::Kernel),
+    /// Measures what the agent leaves of a link's throughput, and prints a table.
+    Headroom(headroom::Headroom),
     /// Names the ends of records by a cluster of many pods, while it changes, and tells what it cost.
     Cluster(cluster::ClusterTask),
 }
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         Task::Scrape(task) => task.run(),
         Task::Ways(task) => task.run(),
         Task::Kernel(task) => task.run(),
+        Task::Headroom(task) => task.run(),
         Task::Cluster(task) => task.run(),
     }
 }

@@ -6,14 +6,17 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kernel …`; `--help` tells more.
+    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kernel …`, `headroom …`; `--help` tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        if self.arguments.first().is_some_and(|first| ["replay", "scrape", "ways"].contains(&first.as_str()))
+        if self
+            .arguments
+            .first()
+            .is_some_and(|first| ["headroom", "replay", "scrape", "ways"].contains(&first.as_str()))
         {
             succeed(&mut cargo(&["build", "--release", "--quiet", "--package", "mermin"]))?;
         }
