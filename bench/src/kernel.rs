@@ -13,6 +13,7 @@ use mermin_capture::interfaces::Interface;
 use mermin_flow::{Observation, ObservationPoints, Polled, Sink, Source as _, Tally};
 use mermin_tests::netns::Net;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Measures what a packet costs in the kernel, and prints a table: ns per packet over an empty program. Needs root, Linux 6.6, and
+/// Measures what a packet costs in the kernel, and prints a table: ns per packet over an empty program, and what it takes the
+/// reader to make an observation of a delta. Needs root, Linux 6.6, and
 /// `cargo xtask ebpf` before, which builds what is compared with.
 #[derive(clap::Args)]
 pub(crate) struct Kernel {
@@ -89,22 +91,27 @@ impl Kernel {
         let _ = net.left.run("ping -q -c 1 10.77.0.2");
         let _ = net.left.run("ping -q -c 1 fd77::2");
         let titles: Vec<&str> = SUBJECTS.iter().map(|(title, _)| *title).collect();
-        println!("| traffic | {} | hash, tick over aggregate mode |", titles.join(" | "));
-        println!("|---|{}---|", "---|".repeat(titles.len()));
+        println!(
+            "| traffic | {} | hash, tick over aggregate mode | reader, ns a delta (deltas a packet) |",
+            titles.join(" | ")
+        );
+        println!("|---|{}---|---|", "---|".repeat(titles.len()));
         for traffic in TRAFFIC.iter().filter(|traffic| traffic.title.contains(&self.only)) {
             let order = order(traffic, self.packets);
-            let mut costs = [const { Vec::new() }; SUBJECTS.len()];
+            let (mut costs, mut readings) = ([const { Vec::new() }; SUBJECTS.len()], Vec::new());
             // The first turn warms up.
             for turn in 0..=self.turns {
                 for number in 0..SUBJECTS.len() {
                     let subject = (turn + number) % SUBJECTS.len();
-                    let cost = measure(&net, SUBJECTS[subject].1, &object, || send(traffic, &order, &net))?;
+                    let traffic = || send(traffic, &order, &net);
+                    let (cost, reading) = measure(&net, SUBJECTS[subject].1, &object, traffic)?;
                     if turn > 0 {
                         costs[subject].push(cost);
+                        readings.extend(reading.filter(|_| subject == AGGREGATE));
                     }
                 }
             }
-            println!("{}", row(traffic.title, &costs));
+            println!("{} {} |", row(traffic.title, &costs), told(&readings));
         }
         Ok(())
     }
@@ -121,6 +128,20 @@ fn row(title: &str, costs: &[Vec<f64>]) -> String {
     }
     let ratio = Spread::of(over(TICK)).median / Spread::of(over(AGGREGATE)).median;
     line + &format!(" {ratio:.2} |")
+}
+
+/// Processor time of the reader, and how many observations it made of how many packets.
+#[derive(Clone, Copy)]
+struct Reading {
+    nanos: f64,
+    observations: u64,
+    packets: u64,
+}
+
+fn told(readings: &[Reading]) -> String {
+    let each = Spread::of(readings.iter().map(|reading| reading.nanos / reading.observations.max(1) as f64));
+    let of = Spread::of(readings.iter().map(|it| it.observations as f64 / it.packets.max(1) as f64));
+    format!("{:.0} ({:.3})", each.median, of.median)
 }
 
 /// Flows in the order in which they send.
@@ -169,8 +190,13 @@ fn send(traffic: &Traffic, order: &[u64], net: &Net) {
     });
 }
 
-/// ns a packet in a program at the right end's ingress.
-fn measure(net: &Net, subject: Subject, object: &[u8], send: impl FnOnce()) -> Result<f64> {
+/// ns a packet in a program at the right end's ingress, and what it was to read what the shipped ones said.
+fn measure(
+    net: &Net,
+    subject: Subject,
+    object: &[u8],
+    send: impl FnOnce(),
+) -> Result<(f64, Option<Reading>)> {
     match subject {
         Subject::Compared(name) => {
             let mut ebpf = Ebpf::load(object).context("what is compared with")?;
@@ -180,14 +206,14 @@ fn measure(net: &Net, subject: Subject, object: &[u8], send: impl FnOnce()) -> R
                 let link = program.attach("right", TcAttachType::Ingress)?;
                 Ok(program.take_link(link)?.try_into()?)
             })?;
-            cost_of(net, send)
+            Ok((cost_of(net, send)?, None))
         }
-        Subject::Ours(mode) => ours(net, mode, send),
+        Subject::Ours(mode) => ours(net, mode, send).map(|(cost, reading)| (cost, Some(reading))),
     }
 }
 
 /// The shipped programs, with a reader behind them and epochs as in a run; its books have to balance.
-fn ours(net: &Net, mode: CaptureMode, send: impl FnOnce()) -> Result<f64> {
+fn ours(net: &Net, mode: CaptureMode, send: impl FnOnce()) -> Result<(f64, Reading)> {
     let over = AtomicBool::new(false);
     let mut source = net.right.within(|| -> Result<EbpfSource> {
         let index = std::fs::read_to_string("/sys/class/net/right/ifindex")?.trim().parse()?;
@@ -201,24 +227,28 @@ fn ours(net: &Net, mode: CaptureMode, send: impl FnOnce()) -> Result<f64> {
         let reading = scope.spawn(|| read(&mut source, &over));
         let cost = cost_of(net, send);
         over.store(true, Ordering::Release);
-        let balances = reading.join().ok().context("the reader panicked")?;
-        ensure!(balances, "the books don't balance");
-        cost
+        let reading = reading.join().ok().context("the reader panicked")?;
+        Ok((cost?, reading.context("the books don't balance")?))
     })
 }
 
 /// Adds up what it is given.
 #[derive(Default)]
-struct Sum(Tally);
+struct Sum(Tally, u64);
 
 impl Sink for Sum {
     fn observe(&mut self, observation: Observation) {
         self.0 += observation.tally();
+        self.1 += 1;
     }
 }
 
-/// Reads to the end; whether all that was seen came, or is lost, or is no flow traffic.
-fn read(source: &mut EbpfSource, over: &AtomicBool) -> bool {
+/// Reads to the end; nothing, unless all that was seen came, or is lost, or is no flow traffic.
+fn read(source: &mut EbpfSource, over: &AtomicBool) -> Option<Reading> {
+    let mut cpus = CpuSet::new();
+    cpus.set(1);
+    // The sender has the first; where there is but one, they share it.
+    let _ = sched_setaffinity(None, &cpus);
     let (mut sum, mut closed) = (Sum::default(), false);
     loop {
         if over.load(Ordering::Acquire) && !closed {
@@ -231,10 +261,13 @@ fn read(source: &mut EbpfSource, over: &AtomicBool) -> bool {
             Polled::Ended => break,
         }
     }
-    let Some(sightings) = source.sightings() else { return false };
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = time.tv_sec as f64 * 1e9 + time.tv_nsec as f64;
+    let sightings = source.sightings()?;
     let lost: Tally = sightings.lost.values().copied().sum();
     let unmetered: Tally = sightings.unmetered.iter().copied().sum();
-    sightings.seen.buffers == (sum.0 + lost + unmetered).buffers
+    let balances = sightings.seen.buffers == (sum.0 + lost + unmetered).buffers;
+    balances.then_some(Reading { nanos, observations: sum.1, packets: sum.0.packets })
 }
 
 /// Run time over run count of what is on the hook, while `send` sends. By the hook: programs of the same name may be on others.

@@ -15,6 +15,8 @@ use tracing::info;
 
 /// How often outputs are looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks for the end of a live run.
+const LIVE_LOOK: Duration = Duration::from_millis(20);
 
 /// How a run ended.
 pub struct Outcome<S> {
@@ -97,7 +99,8 @@ impl<S: Source + 'static> Running<S> {
                     }
                 }
             }
-            thread::sleep(Duration::from_millis(2));
+            // A replay is over in a moment; a live run goes on for days, and should cost nothing where nothing happens.
+            thread::sleep(if S::LIVE && end.is_none() { LIVE_LOOK } else { Duration::from_millis(2) });
         }
         self.finish(nobody_reads)
     }
