@@ -215,8 +215,9 @@ fn measure(
 /// The shipped programs, with a reader behind them and epochs as in a run; its books have to balance.
 fn ours(net: &Net, mode: CaptureMode, send: impl FnOnce()) -> Result<(f64, Reading)> {
     let over = AtomicBool::new(false);
+    let index = net.right.run("cat /sys/class/net/right/ifindex");
     let mut source = net.right.within(|| -> Result<EbpfSource> {
-        let index = std::fs::read_to_string("/sys/class/net/right/ifindex")?.trim().parse()?;
+        let index = index.trim().parse()?;
         let link = mermin_wire::Link::Ethernet;
         let interface = Interface { name: Arc::from("right"), index, link, up: true };
         let points = Arc::new(ObservationPoints::default());

@@ -20,7 +20,7 @@ pub struct CaptureConfig {
     pub mode: CaptureMode,
     /// What eBPF programs add packets to in `aggregate` mode.
     pub kernel_table: KernelTable,
-    /// Flows that each CPU has a slot for, of each IP version; a power of two, or rounded up to one, from 4 to 2097152. Takes 224 bytes
+    /// Flows that each CPU has a slot for, of each IP version; a power of two, or rounded up to one, from 4 to 1048576. Takes 224 bytes
     /// for each, CPU and version.
     pub kernel_slots: u32,
     /// Flows that the hash takes in one drain interval. Takes some 350 bytes for each.

@@ -122,6 +122,11 @@ impl Object {
             .map_err(|source| EbpfError::Kernel { what: "another descriptor of a program", source })
     }
 
+    /// Whether maps have names.
+    pub(super) const fn keeps(&self) -> bool {
+        self.pins.is_some()
+    }
+
     /// A map beside the object's, which has a name where they have: that which is there, or a new one.
     pub(super) fn kept(&self, name: &str, make: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
         let Some(pins) = &self.pins else { return make() };

@@ -32,6 +32,9 @@ pub(super) struct Slots {
     /// Sets in each half.
     sets: usize,
     hashes: [OwnedFd; 2],
+    /// What is read of them stays until it is committed, for whoever comes after a process that was killed in between. Otherwise it
+    /// is read and deleted at once: it can't be read twice.
+    keeps: bool,
     batch: Batch<OverflowKey, Overflow>,
 }
 
@@ -62,6 +65,7 @@ impl Slots {
             cpus: object.cpus as usize,
             sets,
             hashes: [hash(0)?, hash(1)?],
+            keeps: object.keeps(),
             batch: Batch::new(BATCH),
         })
     }
@@ -99,7 +103,12 @@ impl Slots {
     /// It can't be read. What was read is in `deltas`.
     pub(super) fn read_hash(&mut self, epoch: u32, deltas: &mut Vec<Event>) -> io::Result<()> {
         let hash = self.hashes[(epoch & 1) as usize].as_fd();
-        read_batch(hash, &mut self.batch, |key, value| of_hash(epoch, key, value, deltas))
+        let take = |key: &OverflowKey, value: &Overflow| of_hash(epoch, key, value, deltas);
+        if self.keeps {
+            read_batch(hash, &mut self.batch, take)
+        } else {
+            take_batch(hash, &mut self.batch, take)
+        }
     }
 
     /// Empties the half of `epoch`, as cautiously.
@@ -112,6 +121,9 @@ impl Slots {
         }
         half::<WORDS_V4>(&mut self.v4, self.sets, epoch).iter_mut().for_each(clear_set);
         half::<WORDS_V6>(&mut self.v6, self.sets, epoch).iter_mut().for_each(clear_set);
+        if !self.keeps {
+            return Ok(());
+        }
         take_batch(self.hashes[(epoch & 1) as usize].as_fd(), &mut self.batch, |_, _| {})
     }
 
