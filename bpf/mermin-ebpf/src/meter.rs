@@ -246,7 +246,7 @@ fn aggregate(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
     let is_fragment = h.fragment as u8 != Fragment::Whole as u8;
     let turns = h.tcp_flags & FIN_SYN_RST != 0 && !is_fragment;
     if fits && turns && !in_hash {
-        turn(seen, h);
+        mermin_turn(h, seen.meta(h), seen.epoch);
     }
     if !fits || turns || is_fragment {
         let counts = seen.counts(counters, h);
@@ -271,16 +271,22 @@ fn aggregate(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
     }
 }
 
-/// A connection ends or begins: what is counted of the one before, on whichever CPU, mustn't be added to.
-#[inline(always)]
-fn turn(seen: &Seen<'_>, h: &Headers) {
-    let turn = Turn { epoch: seen.epoch, flags: h.tcp_flags };
-    let meta = seen.meta(h);
+/// A connection ends or begins: what is counted of the one before, on whichever CPU, mustn't be added to. A global subprogram: its
+/// keys would lie below the stack of everything that the caller calls.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn mermin_turn(headers: *const Headers, meta: u32, epoch: u32) -> u32 {
+    // SAFETY: the verifier has checked that a pointer which is not null holds whole `Headers`.
+    let Some(h) = (unsafe { headers.as_ref() }) else { return 0 };
+    let turn = Turn { epoch, flags: h.tcp_flags };
     if h.version == 4 {
-        turn.take(&[key4(h, meta), key4_back(h, meta)]);
+        turn.take(&key4(h, meta));
+        turn.take(&key4_back(h, meta));
     } else {
-        turn.take(&[key6(h, meta), key6_back(h, meta)]);
+        turn.take(&key6(h, meta));
+        turn.take(&key6_back(h, meta));
     }
+    0
 }
 
 /// Adds a buffer to what is summed up of its flow.

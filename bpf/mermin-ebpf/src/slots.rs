@@ -238,22 +238,19 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Notes that a connection is closed; where one with such a key was, and another begins, what CPUs hold of it is stale.
-    /// Keys of its direction and of the other one.
+    /// Notes that a connection is closed; where one with such a key was, and another begins, what CPUs hold of it is stale. For each
+    /// of its directions.
     #[inline(always)]
-    pub(crate) fn take<const W: usize>(&self, [there, back]: &[[u64; W]; 2]) {
-        let hashes = [mix(there), mix(back)];
+    pub(crate) fn take<const W: usize>(&self, key: &[u64; W]) {
+        let hash = mix(key);
         if self.flags & FIN_RST != 0 {
-            close(self.epoch, hashes[0]);
-            close(self.epoch, hashes[1]);
-        } else if is_closed(self.epoch, hashes[0]) {
-            for key in [there, back] {
-                let key = &raw const *key;
-                if W == WORDS_V4 {
-                    mermin_stale_v4(key.cast(), self.epoch & 1);
-                } else {
-                    mermin_stale_v6(key.cast(), self.epoch & 1);
-                }
+            close(self.epoch, hash);
+        } else if is_closed(self.epoch, hash) {
+            let key = &raw const *key;
+            if W == WORDS_V4 {
+                mermin_stale_v4(key.cast(), self.epoch & 1);
+            } else {
+                mermin_stale_v6(key.cast(), self.epoch & 1);
             }
         }
     }

@@ -21,7 +21,7 @@ pub struct CaptureConfig {
     /// What eBPF programs add packets to in `aggregate` mode.
     pub kernel_table: KernelTable,
     /// Flows that each CPU has a slot for, of each IP version; a power of two, or rounded up to one, from 4 to 1048576. Takes 224 bytes
-    /// for each, CPU and version.
+    /// for each, CPU and version, and 64MiB at most: machines with very many CPUs have fewer slots for each.
     pub kernel_slots: u32,
     /// Flows that the hash takes in one drain interval. Takes some 350 bytes for each.
     pub kernel_hash_flows: u32,

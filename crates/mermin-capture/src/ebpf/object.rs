@@ -65,7 +65,7 @@ impl Object {
         if !missing.is_empty() {
             return Err(EbpfError::Permission { missing });
         }
-        if is_preemptible(Path::new("/sys/kernel/realtime")) {
+        if is_preemptible(Path::new("/proc/sys/kernel/version")) {
             return Err(EbpfError::Preemptible);
         }
         let cpus = possible_cpus()?;
@@ -152,9 +152,9 @@ impl Object {
 }
 
 /// Whether programs that run with bottom halves off can be interrupted by others of their CPU: kernels with PREEMPT_RT say so in
-/// this file, others don't have it.
-fn is_preemptible(file: &Path) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+/// their version (`uname -v`).
+fn is_preemptible(version: &Path) -> bool {
+    std::fs::read_to_string(version).is_ok_and(|text| text.contains("PREEMPT_RT"))
 }
 
 /// Possible CPUs.
@@ -212,11 +212,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_with_preempt_rt_is_known_by_its_file() {
+    fn a_kernel_with_preempt_rt_is_known_by_its_version() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("realtime");
+        let file = folder.path().join("version");
         assert!(!is_preemptible(&file));
-        for (text, expected) in [("1\n", true), ("0\n", false), ("", false)] {
+        for (text, expected) in [
+            ("#1 SMP PREEMPT_RT Debian 6.12.1-1 (2024-12-01)\n", true),
+            ("#1 SMP PREEMPT_DYNAMIC Debian 6.12.1-1 (2024-12-01)\n", false),
+            ("", false),
+        ] {
             std::fs::write(&file, text).unwrap();
             assert_eq!(is_preemptible(&file), expected);
         }

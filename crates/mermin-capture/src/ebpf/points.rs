@@ -10,14 +10,17 @@ use mermin_flow::ObservationPoints;
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Receiver;
 
+/// A link that has gone was last seen in the epoch whose sums come next, or in the one behind that, which may have begun by then.
+const EPOCHS: u32 = 2;
+
 /// Numbers of the observation points of each interface, by index.
 #[derive(Default)]
 pub(super) struct Points {
     numbers: HashMap<u32, Numbers>,
     /// Whether what was summed up of links comes after they have gone.
     sums: bool,
-    /// Links that have gone, by index, and up to where their events lie in the ring.
-    gone: VecDeque<(u32, Numbers, u64)>,
+    /// Links that have gone, by index, and of how many epochs to come there may be sums of them.
+    gone: VecDeque<(u32, Numbers, u32)>,
     /// Packets come in bursts of one interface.
     last: Option<(u32, Numbers)>,
     /// Told, and not true yet: the first is of an interface that has gone.
@@ -31,11 +34,11 @@ impl Points {
         while let Some(news) = self.news.front() {
             match *news {
                 News::Off { up_to, .. } if up_to > position => return,
-                News::Off { index, up_to } => {
+                News::Off { index, .. } => {
                     if let Some(numbers) = self.numbers.remove(&index)
                         && self.sums
                     {
-                        self.gone.push_back((index, numbers, up_to));
+                        self.gone.push_back((index, numbers, EPOCHS));
                     }
                 }
                 News::On { index, numbers } => {
@@ -69,9 +72,10 @@ impl Points {
         Self { sums: true, ..Self::default() }
     }
 
-    /// What was summed up of links that had gone when the ring was written to `up_to` was handed on.
-    pub(super) fn forget_gone(&mut self, up_to: u64) {
-        while self.gone.pop_front_if(|(.., gone)| *gone <= up_to).is_some() {}
+    /// What was summed up in an epoch was handed on.
+    pub(super) fn epoch_is_over(&mut self) {
+        self.gone.iter_mut().for_each(|(.., epochs)| *epochs -= 1);
+        while self.gone.pop_front_if(|(.., epochs)| *epochs == 0).is_some() {}
     }
 
     /// Of what was summed up. Where two links had the index in one epoch, all of it is the first one's.
@@ -93,6 +97,20 @@ impl Points {
 mod tests {
     use super::*;
     use std::sync::mpsc::sync_channel;
+
+    /// Whatever came by the ring meanwhile: nothing, where no delta leaves its slot.
+    #[test]
+    fn sums_of_a_link_that_has_gone_have_its_numbers_for_two_epochs() {
+        let (tell, news) = sync_channel(8);
+        let mut points = Points::of_sums();
+        tell.send(News::On { index: 7, numbers: [0, 1] }).unwrap();
+        tell.send(News::Off { index: 7, up_to: 0 }).unwrap();
+        points.hear(Some(&news), 0);
+        for expected in [0, 0, ObservationPoints::UNKNOWN] {
+            assert_eq!(points.get_summed(7, false), expected);
+            points.epoch_is_over();
+        }
+    }
 
     #[test]
     fn an_index_means_the_link_that_had_it_when_the_event_was_written() {

@@ -17,7 +17,7 @@ use crate::clock::{Clocks, Steady};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
 use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable, OnExit};
-use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
+use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, Set, WORDS_V4, WORDS_V6};
 use mermin_flow::{
     Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Settlement, Sightings, Sink, Source,
     Tally, WallClock,
@@ -29,6 +29,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
+const TCP: u8 = 6;
 /// Between two drains while packets flow. A reader that slept on the ring instead would be woken by every packet that
 /// finds it empty.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -87,6 +88,9 @@ pub struct Aggregation {
     pub drain_max: Duration,
 }
 
+/// What slots of all CPUs, both halves and both IP versions take at most.
+const SLOT_BYTES: u64 = 64 << 20;
+
 impl Default for Aggregation {
     fn default() -> Self {
         EbpfOptions::default().aggregation
@@ -94,9 +98,13 @@ impl Default for Aggregation {
 }
 
 impl Aggregation {
-    /// Sets of two slots, as a power of two.
-    pub(super) fn set_bits(&self) -> u32 {
-        self.slots.clamp(4, 1 << 20).next_power_of_two().ilog2() - 1
+    /// Sets of two slots of each CPU, as a power of two. All CPUs together get no more than [`SLOT_BYTES`]: machines that could
+    /// have very many have fewer for each.
+    pub(super) fn set_bits(&self, cpus: u32) -> u32 {
+        let each = (size_of::<Set<WORDS_V4>>() + size_of::<Set<WORDS_V6>>()) as u64;
+        let fits = SLOT_BYTES / (2 * u64::from(cpus) * each);
+        let wanted = self.slots.clamp(4, 1 << 20).next_power_of_two().ilog2() - 1;
+        wanted.min(fits.max(2).ilog2())
     }
 }
 
@@ -179,8 +187,6 @@ struct Summed {
     ticks: Ticks,
     /// Packets of the live epoch were not seen before this time since boot.
     live_began: u64,
-    /// Up to where the ring's events are of epochs that were handed on.
-    closed_up_to: u64,
     /// When the last book came.
     drained: Instant,
     pace: Pace,
@@ -208,7 +214,6 @@ impl Summed {
             epochs: VecDeque::new(),
             ticks,
             live_began: began,
-            closed_up_to: 0,
             drained: Instant::now(),
             pace,
             intervals: [aggregation.drain_min.min(most), most],
@@ -378,7 +383,8 @@ impl EbpfSource {
         let mode = match (options.mode, options.aggregation.table) {
             (CaptureMode::Packet, _) => Mode::Packet,
             (CaptureMode::Aggregate, KernelTable::Slots) => {
-                Mode::Slots { set_bits: options.aggregation.set_bits(), seed: secret() }
+                let set_bits = options.aggregation.set_bits(object::possible_cpus()?);
+                Mode::Slots { set_bits, seed: secret() }
             }
             (CaptureMode::Aggregate, KernelTable::Hash) => Mode::Hash,
         };
@@ -520,7 +526,10 @@ impl EbpfSource {
                     return;
                 }
                 let egress = event.flags & EVENT_EGRESS != 0;
-                let point = points.get(event.ifindex, egress);
+                // A delta may leave its slot after its link has gone.
+                let is_sum = event.flags & EVENT_TICKS != 0;
+                let index = event.ifindex;
+                let point = if is_sum { points.get_summed(index, egress) } else { points.get(index, egress) };
                 let times = times(&event, summed.as_ref().map(|summed| &summed.ticks));
                 let observation = observation(&event, times.map(|time| clock.time(time)), point);
                 newest = observation.end;
@@ -576,8 +585,7 @@ impl EbpfSource {
             if handed == budget {
                 break;
             }
-            // Of a link that went while the epoch before was being closed, this one may have something.
-            points.forget_gone(std::mem::replace(&mut summed.closed_up_to, epoch.up_to));
+            points.epoch_is_over();
             summed.epochs.pop_front();
         }
         handed
@@ -618,6 +626,9 @@ impl EbpfSource {
             }
             Err(error) => {
                 tracing::warn!(%error, "no grace period from the kernel: the counters can't be read yet");
+                if let Some(summed) = &mut self.summed {
+                    summed.drained = Instant::now();
+                }
             }
         }
     }
@@ -774,7 +785,12 @@ fn sleep(duration: Duration) {
 fn times(event: &Event, ticks: Option<&Ticks>) -> [u64; 2] {
     match ticks {
         Some(ticks) if event.flags & EVENT_TICKS != 0 => {
-            let first = ticks.first(event.first);
+            let mut first = ticks.first(event.first);
+            // Where a connection with such a key was closed lately, a first packet has its exact time. So this one came after the
+            // SYN that may have been in the same tick.
+            if event.protocol == TCP && event.first >> 32 == 0 {
+                first += ticks.length() - 1;
+            }
             [first, first.max(ticks.time(event.last as u32))]
         }
         _ => [event.first, event.last],
@@ -824,5 +840,18 @@ fn observation(event: &Event, [start, end]: [u64; 2], point: u16) -> Observation
             _ => Fragment::Whole,
         },
         ..Observation::EMPTY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_of_many_cpus_are_fewer_for_each() {
+        let of = |slots, cpus| Aggregation { slots, ..Aggregation::default() }.set_bits(cpus);
+        assert_eq!([of(4_096, 2), of(4_096, 32), of(4_097, 2), of(1, 2)], [11, 11, 12, 1]);
+        assert_eq!([of(4_096, 64), of(4_096, 256), of(4_096, 8_192)], [10, 8, 3]);
+        assert_eq!([of(u32::MAX, 2), of(4_096, u32::MAX / 2)], [15, 1]);
     }
 }

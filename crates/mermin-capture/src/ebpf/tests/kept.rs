@@ -4,7 +4,7 @@ use super::can_run;
 use crate::config::{CaptureMode, OnExit, RING_BYTES};
 use crate::ebpf::kept::Kept as KeptState;
 use crate::ebpf::mapped::Mapped;
-use crate::ebpf::object::{Mode, Object};
+use crate::ebpf::object::{Mode, Object, possible_cpus};
 use crate::ebpf::source::shape;
 use crate::ebpf::words::Words;
 use crate::ebpf::{EbpfError, EbpfOptions, EbpfSource, LeftBooks, clean_up, left};
@@ -146,7 +146,9 @@ fn what_was_in_memory_of_a_run_that_was_killed_is_lost_to_the_packet() {
 fn killed_after_the_flip(options: &EbpfOptions, then: impl FnOnce(&Words, u32)) {
     let mode = match options.mode {
         CaptureMode::Packet => Mode::Packet,
-        CaptureMode::Aggregate => Mode::Slots { set_bits: options.aggregation.set_bits(), seed: 0 },
+        CaptureMode::Aggregate => {
+            Mode::Slots { set_bits: options.aggregation.set_bits(possible_cpus().unwrap()), seed: 0 }
+        }
     };
     let state = KeptState::open(shape(mode, options).unwrap()).unwrap();
     let object = Object::load(state.shape.ring_bytes, state.shape.mode, Some(Arc::clone(&state.pins)));
