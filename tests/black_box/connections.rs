@@ -7,13 +7,16 @@ use mermin_tests::netns::{LEFT, Net, RIGHT};
 use mermin_tests::program::{Outcome, Program, Running};
 use mermin_tests::record::Record;
 use mermin_tests::witness::interface;
-use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, connect, socket, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, connect, socket_with, sockopt,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections of [`each_short_connection_has_a_record_with_the_right_end`], to so many ports.
 const CONNECTIONS: u64 = 100_000;
@@ -125,12 +128,19 @@ fn each_short_connection_has_a_record_with_the_right_end() {
 /// the server's kernel puts the reset off and answers the next SYN for the old connection.
 fn reset(from: u16, to: u16) {
     const QUIET: Duration = Duration::from_micros(200);
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Not for children that other tests start meanwhile: a connection lasts as long as anybody has it.
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
     sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).expect("an option");
     let address = |ip: &str, port| SocketAddrV4::new(ip.parse::<Ipv4Addr>().expect("an address"), port);
     bind(&socket, &address(LEFT, from)).expect("the port is free");
-    connect(&socket, &address(RIGHT, to)).expect("the server listens");
+    let began = Instant::now();
+    // One that is just being started has it until it runs its program.
+    while let Err(error) = connect(&socket, &address(RIGHT, to)) {
+        assert!(error == Errno::ADDRNOTAVAIL && began.elapsed() < Duration::from_secs(5), "{error}");
+        thread::sleep(QUIET);
+    }
     let mut stream = TcpStream::from(socket);
     exchange(&mut stream);
     thread::sleep(QUIET);

@@ -169,18 +169,22 @@ impl Collector {
         self.folder.path().join("received.json")
     }
 
-    /// What it has written so far. A part that it is about to write is left out.
+    /// What it has written so far, a line each. Left out is a part that it is about to write, and one that it was writing when it was
+    /// killed: what it wrote next stands behind that, in its line.
     ///
     /// # Panics
     /// When something is no OTLP JSON.
     #[must_use]
     pub fn received(&self) -> Received {
         let text = std::fs::read(self.file()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let mut received = Received::default();
-        for object in serde_json::Deserializer::from_slice(&text).into_iter::<Value>() {
-            let object = match object {
+        for line in text.lines() {
+            let starts = ["{\"resourceSpans\":", "{\"resourceLogs\":", "{\"resourceMetrics\":"];
+            let last = starts.iter().filter_map(|start| line.rfind(start)).max().unwrap_or_default();
+            let object: Value = match serde_json::from_str(&line[last..]) {
                 Ok(object) => object,
-                Err(error) if error.is_eof() => break,
+                Err(error) if error.is_eof() => continue,
                 Err(error) => panic!("{}: {error}", self.file().display()),
             };
             let list = match object.as_object().and_then(|object| object.keys().next()).map(String::as_str) {
