@@ -100,8 +100,8 @@ pub struct Set<const WORDS: usize> {
 /// Bytes in [`Closed`].
 pub const CLOSED: usize = 1 << 16;
 
-/// By the high bits of the hash of a slot's key, not 0: a TCP connection with such a key was closed or reset in the epoch, so a
-/// SYN has to look for what CPUs still hold of it.
+/// A byte by the highest bits of the hash of a slot's key, in it a bit by the next three: a TCP connection with such a key was closed
+/// or reset in the epoch, so a SYN has to look for what CPUs still hold of it.
 #[repr(C)]
 pub struct Closed {
     /// See above.

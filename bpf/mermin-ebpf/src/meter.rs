@@ -9,6 +9,7 @@ use crate::table::mermin_table;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
+use core::mem::offset_of;
 use core::ptr::read_volatile;
 use mermin_abi::{
     Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, Event, IFINDEX_MAX,
@@ -75,33 +76,33 @@ impl<'a> Seen<'a> {
         u32::from(self.egress) | if matches!(self.link, Link::Ip) { IP_LINK } else { 0 }
     }
 
-    /// A field of the program's context, by an access that the verifier rewrites.
+    /// A word of the program's context at this offset, by an access that the verifier rewrites.
     #[inline(always)]
-    fn field(&self, field: impl FnOnce(*const __sk_buff) -> *const u32) -> u32 {
-        // SAFETY: the context is valid as long as the program runs.
-        unsafe { read_volatile(field(self.context.skb.skb)) }
+    fn word(&self, offset: usize) -> u32 {
+        // SAFETY: the context is valid as long as the program runs, and callers name fields of it.
+        unsafe { read_volatile(self.context.skb.skb.cast::<u32>().byte_add(offset)) }
     }
 
     #[inline(always)]
     pub(crate) fn length(&self) -> u32 {
-        self.field(|skb| unsafe { &raw const (*skb).len })
+        self.word(offset_of!(__sk_buff, len))
     }
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        self.field(|skb| unsafe { &raw const (*skb).ifindex })
+        self.word(offset_of!(__sk_buff, ifindex))
     }
 
     /// Whether the kernel holds a tag beside the bytes.
     #[inline(always)]
     fn tagged(&self) -> u32 {
-        self.field(|skb| unsafe { &raw const (*skb).vlan_present }) & 1
+        self.word(offset_of!(__sk_buff, vlan_present)) & 1
     }
 
     /// VLAN id of that tag. Without branches: the verifier would walk everything behind it once for each side.
     #[inline(always)]
     fn tag(&self) -> u16 {
-        let tci = self.field(|skb| unsafe { &raw const (*skb).vlan_tci });
+        let tci = self.word(offset_of!(__sk_buff, vlan_tci));
         (tci & 0x0fff | self.tagged().wrapping_sub(1)) as u16
     }
 
@@ -109,8 +110,8 @@ impl<'a> Seen<'a> {
     fn buffer(&self) -> Buffer {
         Buffer {
             length: self.length(),
-            segment_size: self.field(|skb| unsafe { &raw const (*skb).gso_size }),
-            segments: self.field(|skb| unsafe { &raw const (*skb).gso_segs }),
+            segment_size: self.word(offset_of!(__sk_buff, gso_size)),
+            segments: self.word(offset_of!(__sk_buff, gso_segs)),
             tag_beside: self.tagged() != 0,
         }
     }

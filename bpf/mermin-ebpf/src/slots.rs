@@ -324,16 +324,22 @@ fn index(range: u32, hash: u64) -> u32 {
     (range << bits) + (hash >> (64 - bits)) as u32
 }
 
+/// Where the mark of a key lies: byte and bit.
 #[inline(always)]
-fn place(hash: u64) -> usize {
-    (hash >> 48) as usize & (mermin_abi::CLOSED - 1)
+fn mark(hash: u64) -> (usize, u8) {
+    ((hash >> 48) as usize & (mermin_abi::CLOSED - 1), 1 << (hash >> 45 & 7))
 }
 
 #[inline(always)]
 fn close(epoch: u32, hash: u64) {
     if let Some(closed) = CLOSED.get_ptr_mut(epoch & 1) {
-        // SAFETY: an element of a mapped array; whoever else writes there writes the same.
-        unsafe { write_volatile(&raw mut (*closed).keys[place(hash)], 1) };
+        let (byte, bit) = mark(hash);
+        // SAFETY: an element of a mapped array. Where two CPUs write to a byte at one moment, a mark may be missing: then a delta is
+        // not ended, which no count depends on.
+        unsafe {
+            let byte = &raw mut (*closed).keys[byte];
+            write_volatile(byte, read_volatile(byte) | bit);
+        }
     }
 }
 
@@ -343,10 +349,10 @@ fn is_closed(epoch: u32, hash: u64) -> bool {
     let (Some(now), Some(before)) = (CLOSED.get_ptr_mut(epoch & 1), CLOSED.get_ptr_mut(epoch & 1 ^ 1)) else {
         return false;
     };
-    let place = place(hash);
+    let (byte, bit) = mark(hash);
     // SAFETY: as above.
     unsafe {
-        let now = read_volatile(&raw const (*now).keys[place]);
-        now | read_volatile(&raw const (*before).keys[place]) != 0
+        let now = read_volatile(&raw const (*now).keys[byte]);
+        (now | read_volatile(&raw const (*before).keys[byte])) & bit != 0
     }
 }

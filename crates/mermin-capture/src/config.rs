@@ -20,12 +20,15 @@ pub struct CaptureConfig {
     pub mode: CaptureMode,
     /// What eBPF programs add packets to in `aggregate` mode.
     pub kernel_table: KernelTable,
-    /// Flows that each CPU has a slot for, of each IP version; a power of two, or rounded up to one, from 4 to 1048576. Takes 224 bytes
-    /// for each, CPU and version, and 64MiB at most: machines with very many CPUs have fewer slots for each.
+    /// Flows that each CPU has a slot for, of each IP version; rounded up to a power of two. Takes 224 bytes for each, CPU and
+    /// version, and 64MiB at most: machines with very many CPUs have fewer slots for each.
+    #[schemars(range(min = 4, max = 1_048_576))]
     pub kernel_slots: u32,
     /// Flows that the hash takes in one drain interval. Takes some 350 bytes for each.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub kernel_hash_flows: u32,
-    /// The least time between two drains of what the programs have summed up: so often while the hash fills.
+    /// The least time between two drains of what the programs have summed up: so often while the hash fills. If it is more than
+    /// `drain_interval_max`, that counts.
     pub drain_interval_min: Interval,
     /// The time between two drains otherwise. Records can come so much later.
     pub drain_interval_max: Interval,
@@ -187,6 +190,7 @@ mod tests {
             json!({ "source": "pcap" }),
             json!({ "interfaces": { "includes": ["*"] } }),
             json!({ "interface": "eth0" }),
+            json!({ "kernel_table": "lru" }),
         ] {
             assert!(read(bad.clone()).is_err(), "{bad}");
         }

@@ -183,6 +183,11 @@ impl Entry {
         o.tcp_flags & (SYN | ACK) == SYN && (self.tcp_flags[0] | self.tcp_flags[1]) & (FIN | RST) != 0
     }
 
+    /// Whether a side has answered with RST, and never with SYN.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.tcp_flags.iter().any(|flags| flags & (SYN | RST) == RST)
+    }
+
     /// Adds an observation of this flow, if it is like nearly all: of a side that has had packets, from where that side
     /// is counted, no connection's begin or end, one packet a buffer, not sampled. Otherwise does nothing.
     #[inline(always)]

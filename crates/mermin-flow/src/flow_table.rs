@@ -54,6 +54,16 @@ impl FlowTable {
         self.index.find(hash, |place| self.slab.entry(place).is_some_and(|entry| entry.key.same(key)))
     }
 
+    /// How many flows have this key.
+    pub(crate) fn count(&self, hash: u32, key: &FlowKey) -> usize {
+        let mut count = 0;
+        self.index.find(hash, |place| {
+            count += usize::from(self.slab.entry(place).is_some_and(|entry| entry.key.same(key)));
+            false
+        });
+        count
+    }
+
     /// Of the flows with this key, where the one lies that began last, not after `time`.
     pub(crate) fn latest_before(&self, hash: u32, key: &FlowKey, time: u64) -> Option<Place> {
         let mut latest = None;

@@ -10,11 +10,19 @@ use crate::key::FlowKey;
 use crate::meter::Meter;
 use crate::observation::Observation;
 
+/// Flows of one key that wait at once: more connections than can begin and end within the longest usual epoch, one after the other.
+const WAITING_MAX: usize = 1_024;
+
 impl Meter {
     /// Another connection has begun with `o` between the ends of the flow at `place`. Whether the flow has to wait for packets
-    /// that came before; otherwise nothing has changed.
+    /// that came before; otherwise nothing has changed. One that was refused has none that were summed up.
     pub(crate) fn supersede(&mut self, place: Place, o: &Observation) -> bool {
-        if o.watermark >= o.start {
+        let Some(entry) = self.table.entry(place) else { return false };
+        if o.watermark >= o.start || entry.was_refused() {
+            return false;
+        }
+        // All of them lie in a row, which each look-up of the key goes through.
+        if self.table.count(o.hash, &entry.key.superseded()) >= WAITING_MAX {
             return false;
         }
         let Some((entry, facts)) = self.table.get_mut(place) else { return false };
@@ -125,6 +133,27 @@ mod tests {
             let ended = FlowEndReason::EndOfFlowDetected;
             assert_eq!(reasons.collect::<Vec<_>>(), [Some(ended), Some(ended), Some(expected)]);
             assert_eq!((meter.active(), meter.resident()), (0, Tally::ZERO));
+        }
+    }
+
+    /// Whoever sends SYNs to a closed port from one port of its own fills no table.
+    #[test]
+    fn connections_that_were_refused_and_more_than_many_do_not_wait() {
+        for (answer, waiting) in [(RST | ACK, 1), (SYN | ACK, super::WAITING_MAX + 1)] {
+            let config =
+                FlowConfig { table_capacity: 1_000_000.try_into().unwrap(), ..FlowConfig::default() };
+            let (mut meter, mut records) = (Meter::new(&config, ""), Records::default());
+            let mut orientation = Orientation::new(HashSecret::new(1));
+            orientation.hold_back(T0);
+            for at in 1..=super::WAITING_MAX as u64 + 500 {
+                for (ends, flags) in [(UP, SYN), (DOWN, answer), (UP, RST)] {
+                    let mut o = segment(ends, flags, 1, [at, at]);
+                    orientation.prepare(&mut o);
+                    meter.observe(&[o], &mut records);
+                }
+            }
+            assert_eq!(meter.active(), waiting);
+            assert_eq!(meter.book().metered, meter.book().reported + meter.resident());
         }
     }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// The sum over all CPUs of one epoch.
@@ -38,6 +38,8 @@ pub(super) struct Book {
     /// Packets whose ethertype found no slot.
     pub(super) ethertypes_other: u64,
     pub(super) ip_length_over_frame: u64,
+    /// Whether the hash could not be read, or not be emptied.
+    pub(super) hash_failed: bool,
     /// Fragments that were summed up without their datagram's ports.
     pub(super) unresolved_fragments: u64,
     /// What stood in slots and in the hash, or waited for the ring.
@@ -89,7 +91,7 @@ fn tally(verdict: &Verdict) -> Tally {
 }
 
 /// What the thread is asked for.
-enum Request {
+pub(super) enum Request {
     /// Begin the next epoch and close this one.
     Flip,
     /// The programs are off, so no grace period is needed: close the epoch.
@@ -122,9 +124,13 @@ impl Books {
     pub(super) fn next(&mut self) -> Option<io::Result<Book>> {
         if !self.waiting {
             self.ask(Request::Flip);
-            return None;
+            return (!self.waiting).then(|| Err(gone()));
         }
-        let book = self.answers.try_recv().ok()?;
+        let book = match self.answers.try_recv() {
+            Ok(book) => book,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err(gone()),
+        };
         self.waiting = false;
         Some(book)
     }
@@ -160,9 +166,13 @@ impl Books {
     }
 
     fn ask(&mut self, request: Request) {
-        // There is room: one request at a time. It fails only after the thread has panicked; then no book comes.
+        // There is room: one request at a time. It fails only after the thread has panicked.
         self.waiting = self.requests.as_ref().is_some_and(|requests| requests.try_send(request).is_ok());
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the thread that ends epochs has panicked: this is a bug")
 }
 
 impl Drop for Books {
@@ -241,7 +251,8 @@ impl Closer {
         Ok((self, books))
     }
 
-    fn close(&mut self, request: &Request) -> io::Result<Book> {
+    /// Begins the next epoch and ends this one.
+    pub(super) fn close(&mut self, request: &Request) -> io::Result<Book> {
         let closed = self.epoch;
         let next = closed.wrapping_add(1);
         let now = self.sums.as_mut().map_or(0, |sums| sums.look(&self.mapped));
@@ -275,7 +286,8 @@ impl Closer {
             slots.read_staged(closed, &mut book.deltas);
             book.slots = slots.read_slots(closed, &mut book.deltas);
             if let Err(error) = slots.read_hash(closed, &mut book.deltas) {
-                tracing::error!(%error, "the hash of an epoch can't be read");
+                tracing::error!(%error, "the hash of an epoch can't be read: what is in it comes later, or stays in flight");
+                book.hash_failed = true;
             }
         }
         self.mapped.read(closed, |counters| book.add(counters));
@@ -283,20 +295,22 @@ impl Closer {
             *due += book.metered();
             words.commit(closed, *due);
         }
-        self.clear(closed);
+        book.hash_failed |= !self.clear(closed);
         if let Some((words, _)) = &self.kept {
             words.cleared(closed);
         }
         book
     }
 
-    fn clear(&mut self, epoch: u32) {
-        if let Some(Sums { slots, .. }) = &mut self.sums
-            && let Err(error) = slots.clear(epoch)
-        {
-            tracing::error!(%error, "the hash of an epoch can't be emptied");
-        }
+    /// Whether all of the half could be cleared.
+    fn clear(&mut self, epoch: u32) -> bool {
         self.mapped.clear(epoch);
+        let Some(Sums { slots, .. }) = &mut self.sums else { return true };
+        let cleared = slots.clear(epoch);
+        if let Err(error) = &cleared {
+            tracing::error!(%error, "the hash of an epoch can't be emptied: what is in it will count twice");
+        }
+        cleared.is_ok()
     }
 }
 

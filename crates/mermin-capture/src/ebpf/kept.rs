@@ -7,7 +7,8 @@
 //! Maps of another shape can't be gone on with: the programs are taken off, what they have counted is taken into memory,
 //! and new maps are made.
 
-use super::book::{Book, Closer, Sums};
+use super::book::{Book, Closer, Request, Sums};
+use super::clsact::Filters;
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::mapped::Mapped;
@@ -16,6 +17,7 @@ use super::pins::Pins;
 use super::ring::Ring;
 use super::slots::{Slots, tally};
 use super::words::{Shape, Words};
+use crate::interfaces::discover;
 use mermin_abi::{EVENT_TICKS, Event};
 use mermin_flow::Tally;
 use std::io;
@@ -154,6 +156,12 @@ impl Kept {
 /// Takes programs off that count in maps of this shape, takes all out that they hold, and their names away.
 fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained, EbpfError> {
     pins.linked().into_iter().for_each(|index| pins.forget_links(index));
+    // Filters would go on counting in maps without a name.
+    let no_filters = |source| EbpfError::Kernel { what: "the filters of an earlier run", source };
+    let mut filters = Filters::new().map_err(no_filters)?;
+    for device in discover().map_err(no_filters)? {
+        filters.clear_leftovers(device.index);
+    }
     let mut object = Object::load(shape.ring_bytes, shape.mode, Some(Arc::clone(pins)))?;
     let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
     let mapped = Mapped::new(&object)?;
@@ -166,7 +174,9 @@ fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained,
         }
     };
     let closer = Closer::new(mapped, grace, sums, ring.produced());
-    let (_, mut books) = closer.go_on(Arc::clone(words)).map_err(no_grace)?;
+    let (mut closer, mut books) = closer.go_on(Arc::clone(words)).map_err(no_grace)?;
+    // A run of a program that was just being taken off may have come into the next epoch.
+    books.push(closer.close(&Request::Flip).map_err(no_grace)?);
     let mut events = Vec::new();
     if let Some(last) = books.last() {
         events.extend(waiting(&ring, last.up_to).into_iter().map(|event| by_boot(event, last)));

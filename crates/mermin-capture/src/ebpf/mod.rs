@@ -20,6 +20,8 @@ mod hooks;
 mod kept;
 mod mapped;
 mod object;
+mod observe;
+mod options;
 mod pace;
 mod pins;
 mod points;
@@ -27,17 +29,20 @@ mod privilege;
 mod ring;
 mod slots;
 mod source;
+mod summed;
 mod taps;
 mod tcx;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod totals;
 mod words;
 
 pub use cleanup::{Left, LeftBooks, Removed, clean_up, left};
 pub use error::EbpfError;
 pub use hooks::{Attached, hooks};
+pub use options::{Aggregation, EbpfOptions};
 pub use pins::Holder;
-pub use source::{Aggregation, EbpfOptions, EbpfSource, Opened, Skipped};
+pub use source::{EbpfSource, Opened, Skipped};
 #[cfg(test)]
 pub(crate) use tcx::fill as fill_tcx;

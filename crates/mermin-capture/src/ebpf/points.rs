@@ -6,6 +6,7 @@
 
 use super::taps::News;
 use crate::links::Numbers;
+use mermin_abi::{EVENT_EGRESS, EVENT_TICKS, Event};
 use mermin_flow::ObservationPoints;
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Receiver;
@@ -65,6 +66,17 @@ impl Points {
             _ => self.look_up(index),
         };
         numbers[usize::from(egress)]
+    }
+
+    /// Of an event: a delta may leave its slot after its link has gone.
+    #[inline]
+    pub(super) fn of(&mut self, event: &Event) -> u16 {
+        let egress = event.flags & EVENT_EGRESS != 0;
+        if event.flags & EVENT_TICKS != 0 {
+            self.get_summed(event.ifindex, egress)
+        } else {
+            self.get(event.ifindex, egress)
+        }
     }
 
     /// For a source whose programs sum up.

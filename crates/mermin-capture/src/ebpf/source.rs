@@ -6,22 +6,22 @@ use super::grace::Grace;
 use super::kept::{Kept, TakenOver};
 use super::mapped::{Mapped, Pressure};
 use super::object::{self, Mode, Object};
+use super::observe::observe;
+use super::options::EbpfOptions;
 use super::pace::Pace;
 use super::points::Points;
 use super::ring::{Ring, Stopped};
-use super::slots::{Slots, hash_bytes, tally};
+use super::slots::{Slots, hash_bytes};
+use super::summed::Summed;
 use super::taps::{EbpfTaps, News, Tell};
-use super::ticks::Ticks;
-use super::words::{Shape, Words, settlement};
+use super::totals::Totals;
+use super::words::{Words, settlement};
+use crate::OnExit;
 use crate::clock::{Clocks, Steady};
 use crate::interfaces::Interface;
-use crate::links::{Follow, Links, follow};
-use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable, OnExit};
-use mermin_abi::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, Set, WORDS_V4, WORDS_V6};
-use mermin_flow::{
-    Fragment, Loss, Observation, ObservationPoints, Polled, PortForm, Settlement, Sightings, Sink, Source,
-    Tally, WallClock,
-};
+use crate::links::{Links, follow};
+use mermin_abi::{EVENT_EGRESS, Event};
+use mermin_flow::{ObservationPoints, Polled, Settlement, Sightings, Sink, Source, Tally, WallClock};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -29,7 +29,6 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes as _;
 
-const TCP: u8 = 6;
 /// Between two drains while packets flow. A reader that slept on the ring instead would be woken by every packet that
 /// finds it empty.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -54,86 +53,6 @@ pub struct Skipped {
     pub interface: Arc<str>,
     /// Why; `None`: it would be one too many.
     pub error: Option<EbpfError>,
-}
-
-/// How a source is opened.
-#[derive(Clone, Debug)]
-pub struct EbpfOptions {
-    /// Size of the ring, rounded up to a power of two.
-    pub ring_bytes: u64,
-    /// How programs get on interfaces.
-    pub attach: AttachKind,
-    /// What the programs do.
-    pub mode: CaptureMode,
-    /// In aggregate mode.
-    pub aggregation: Aggregation,
-    /// What happens to programs and maps at the end.
-    pub on_exit: OnExit,
-    /// Follows links that come and go; without it the interfaces of the start are all there will be.
-    pub follow: Option<Follow>,
-}
-
-/// What the programs sum up in, and how often it is drained.
-#[derive(Clone, Debug)]
-pub struct Aggregation {
-    /// Where packets are added first.
-    pub table: KernelTable,
-    /// Slots of each CPU, for each IP version in each of two halves, rounded up to a power of two of at least 4.
-    pub slots: u32,
-    /// Flows that find room in an epoch's hash.
-    pub hash_flows: u32,
-    /// The least time between two drains: so often while the hash fills.
-    pub drain_min: Duration,
-    /// The time between two drains otherwise.
-    pub drain_max: Duration,
-}
-
-/// What slots of all CPUs, both halves and both IP versions take at most.
-const SLOT_BYTES: u64 = 64 << 20;
-
-impl Default for Aggregation {
-    fn default() -> Self {
-        EbpfOptions::default().aggregation
-    }
-}
-
-impl Aggregation {
-    /// Sets of two slots of each CPU, as a power of two. All CPUs together get no more than [`SLOT_BYTES`]: machines that could
-    /// have very many have fewer for each.
-    pub(super) fn set_bits(&self, cpus: u32) -> u32 {
-        let each = (size_of::<Set<WORDS_V4>>() + size_of::<Set<WORDS_V6>>()) as u64;
-        let fits = SLOT_BYTES / (2 * u64::from(cpus) * each);
-        let wanted = self.slots.clamp(4, 1 << 20).next_power_of_two().ilog2() - 1;
-        wanted.min(fits.max(2).ilog2())
-    }
-}
-
-impl Default for EbpfOptions {
-    fn default() -> Self {
-        Self::of(&CaptureConfig::default())
-    }
-}
-
-impl EbpfOptions {
-    /// As configured, with the interfaces of the start.
-    #[must_use]
-    pub fn of(config: &CaptureConfig) -> Self {
-        let aggregation = Aggregation {
-            table: config.kernel_table,
-            slots: config.kernel_slots,
-            hash_flows: config.kernel_hash_flows,
-            drain_min: config.drain_interval_min.0,
-            drain_max: config.drain_interval_max.0,
-        };
-        Self {
-            ring_bytes: config.ring_bytes.0,
-            attach: config.attach,
-            mode: config.mode,
-            aggregation,
-            on_exit: config.on_exit,
-            follow: None,
-        }
-    }
 }
 
 /// What the thread may tell the reader before it has to wait for it.
@@ -164,6 +83,8 @@ pub struct EbpfSource {
     begun: bool,
     /// When a drain last found something.
     busy_since: Option<Instant>,
+    /// The next record of the ring is being written.
+    stalls: bool,
     /// Up to where the ring is read to the end, once that is known.
     end: Option<u64>,
 }
@@ -181,194 +102,6 @@ struct KeptOn {
     quarantined: Option<Settlement>,
 }
 
-/// What the programs have summed up in closed epochs, on its way to the sink.
-struct Summed {
-    epochs: VecDeque<ClosedEpoch>,
-    ticks: Ticks,
-    /// Packets of the live epoch were not seen before this time since boot.
-    live_began: u64,
-    /// When the last book came.
-    drained: Instant,
-    pace: Pace,
-    /// Least and greatest.
-    intervals: [Duration; 2],
-    pressure: Pressure,
-    /// What the sums that are not handed on count.
-    waiting: Tally,
-    /// Flows in the hash that make a drain due after the least interval.
-    many: u64,
-}
-
-struct ClosedEpoch {
-    /// Its events lie in the ring before this position, and go first.
-    up_to: u64,
-    /// No packet of it was seen before this time since boot.
-    began: u64,
-    deltas: std::vec::IntoIter<Event>,
-}
-
-impl Summed {
-    fn new(ticks: Ticks, began: u64, pressure: Pressure, pace: Pace, aggregation: &Aggregation) -> Self {
-        let most = aggregation.drain_max;
-        Self {
-            epochs: VecDeque::new(),
-            ticks,
-            live_began: began,
-            drained: Instant::now(),
-            pace,
-            intervals: [aggregation.drain_min.min(most), most],
-            pressure,
-            waiting: Tally::ZERO,
-            many: u64::from(aggregation.hash_flows / 4),
-        }
-    }
-
-    fn take(&mut self, book: &mut Book) {
-        if let Some(ticks) = book.ticks {
-            self.ticks = ticks;
-        }
-        // Who was seen first began the flow, where nothing else tells.
-        let mut deltas = std::mem::take(&mut book.deltas);
-        self.waiting += deltas.iter().map(tally).sum();
-        deltas.sort_by_key(|delta| self.ticks.first(delta.first));
-        let deltas = deltas.into_iter();
-        self.epochs.push_back(ClosedEpoch { up_to: book.up_to, began: self.live_began, deltas });
-        self.live_began = book.next_began;
-        self.drained = Instant::now();
-    }
-
-    /// How long nothing is due.
-    fn until_due(&self) -> Duration {
-        let [least, most] = self.intervals;
-        let since = self.drained.elapsed();
-        if since < least { least - since } else { most.saturating_sub(since).min(least) }
-    }
-
-    fn is_due(&self) -> bool {
-        let ([least, most], since) = (self.intervals, self.drained.elapsed());
-        self.epochs.is_empty()
-            && (since >= most || since >= least && self.pressure.flows_in_hash() > self.many)
-    }
-
-    /// No packet that is still to come was seen before this time since boot.
-    fn floor(&self) -> u64 {
-        self.epochs.front().map_or(self.live_began, |epoch| epoch.began)
-    }
-}
-
-/// What the closed epochs' books say, and what was handed on from each epoch.
-#[derive(Default)]
-struct Totals {
-    sightings: Sightings,
-    ip_length_over_frame: u64,
-    unresolved_fragments: u64,
-    ethertypes_other: u64,
-    out_of_balance: u64,
-    /// What is to be handed on of closed epochs: by the ring, slots and hash.
-    due: Tally,
-    /// Epochs below are closed.
-    live: u32,
-    handed_closed: Tally,
-    /// By parity: at most two epochs are not closed.
-    handed_live: [Tally; 2],
-    /// Of what was handed on, lost by a panic.
-    quarantined: Tally,
-    /// Of what was due, lost with an earlier process.
-    crashed: Tally,
-}
-
-impl Totals {
-    /// Whether an event is of an epoch whose book is still open.
-    #[inline]
-    fn is_live(&self, epoch: u32) -> bool {
-        epoch.wrapping_sub(self.live) < 1 << 31
-    }
-
-    #[inline]
-    fn handed(&mut self, epoch: u32, tally: Tally) {
-        if self.is_live(epoch) {
-            self.handed_live[(epoch & 1) as usize] += tally;
-        } else {
-            self.handed_closed += tally;
-        }
-    }
-
-    /// What was handed on and is not among what the sink has taken was lost by a panic.
-    fn after_panic(&mut self, observed: Tally) -> Tally {
-        let [even, odd] = self.handed_live;
-        let lost = self.handed_closed + even + odd - observed - self.quarantined;
-        self.quarantined += lost;
-        lost
-    }
-
-    /// What earlier processes have left.
-    fn begin_with(&mut self, over: &TakenOver) {
-        let TakenOver { ahead, crashed, books, drained, .. } = over;
-        drained.iter().chain(books).for_each(|book| self.close(book));
-        let Tally { buffers, buffer_bytes, .. } = *ahead;
-        let seen = self.sightings.seen - Tally { buffers, buffer_bytes, ..Tally::ZERO };
-        self.sightings.seen = seen;
-        self.due = self.due - *ahead - *crashed;
-        self.crashed = *crashed;
-    }
-
-    fn close(&mut self, book: &Book) {
-        if !book.balances() {
-            self.out_of_balance += 1;
-            tracing::error!(
-                epoch = book.epoch,
-                "the kernel programs' counters do not balance: this is a bug"
-            );
-        }
-        self.live = book.epoch.wrapping_add(1);
-        self.handed_closed += std::mem::take(&mut self.handed_live[(book.epoch & 1) as usize]);
-        self.due += book.metered();
-        self.ip_length_over_frame += book.ip_length_over_frame;
-        self.unresolved_fragments += book.unresolved_fragments;
-        self.ethertypes_other += book.ethertypes_other;
-        let sightings = &mut self.sightings;
-        sightings.seen += book.seen;
-        for (reason, tally) in [(Loss::RingFull, book.ring_full), (Loss::KernelTableFull, book.table_full)] {
-            *sightings.lost.entry(reason).or_default() += tally;
-        }
-        for (sum, tally) in sightings.unmetered.iter_mut().zip(book.unmetered) {
-            *sum += tally;
-        }
-        for (&ethertype, packets) in &book.ethertypes {
-            *sightings.ethertypes.entry(ethertype).or_default() += packets;
-        }
-    }
-
-    /// Cumulative counts up to the last closed epoch, and of the epochs since then what was handed on: that much was
-    /// certainly seen. `sums`: of what is due, what the programs have summed up.
-    fn sightings(&self, sums: Tally) -> Sightings {
-        let mut sightings = self.sightings.clone();
-        for handed in self.handed_live {
-            sightings.seen.buffers += handed.buffers;
-            sightings.seen.buffer_bytes += handed.buffer_bytes;
-        }
-        sightings.in_ring = self.due - self.handed_closed - sums;
-        sightings.in_kernel_table = sums;
-        if self.quarantined != Tally::ZERO {
-            sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
-        }
-        if self.crashed != Tally::ZERO {
-            sightings.lost.insert(Loss::Crash, self.crashed);
-        }
-        for (name, count) in [
-            ("ip_length_over_frame", self.ip_length_over_frame),
-            ("unresolved_fragments", self.unresolved_fragments),
-            ("ethertypes_other", self.ethertypes_other),
-            ("epochs_out_of_balance", self.out_of_balance),
-        ] {
-            if count > 0 {
-                sightings.anomalies.insert(name, count);
-            }
-        }
-        sightings
-    }
-}
-
 impl EbpfSource {
     /// Loads the programs and attaches them to both hooks of every interface. Devices that refuse are skipped and
     /// named.
@@ -380,17 +113,10 @@ impl EbpfSource {
         points: &Arc<ObservationPoints>,
         options: &EbpfOptions,
     ) -> Result<Opened<Self>, EbpfError> {
-        let mode = match (options.mode, options.aggregation.table) {
-            (CaptureMode::Packet, _) => Mode::Packet,
-            (CaptureMode::Aggregate, KernelTable::Slots) => {
-                let set_bits = options.aggregation.set_bits(object::possible_cpus()?);
-                Mode::Slots { set_bits, seed: secret() }
-            }
-            (CaptureMode::Aggregate, KernelTable::Hash) => Mode::Hash,
-        };
+        let mode = options.mode()?;
         let mut kept = match options.on_exit {
             OnExit::Detach => None,
-            OnExit::Keep => Some(Kept::open(shape(mode, options)?)?),
+            OnExit::Keep => Some(Kept::open(options.shape(mode)?)?),
         };
         // Where the slots are is a secret of whoever made the maps.
         let mode = kept.as_ref().map_or(mode, |kept| kept.shape.mode);
@@ -462,6 +188,7 @@ impl EbpfSource {
             watermark,
             begun: false,
             busy_since: None,
+            stalls: false,
             end: None,
         };
         let refused = |(interface, error): (Arc<str>, Option<EbpfError>)| Skipped { interface, error };
@@ -493,17 +220,20 @@ impl EbpfSource {
             return;
         }
         points.hear(news.as_ref(), ring.position());
-        let point = |event: &Event| points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
+        let ticks = summed.as_ref().map(|summed| &summed.ticks);
+        // Their place in the ring tells nothing about links any more.
+        let observe = |event: &Event| {
+            let point = points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
+            observe(event, point, ticks, clock)
+        };
         for event in kept.events.by_ref() {
-            let times = [event.first, event.last].map(|time| clock.time(time));
-            let observation = observation(&event, times, point(&event));
+            let observation = observe(&event);
             // Its epoch is one of maps that are no more.
             totals.handed_closed += observation.tally();
             sink.observe(observation);
         }
         while let Some(event) = kept.read.pop_front() {
-            let times = times(&event, summed.as_ref().map(|summed| &summed.ticks));
-            let observation = observation(&event, times.map(|time| clock.time(time)), point(&event));
+            let observation = observe(&event);
             totals.handed(event.epoch, observation.tally());
             sink.observe(observation);
         }
@@ -512,6 +242,7 @@ impl EbpfSource {
     /// Reads at most `budget` events; how far it came, the time of the newest, and how many they were.
     fn read(&mut self, sink: &mut impl Sink, budget: usize) -> (Stopped, u64, usize) {
         let Self { ring, points, totals, clock, end, news, summed, kept, .. } = self;
+        let ticks = summed.as_ref().map(|summed| &summed.ticks);
         let (mut newest, mut left) = (0, budget);
         loop {
             // What is told of an interface is told before its first event is written: so what was told after this look
@@ -525,13 +256,7 @@ impl EbpfSource {
                 if ends && totals.is_live(event.epoch) {
                     return;
                 }
-                let egress = event.flags & EVENT_EGRESS != 0;
-                // A delta may leave its slot after its link has gone.
-                let is_sum = event.flags & EVENT_TICKS != 0;
-                let index = event.ifindex;
-                let point = if is_sum { points.get_summed(index, egress) } else { points.get(index, egress) };
-                let times = times(&event, summed.as_ref().map(|summed| &summed.ticks));
-                let observation = observation(&event, times.map(|time| clock.time(time)), point);
+                let observation = observe(&event, points.of(&event), ticks, clock);
                 newest = observation.end;
                 totals.handed(event.epoch, observation.tally());
                 sink.observe(observation);
@@ -573,9 +298,7 @@ impl EbpfSource {
             while handed < budget
                 && let Some(event) = epoch.deltas.next()
             {
-                let point = points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
-                let times = times(&event, Some(&summed.ticks)).map(|time| clock.time(time));
-                let observation = observation(&event, times, point);
+                let observation = observe(&event, points.of(&event), Some(&summed.ticks), clock);
                 let tally = observation.tally();
                 summed.waiting = summed.waiting - tally;
                 totals.handed(event.epoch, tally);
@@ -627,7 +350,7 @@ impl EbpfSource {
             Err(error) => {
                 tracing::warn!(%error, "no grace period from the kernel: the counters can't be read yet");
                 if let Some(summed) = &mut self.summed {
-                    summed.drained = Instant::now();
+                    summed.put_off();
                 }
             }
         }
@@ -653,6 +376,7 @@ impl Source for EbpfSource {
         if let Some(summed) = &mut self.summed {
             summed.pace.read(read as u64);
         }
+        self.stalls = stopped == Stopped::Busy;
         if newest > 0 || sums > 0 {
             self.busy_since = Some(Instant::now());
         }
@@ -671,7 +395,9 @@ impl Source for EbpfSource {
     }
 
     fn wait(&mut self, at_most: Duration) {
-        if let Some(summed) = &mut self.summed {
+        if self.stalls {
+            sleep(at_most.min(PAUSE));
+        } else if let Some(summed) = &mut self.summed {
             // A book that is on its way comes when the kernel has had its grace period.
             let until = if self.books.is_on_its_way() { LOOK } else { summed.until_due() };
             summed.pace.sleep(at_most.min(until));
@@ -760,16 +486,6 @@ impl KeptOn {
     }
 }
 
-/// What the maps are made for.
-pub(super) fn shape(mode: Mode, options: &EbpfOptions) -> Result<Shape, EbpfError> {
-    Ok(Shape {
-        cpus: object::possible_cpus()?,
-        mode,
-        ring_bytes: object::rounded(options.ring_bytes),
-        hash_flows: if mode == Mode::Packet { 0 } else { options.aggregation.hash_flows },
-    })
-}
-
 /// Until `duration` has passed or a signal comes.
 fn sleep(duration: Duration) {
     let time = libc::timespec {
@@ -778,80 +494,4 @@ fn sleep(duration: Duration) {
     };
     // SAFETY: `time` is readable; the rest of an interrupted sleep isn't asked for.
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
-}
-
-/// Of the first packet and of the last, since boot.
-#[inline]
-fn times(event: &Event, ticks: Option<&Ticks>) -> [u64; 2] {
-    match ticks {
-        Some(ticks) if event.flags & EVENT_TICKS != 0 => {
-            let mut first = ticks.first(event.first);
-            // Where a connection with such a key was closed lately, a first packet has its exact time. So this one came after the
-            // SYN that may have been in the same tick.
-            if event.protocol == TCP && event.first >> 32 == 0 {
-                first += ticks.length() - 1;
-            }
-            [first, first.max(ticks.time(event.last as u32))]
-        }
-        _ => [event.first, event.last],
-    }
-}
-
-/// Nobody's to guess.
-fn secret() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
-}
-
-#[inline]
-fn observation(event: &Event, [start, end]: [u64; 2], point: u16) -> Observation {
-    let mut macs = [0; 12];
-    for (bytes, word) in macs.chunks_exact_mut(4).zip(event.macs) {
-        bytes.copy_from_slice(&word.to_ne_bytes());
-    }
-    Observation {
-        addresses: [event.source[0], event.source[1], event.destination[0], event.destination[1]],
-        start,
-        end,
-        bytes: event.ip_bytes,
-        frame_bytes: event.frame_bytes,
-        ports: [event.ports as u16, (event.ports >> 16) as u16],
-        packets: event.packets,
-        buffer_bytes: event.buffer_bytes,
-        buffers: event.buffers,
-        fragment_id: event.fragment_id,
-        macs,
-        vlan: event.vlan,
-        inner_vlan: event.inner_vlan,
-        point,
-        protocol: event.protocol,
-        ip_version: event.version,
-        port_form: match event.port_form {
-            1 => PortForm::Ports,
-            2 => PortForm::IcmpTypeCode,
-            _ => PortForm::Absent,
-        },
-        has_tcp_flags: event.flags & EVENT_HAS_TCP_FLAGS != 0,
-        tcp_flags: event.tcp_flags,
-        traffic_class: event.traffic_class,
-        ttl: event.ttl,
-        fragment: match event.fragment {
-            1 => Fragment::First,
-            2 => Fragment::Later,
-            _ => Fragment::Whole,
-        },
-        ..Observation::EMPTY
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_of_many_cpus_are_fewer_for_each() {
-        let of = |slots, cpus| Aggregation { slots, ..Aggregation::default() }.set_bits(cpus);
-        assert_eq!([of(4_096, 2), of(4_096, 32), of(4_097, 2), of(1, 2)], [11, 11, 12, 1]);
-        assert_eq!([of(4_096, 64), of(4_096, 256), of(4_096, 8_192)], [10, 8, 3]);
-        assert_eq!([of(u32::MAX, 2), of(4_096, u32::MAX / 2)], [15, 1]);
-    }
 }

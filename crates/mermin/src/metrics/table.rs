@@ -363,5 +363,10 @@ pub(super) const AMOUNT_UNITS: [fn(&Amount) -> u64; 3] =
     [|amount| amount.records, |amount| amount.packets, |amount| amount.bytes];
 
 /// Oddities of packets. Those of interfaces are events of theirs.
-pub(super) const ANOMALY_KINDS: [&str; 4] =
-    ["epochs_out_of_balance", "ethertypes_other", "ip_length_over_frame", "unresolved_fragments"];
+pub(super) const ANOMALY_KINDS: [&str; 5] = [
+    "epochs_out_of_balance",
+    "ethertypes_other",
+    "ip_length_over_frame",
+    "kernel_hash_failures",
+    "unresolved_fragments",
+];

@@ -5,7 +5,6 @@ use crate::config::{CaptureMode, OnExit, RING_BYTES};
 use crate::ebpf::kept::Kept as KeptState;
 use crate::ebpf::mapped::Mapped;
 use crate::ebpf::object::{Mode, Object, possible_cpus};
-use crate::ebpf::source::shape;
 use crate::ebpf::words::Words;
 use crate::ebpf::{EbpfError, EbpfOptions, EbpfSource, LeftBooks, clean_up, left};
 use crate::testing::{Kept, PORT, Pair, interface, send, sender};
@@ -150,7 +149,7 @@ fn killed_after_the_flip(options: &EbpfOptions, then: impl FnOnce(&Words, u32)) 
             Mode::Slots { set_bits: options.aggregation.set_bits(possible_cpus().unwrap()), seed: 0 }
         }
     };
-    let state = KeptState::open(shape(mode, options).unwrap()).unwrap();
+    let state = KeptState::open(options.shape(mode).unwrap()).unwrap();
     let object = Object::load(state.shape.ring_bytes, state.shape.mode, Some(Arc::clone(&state.pins)));
     let mapped = Mapped::new(&object.unwrap()).unwrap();
     let left = mapped.live();
