@@ -52,6 +52,7 @@ pub(crate) fn record(n: u64, kubernetes: bool) -> FlowRecord {
         shard: 0,
         tally: Tally { packets: 2 * counts.packets, bytes: 2 * counts.frame_bytes, ..Tally::ZERO },
         sampled: None,
+        hops: None,
     }
 }
 

@@ -37,6 +37,14 @@ pub struct Device {
     pub link: Option<Link>,
     /// Whether it is up.
     pub up: bool,
+    /// Index of the link of this namespace that it lies on: a VLAN's, a macvlan's.
+    pub lower: Option<u32>,
+    /// Index of the link that it is a port of: a bridge, a bond.
+    pub upper: Option<u32>,
+    /// Whether that is a bond or a team.
+    pub is_bonded: bool,
+    /// Whether it is the loopback device.
+    pub is_loopback: bool,
 }
 
 /// Why no interfaces can be chosen.
@@ -137,7 +145,7 @@ impl Selection {
     pub fn present(&self, devices: &[Device]) -> Vec<Interface> {
         let wanted = devices.iter().filter(|device| device.up && self.wants(&device.name));
         let interface = |device: &Device| {
-            let Device { name, index, link, up } = device;
+            let Device { name, index, link, up, .. } = device;
             Some(Interface { name: Arc::clone(name), index: *index, link: (*link)?, up: *up })
         };
         wanted.filter_map(interface).collect()
@@ -186,6 +194,10 @@ mod tests {
                 index,
                 link: link_of_type(kind),
                 up,
+                lower: None,
+                upper: None,
+                is_bonded: false,
+                is_loopback: kind == 772,
             })
             .collect()
     }

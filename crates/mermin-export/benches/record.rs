@@ -49,6 +49,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         shard: 0,
         tally: Tally::ZERO,
         sampled: None,
+        hops: None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowEvent,
-    FlowId, FlowRecord, Hook, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
-    ObservationPoint, ObservationPoints, Resolution, Sampled, Tally, TcpState,
+    FlowId, FlowRecord, Hook, Hop, Hops, Identity, Initiator, KubernetesAttribute, KubernetesEnd,
+    KubernetesObject, ObservationPoint, ObservationPoints, Resolution, Sampled, Tally, TcpState,
 };
 use std::sync::Arc;
 
@@ -56,6 +56,7 @@ pub(crate) fn bare() -> FlowRecord {
         shard: 0,
         tally: Tally::ZERO,
         sampled: None,
+        hops: None,
     }
 }
 
@@ -196,8 +197,25 @@ pub(crate) fn sampled() -> FlowRecord {
     record
 }
 
-pub(crate) fn all() -> [FlowRecord; 8] {
-    [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted(), sampled()]
+/// A download that was seen on its way: in by one interface, some of it out by another.
+pub(crate) fn passed() -> FlowRecord {
+    let mut record = tcp();
+    let hop = |point, first, counts| Hop { point, first, counted: first, counts };
+    let fewer = Counts { packets: 1, bytes: 60, frame_bytes: 74 };
+    let directions = [
+        vec![hop(0, true, record.forward.delta)],
+        vec![
+            hop(1, true, record.reverse.delta),
+            hop(0, false, fewer),
+            hop(ObservationPoints::UNKNOWN, false, Counts::default()),
+        ],
+    ];
+    record.hops = Some(Box::new(Hops { directions }));
+    record
+}
+
+pub(crate) fn all() -> [FlowRecord; 9] {
+    [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted(), sampled(), passed()]
 }
 
 /// Compares with a committed file; `UPDATE=1` writes it.

@@ -159,7 +159,18 @@ impl Entry {
 
     /// The observation point that the flow's first packet was seen at.
     pub(crate) const fn point(&self) -> u16 {
-        self.points[self.first_side()]
+        self.point_of(self.first_side())
+    }
+
+    /// The one that a side's first packet was seen at.
+    pub(crate) const fn point_of(&self, side: usize) -> u16 {
+        self.points[side]
+    }
+
+    /// Whether the side of this observation is counted at another point.
+    pub(crate) fn is_counted_elsewhere(&self, o: &Observation) -> bool {
+        let side = usize::from(o.reversed);
+        self.is(HAS_PACKETS, side) && self.points[side] != o.point
     }
 
     /// The flags of a side, if a TCP header of it was captured.
@@ -207,13 +218,11 @@ impl Entry {
         plain
     }
 
-    /// Adds an observation of this flow.
+    /// Adds an observation of this flow that is not of packets which were counted.
     pub(crate) fn count(&mut self, o: &Observation, facts: &mut Facts) -> Counted {
         let side = usize::from(o.reversed);
         if !self.is(HAS_PACKETS, side) {
             self.begin_side(side, o);
-        } else if self.points[side] != o.point {
-            return Counted::Secondary;
         }
         self.add(side, o);
         if o.is_segmented() {
@@ -233,10 +242,7 @@ impl Entry {
         self.end_time = self.end_time.max(o.end);
         self.ttl_min[side] = self.ttl_min[side].min(o.ttl);
         self.ttl_max[side] = self.ttl_max[side].max(o.ttl);
-        let delta = &mut self.delta[side];
-        delta.packets += u64::from(o.packets);
-        delta.bytes += o.bytes;
-        delta.frame_bytes += o.frame_bytes;
+        self.delta[side] += o.counts();
     }
 
     #[cold]

@@ -15,12 +15,14 @@ mod entry;
 mod eviction;
 mod fault;
 mod flow_table;
+mod hops;
 mod icmp;
 mod identity;
 mod index;
 mod initiator;
 mod key;
 mod large_pages;
+mod layer;
 mod lifecycle;
 mod merge;
 mod meter;
@@ -58,10 +60,12 @@ pub use community_id::CommunityId;
 pub use config::FlowConfig;
 pub use datagram::{Datagrams, Orientation};
 pub use delivery::{Delivery, DeliveryState};
+pub use hops::{Hop, Hops};
 pub use identity::{
     Enrichment, FlowDirection, Identity, KubernetesAttribute, KubernetesEnd, KubernetesObject, Resolution,
 };
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
+pub use layer::Layer;
 pub use mermin_wire::{Fragment, NO_VLAN, PortForm};
 pub use meter::{Meter, RecordSink};
 pub use metric::{Family, Label, Metric, MetricKind, Sample, Value};

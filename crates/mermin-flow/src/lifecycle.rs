@@ -6,7 +6,7 @@
 //! periodic report before the end when both fall together.
 
 use crate::community_id::CommunityId;
-use crate::entry::{Counted, Entry, Facts};
+use crate::entry::{Entry, Facts};
 use crate::fault;
 use crate::index::Place;
 use crate::key::FlowKey;
@@ -103,8 +103,7 @@ impl Meter {
         self.book.created += 1;
         let (mut entry, mut facts) = (Entry::new(key, o, self.settings.active), Facts::new(o, ordinal));
         facts.spread.spans(o.span(), self.settings.active);
-        let counted = entry.count(o, &mut facts);
-        debug_assert_ne!(counted, Counted::Secondary, "the first packet's observation point is the flow's");
+        entry.count(o, &mut facts);
         fault::point();
         self.book.metered += o.tally();
         let deadline = self.settings.deadline(&entry);
@@ -155,6 +154,7 @@ impl Meter {
         shard.held -= 1;
         shard.wheel.cancel(&mut self.links, place);
         fault::point();
+        self.hops.forget(facts);
         self.table.remove(place);
         self.touch.ended = None;
         self.book.released += 1;
@@ -169,7 +169,8 @@ impl Meter {
     ) {
         self.touch.flow(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
-        let record = report::record(entry, facts, (event, reason), &self.samples, &self.settings);
+        let beside = report::Beside { samples: &self.samples, hops: &self.hops, points: &self.points };
+        let record = report::record(entry, facts, (event, reason), beside, &self.settings);
         self.touch.telling = Some((place, event));
         fault::point();
         sink.record(record);
@@ -183,6 +184,7 @@ impl Meter {
         if event != FlowEvent::Start {
             self.book.reported += entry.tally(facts);
             self.samples.forget(facts);
+            self.hops.told(facts);
         }
         facts.told(entry, event);
         self.touch.told(place, event);

@@ -30,6 +30,11 @@ impl FlowRecord {
             (own @ None, Some(earlier)) => *own = Some(earlier.clone()),
             (_, None) => {}
         }
+        match (&mut self.hops, &earlier.hops) {
+            (Some(own), Some(earlier)) => own.take_in(earlier),
+            (Some(own), None) => own.take_in_counts([earlier.forward.delta, earlier.reverse.delta]),
+            (None, _) => {}
+        }
         self.enrichment.omitted |= earlier.enrichment.omitted;
         self.enrichment.degraded = self.enrichment.degraded.max(earlier.enrichment.degraded);
     }
@@ -93,6 +98,7 @@ mod tests {
                 buffer_bytes: 54 * packets - 20,
             },
             sampled: None,
+            hops: None,
         }
     }
 

@@ -9,9 +9,11 @@ use crate::clock::Lateness;
 use crate::config::FlowConfig;
 use crate::entry::Counted;
 use crate::flow_table::FlowTable;
+use crate::hops::HopTable;
 use crate::index::Place;
 use crate::key::{FlowKey, SHARDS};
 use crate::observation::Observation;
+use crate::point::ObservationPoints;
 use crate::record::FlowRecord;
 use crate::sampled::Samples;
 use crate::settings::Settings;
@@ -20,6 +22,7 @@ use crate::tally::Tally;
 use crate::touch::Touch;
 use crate::wall::{Steps, WallClock};
 use crate::wheel::Links;
+use std::sync::Arc;
 
 const GROUP: usize = 64;
 
@@ -47,6 +50,10 @@ pub struct Meter {
     pub(crate) postpone_updates: bool,
     /// What flows in the table were sampled.
     pub(crate) samples: Samples,
+    /// What several observation points saw of flows in the table.
+    pub(crate) hops: HopTable,
+    /// Where these lie.
+    pub(crate) points: Arc<ObservationPoints>,
     /// What is being done, for whoever comes after a panic.
     pub(crate) touch: Touch,
 }
@@ -64,6 +71,8 @@ impl Meter {
             book: MeterBook::default(),
             postpone_updates: false,
             samples: Samples::new(),
+            hops: HopTable::new(),
+            points: Arc::default(),
             touch: Touch::default(),
         }
     }
@@ -76,6 +85,11 @@ impl Meter {
     /// Records tell times as this clock showed them.
     pub fn tell_times_of(&mut self, clock: WallClock) {
         self.settings.steps = Steps::of(clock);
+    }
+
+    /// Observations were made at these points. Of others nothing is known, so none adds to what another one counts.
+    pub fn observe_at(&mut self, points: Arc<ObservationPoints>) {
+        self.points = points;
     }
 
     /// Meters oriented observations in their order.
@@ -145,24 +159,30 @@ impl Meter {
         if o.start < facts.start_time && self.add_to_predecessor(&key, o) {
             return;
         }
-        let Some((entry, facts)) = self.table.get_mut(place) else { return };
+        let Some(entry) = self.table.entry(place) else { return };
         if o.began() >= self.settings.deadline(entry) || entry.is_reopened_by(o) {
             return self.add_after_deadline(place, key, o, sink);
         }
-        facts.spread.spans(o.span(), self.settings.active);
-        match entry.count(o, facts) {
-            Counted::Yes => {
-                self.book.metered += o.tally();
-                self.samples.add(facts, o);
-            }
-            Counted::Sooner => {
-                self.book.metered += o.tally();
-                self.samples.add(facts, o);
-                let deadline = self.settings.deadline(entry);
-                self.shards[usize::from(o.shard)].wheel.schedule(&mut self.links, place, deadline);
-            }
-            Counted::Secondary => self.book.secondary += o.tally(),
+        if self.count(place, o) == Counted::Sooner
+            && let Some(entry) = self.table.entry(place)
+        {
+            let deadline = self.settings.deadline(entry);
+            self.shards[usize::from(o.shard)].wheel.schedule(&mut self.links, place, deadline);
         }
+    }
+
+    /// Counts an observation of the flow at `place`.
+    pub(crate) fn count(&mut self, place: Place, o: &Observation) -> Counted {
+        let Some((entry, facts)) = self.table.get_mut(place) else { return Counted::Secondary };
+        facts.spread.spans(o.span(), self.settings.active);
+        if entry.is_counted_elsewhere(o) && !self.hops.note((entry, facts), o, &self.points) {
+            self.book.secondary += o.tally();
+            return Counted::Secondary;
+        }
+        let counted = entry.count(o, facts);
+        self.book.metered += o.tally();
+        self.samples.add(facts, o);
+        counted
     }
 
     /// Time has come to `watermark`: ends and reports what is due.

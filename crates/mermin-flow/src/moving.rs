@@ -5,6 +5,7 @@
 //! by time and ordinal.
 
 use crate::flow_table::FlowTable;
+use crate::hops::ShardHops;
 use crate::key::SHARDS;
 use crate::meter::Meter;
 use crate::sampled::ShardSamples;
@@ -20,6 +21,7 @@ pub struct MovingShard {
     shard: Shard,
     flows: Vec<Flow>,
     samples: ShardSamples,
+    hops: ShardHops,
 }
 
 impl MovingShard {
@@ -46,7 +48,13 @@ impl Meter {
             flows.extend(self.table.take(place));
         }
         let shard = std::mem::replace(&mut self.shards[number], Shard::new(number as u8));
-        let moving = MovingShard { number, shard, flows, samples: self.samples.give(number) };
+        let moving = MovingShard {
+            number,
+            shard,
+            flows,
+            samples: self.samples.give(number),
+            hops: self.hops.give(number),
+        };
         self.touch.went.0 += moving.flows() as u64;
         self.touch.went.1 += moving.resident();
         if self.table.held() == 0 {
@@ -60,11 +68,12 @@ impl Meter {
     pub fn take_shard(&mut self, moving: MovingShard) {
         self.touch.came.0 += moving.flows() as u64;
         self.touch.came.1 += moving.resident();
-        let MovingShard { number, shard, flows, samples } = moving;
+        let MovingShard { number, shard, flows, samples, hops } = moving;
         debug_assert_eq!(self.shards[number].held, 0, "a shard is in one meter");
         self.begin_shard(number, &shard);
         flows.into_iter().for_each(|flow| self.put(flow));
         self.samples.take(number, samples);
+        self.hops.take(number, hops);
     }
 
     /// Makes all but the flows themselves anew. After a panic only these are trusted: they are whole, while index, lists and

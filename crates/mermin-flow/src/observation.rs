@@ -8,6 +8,7 @@
 //! words of addresses and ports are in network byte order, so comparing and hashing them needs no conversion.
 
 use crate::key::FlowKey;
+use crate::record::Counts;
 use crate::sampling::Sampling;
 use crate::tally::Tally;
 use crate::tcp;
@@ -149,6 +150,12 @@ impl Observation {
     #[must_use]
     pub(crate) const fn span(&self) -> u64 {
         self.end.saturating_sub(self.start)
+    }
+
+    /// Its packets and bytes.
+    #[inline(always)]
+    pub(crate) const fn counts(&self) -> Counts {
+        Counts { packets: self.packets as u64, bytes: self.bytes, frame_bytes: self.frame_bytes }
     }
 
     /// Its packets and bytes in the ledger's units.

@@ -1,9 +1,10 @@
 //! Observation points (RFC 7011 section 2): an interface and, live, a hook.
 
+use crate::layer::{Layer, SOMEWHERE};
 use crate::record::FlowRecord;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Which way a packet crosses an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +60,8 @@ struct Interned {
 #[derive(Clone, Debug)]
 struct Place {
     point: Arc<ObservationPoint>,
+    /// Of its link; `None` where nothing is known of that.
+    layer: Option<Arc<Layer>>,
     /// Flows that began before are of a point that had this number earlier.
     since: u64,
 }
@@ -66,7 +69,7 @@ struct Place {
 impl Interned {
     fn push(&mut self, point: Arc<ObservationPoint>, since: u64) -> Option<u16> {
         let number = u16::try_from(self.places.len()).ok().filter(|number| *number < UNKNOWN)?;
-        self.places.push(Place { point, since });
+        self.places.push(Place { point, layer: None, since });
         Some(number)
     }
 }
@@ -100,7 +103,7 @@ impl ObservationPoints {
             return Some(number);
         }
         let number = inner.retired.pop_front()?;
-        inner.places[usize::from(number)] = Place { point, since: now };
+        inner.places[usize::from(number)] = Place { point, layer: None, since: now };
         self.changes.fetch_add(1, Ordering::Release);
         Some(number)
     }
@@ -121,6 +124,35 @@ impl ObservationPoints {
         }
     }
 
+    /// Where the link of a point lies, from now on.
+    pub fn lies(&self, number: u16, layer: &Arc<Layer>) {
+        if let Some(place) = self.write().places.get_mut(usize::from(number)) {
+            place.layer = Some(Arc::clone(layer));
+        }
+    }
+
+    /// The place of a point on a packet's way through the host: lower ones come first.
+    #[must_use]
+    pub fn order(&self, number: u16) -> u8 {
+        let inner = self.read();
+        let place = inner.places.get(usize::from(number));
+        place.and_then(|place| Some(place.layer.as_ref()?.order(place.point.hook?))).unwrap_or(SOMEWHERE)
+    }
+
+    /// Whether what two points see of a direction are different packets: nothing passes both, unless it comes back, as these
+    /// look as if they did.
+    pub(crate) fn are_apart(&self, one: u16, other: u16, comes_back: bool) -> bool {
+        let inner = self.read();
+        let place = |number: u16| inner.places.get(usize::from(number));
+        let (Some(one), Some(other)) = (place(one), place(other)) else { return false };
+        let (Some(layer), Some(other_layer)) = (&one.layer, &other.layer) else { return false };
+        let (Some(index), Some(other_index)) = (one.point.index, other.point.index) else { return false };
+        one.point.hook.is_some()
+            && one.point.hook == other.point.hook
+            && layer.is_apart_from(index, other_layer, other_index)
+            && (!comes_back || layer.is_bonded_with(other_layer))
+    }
+
     /// The point that has this number now.
     #[must_use]
     pub fn get(&self, number: u16) -> Option<Arc<ObservationPoint>> {
@@ -133,8 +165,10 @@ impl ObservationPoints {
         self.at(record.point, record.start_time)
     }
 
-    fn at(&self, number: u16, start: u64) -> Option<Arc<ObservationPoint>> {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+    /// The point that had this number when a flow began, ns since 1970.
+    #[must_use]
+    pub fn at(&self, number: u16, start: u64) -> Option<Arc<ObservationPoint>> {
+        let inner = self.read();
         let place = inner.places.get(usize::from(number)).filter(|place| place.since <= start)?;
         Some(Arc::clone(&place.point))
     }
@@ -142,7 +176,7 @@ impl ObservationPoints {
     /// The point that has this number now, and the start of its first flow: flows that began earlier are not its own.
     #[must_use]
     pub fn with_since(&self, number: u16) -> Option<(Arc<ObservationPoint>, u64)> {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.read();
         inner.places.get(usize::from(number)).map(|place| (Arc::clone(&place.point), place.since))
     }
 
@@ -151,6 +185,10 @@ impl ObservationPoints {
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Interned> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Interned> {

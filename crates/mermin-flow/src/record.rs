@@ -1,5 +1,6 @@
 //! The one currency downstream of the flow table.
 
+use crate::hops::Hops;
 use crate::identity::{Enrichment, Identity};
 use crate::sampled::Sampled;
 use crate::tally::Tally;
@@ -161,6 +162,15 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+impl std::ops::SubAssign for Counts {
+    #[inline]
+    fn sub_assign(&mut self, other: Self) {
+        self.packets -= other.packets;
+        self.bytes -= other.bytes;
+        self.frame_bytes -= other.frame_bytes;
+    }
+}
+
 /// What is known of one direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Direction {
@@ -243,6 +253,8 @@ pub struct FlowRecord {
     pub tally: Tally,
     /// What was sampled of the packets that the deltas count; `None` where all were metered.
     pub sampled: Option<Box<Sampled>>,
+    /// What each observation point saw of the packets; `None` where each direction was seen at one.
+    pub hops: Option<Box<Hops>>,
 }
 
 // What the guides and `diagnose` say of queues and channels: about half a KiB a record.

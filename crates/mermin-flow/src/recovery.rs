@@ -220,6 +220,9 @@ impl Meter {
         let suspect = self.touch.suspect().and_then(|place| self.table.get(place));
         let suspect = suspect.map(|(_, facts)| (facts.shard, facts.ordinal));
         if let Some(place) = self.touch.ended.take() {
+            if let Some((_, facts)) = self.table.get(place) {
+                self.hops.forget(facts);
+            }
             self.table.vacate(place);
             self.book.released += 1;
         }
@@ -252,6 +255,7 @@ impl Meter {
         let (entry, mut facts) = self.table.take(place)?;
         let tally = entry.tally(&facts);
         self.samples.forget(&facts);
+        self.hops.forget(&facts);
         self.book.released += 1;
         self.book.metered = self.book.metered - tally;
         self.book.quarantined += tally;

@@ -3,8 +3,10 @@
 use crate::clock::DISORDER;
 use crate::community_id::CommunityId;
 use crate::entry::{Entry, Facts};
+use crate::hops::{HopTable, Hops};
 use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
+use crate::point::ObservationPoints;
 use crate::record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, TcpState};
 use crate::sampled::{Sampled, Samples};
 use crate::settings::Settings;
@@ -35,12 +37,26 @@ impl Identification {
     }
 }
 
+/// What is known of a flow beside its entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    pub(crate) samples: &'a Samples,
+    pub(crate) hops: &'a HopTable,
+    pub(crate) points: &'a ObservationPoints,
+}
+
+impl Beside<'_> {
+    fn hops(&self, entry: &Entry, facts: &Facts) -> Option<Hops> {
+        self.hops.of(entry, facts, entry.initiator_side(), self.points)
+    }
+}
+
 /// The record that the flow gives now. The flow stays as it is until the record was taken ([`Facts::told`]).
 pub(crate) fn record(
     entry: &Entry,
     facts: &mut Facts,
     (event, end_reason): (FlowEvent, Option<FlowEndReason>),
-    samples: &Samples,
+    beside: Beside<'_>,
     settings: &Settings,
 ) -> FlowRecord {
     let community_id = facts.community_id(&entry.key, settings.identification.seed);
@@ -55,7 +71,8 @@ pub(crate) fn record(
         deltas: if carries { entry.delta } else { [Counts::default(); 2] },
         totals: if carries { totals(entry, facts) } else { facts.total },
         tally: if carries { entry.tally(facts) } else { Tally::ZERO },
-        sampled: samples.of(facts).filter(|_| carries),
+        sampled: beside.samples.of(facts).filter(|_| carries),
+        hops: if carries { beside.hops(entry, facts) } else { None },
     };
     describe(entry, facts, part, settings)
 }
@@ -68,7 +85,7 @@ fn totals(entry: &Entry, facts: &Facts) -> [Counts; 2] {
 }
 
 /// The update that the flow would give now. It has no end reason.
-pub(crate) fn glance(entry: &Entry, facts: &Facts, samples: &Samples, settings: &Settings) -> FlowRecord {
+pub(crate) fn glance(entry: &Entry, facts: &Facts, beside: Beside<'_>, settings: &Settings) -> FlowRecord {
     let part = Part {
         community_id: CommunityId::of(&entry.key, settings.identification.seed),
         sequence: facts.sequence,
@@ -78,7 +95,8 @@ pub(crate) fn glance(entry: &Entry, facts: &Facts, samples: &Samples, settings: 
         deltas: entry.delta,
         totals: totals(entry, facts),
         tally: entry.tally(facts),
-        sampled: samples.of(facts),
+        sampled: beside.samples.of(facts),
+        hops: beside.hops(entry, facts),
     };
     describe(entry, facts, part, settings)
 }
@@ -107,6 +125,7 @@ struct Part<'a> {
     totals: [Counts; 2],
     tally: Tally,
     sampled: Option<&'a Sampled>,
+    hops: Option<Hops>,
 }
 
 fn describe(entry: &Entry, facts: &Facts, part: Part<'_>, settings: &Settings) -> FlowRecord {
@@ -146,6 +165,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part<'_>, settings: &Settings) -
         shard: facts.shard,
         tally: part.tally,
         sampled: part.sampled.map(|sampled| Box::new(sampled.seen_from(source))),
+        hops: part.hops.map(Box::new),
     }
 }
 

@@ -40,14 +40,7 @@ impl Meter {
     #[inline(never)]
     pub(crate) fn add_to_predecessor(&mut self, key: &FlowKey, o: &Observation) -> bool {
         let Some(place) = self.table.latest_before(o.hash, &key.superseded(), o.start) else { return false };
-        let Some((entry, facts)) = self.table.get_mut(place) else { return false };
-        facts.spread.spans(o.span(), self.settings.active);
-        if entry.count(o, facts) == crate::entry::Counted::Secondary {
-            self.book.secondary += o.tally();
-        } else {
-            self.book.metered += o.tally();
-            self.samples.add(facts, o);
-        }
+        self.count(place, o);
         true
     }
 }

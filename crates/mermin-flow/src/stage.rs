@@ -3,6 +3,7 @@
 
 use crate::delivery::Delivery;
 use crate::observation::Observation;
+use crate::point::ObservationPoints;
 use crate::record::FlowRecord;
 use crate::sightings::Sightings;
 use crate::tally::Tally;
@@ -68,6 +69,11 @@ pub trait Source: Send {
     /// there are none.
     fn wall_clock(&self) -> WallClock {
         WallClock::default()
+    }
+
+    /// The observation points that observations name.
+    fn points(&self) -> Arc<ObservationPoints> {
+        Arc::default()
     }
 
     /// Where a count of what has come to an end, of all that it hands over, is kept beside the count itself: what was handed

@@ -7,7 +7,7 @@ use crate::entry::{Entry, Facts};
 use crate::index::Place;
 use crate::meter::Meter;
 use crate::record::FlowRecord;
-use crate::report::glance;
+use crate::report::{Beside, glance};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -91,7 +91,8 @@ impl Meter {
         let flows = found.into_iter().filter_map(|Reverse((_, place, shard, ordinal))| {
             self.table.get(place).filter(|(_, facts)| facts.is(shard, ordinal))
         });
-        flows.map(|(entry, facts)| glance(entry, facts, &self.samples, &self.settings)).collect()
+        let beside = Beside { samples: &self.samples, hops: &self.hops, points: &self.points };
+        flows.map(|(entry, facts)| glance(entry, facts, beside, &self.settings)).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use mermin_flow::{
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
-use steps::{SECRET, Step, observations, step};
+use steps::{SECRET, Step, observations, points, step};
 
 #[derive(Default)]
 struct Records(Vec<FlowRecord>);
@@ -68,6 +68,7 @@ fn meter(
 ) -> (Vec<FlowRecord>, usize) {
     let gap = config.shortest_idle_timeout();
     let (mut meter, mut records) = (Meter::new(config, ""), Records::default());
+    meter.observe_at(points());
     meter.allow_for(lateness.clone());
     let (mut waiting, mut merged, mut seen) = (Waiting::default(), 0, Tally::ZERO);
     // By flow, the first packet that no record has carried.

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use reference::Reference;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
-use steps::{SECRET, back, observations, step};
+use steps::{SECRET, back, observations, points, step};
 
 fn timeout(choices: &'static [u64]) -> impl Strategy<Value = Interval> {
     prop::sample::select(choices)
@@ -100,6 +100,7 @@ fn meter(
     let (mut records, mut secondary) = (Records::default(), Tally::ZERO);
     for worker in 0..way.workers {
         let mut meter = Meter::new(config, "");
+        meter.observe_at(points());
         let mut taken = Tally::ZERO;
         for (part, ends) in starts.windows(2).enumerate() {
             if part > 0 {

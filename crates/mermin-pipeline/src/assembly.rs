@@ -172,6 +172,7 @@ pub fn start<S: Source + 'static>(
         let mut meter = Meter::new(flow, &stages.agent_id);
         meter.allow_for(orientation.lateness());
         meter.tell_times_of(stages.source.wall_clock());
+        meter.observe_at(stages.source.points());
         workers.push(FlowWorker {
             meter,
             outlet: Outlet::new(

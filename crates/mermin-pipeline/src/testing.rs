@@ -35,5 +35,6 @@ pub(crate) fn record(flow: u128, event: FlowEvent) -> FlowRecord {
         shard: 0,
         tally: Tally::ZERO,
         sampled: None,
+        hops: None,
     }
 }

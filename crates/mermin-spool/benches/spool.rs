@@ -148,6 +148,7 @@ fn record(n: u64, pods: Option<&[Arc<KubernetesObject>]>, random: &mut Random) -
         shard: random.below(64) as u8,
         tally: Tally { packets, bytes, buffers: packets, buffer_bytes: bytes },
         sampled: None,
+        hops: None,
     }
 }
 

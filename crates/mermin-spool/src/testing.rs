@@ -3,7 +3,7 @@
 use crate::{Fsync, Spool, SpoolSettings};
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowEvent,
-    FlowId, FlowRecord, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
+    FlowId, FlowRecord, Hop, Hops, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
     Resolution, Sampled, Tally, TcpState,
 };
 use proptest::prelude::*;
@@ -57,6 +57,7 @@ pub(crate) fn records(n: u32) -> Vec<FlowRecord> {
         shard: 5,
         tally: Tally::frame(60 + u64::from(sequence)),
         sampled: None,
+        hops: None,
     };
     (0..n).map(record).collect()
 }
@@ -180,13 +181,23 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
     });
     let sampled = (any::<[u32; 2]>(), [estimate.clone(), estimate])
         .prop_map(|(one_in, directions)| Box::new(Sampled { one_in, directions }));
-    let optional = (degraded, any::<Option<(u8, u8)>>(), any::<[Option<u16>; 2]>(), option::of(sampled));
+    let hop =
+        (0..3_u16, any::<[bool; 2]>(), any::<[u64; 3]>()).prop_map(|(point, [first, counted], counts)| Hop {
+            point,
+            first,
+            counted,
+            counts: Counts { packets: counts[0], bytes: counts[1], frame_bytes: counts[2] },
+        });
+    let way = || prop::collection::vec(hop.clone(), 0..9);
+    let hops = [way(), way()].prop_map(|directions| Box::new(Hops { directions }));
+    let beside = (option::of(sampled), option::of(hops));
+    let optional = (degraded, any::<Option<(u8, u8)>>(), any::<[Option<u16>; 2]>(), beside);
     (numbers, kinds(), times, (end(), end()), (direction(), direction()), optional, tally).prop_map(
         |(numbers, kinds, times, (source, destination), (mut forward, mut reverse), optional, tally)| {
             let (id, sequence, community_id, protocol, point, shard) = numbers;
             let (event, end_reason, initiator, direction, tcp_state) = kinds;
             let (start_time, end_time, counts_from, clock_ahead) = times;
-            let ((degraded, omitted), icmp, [vlan, inner_vlan], sampled) = optional;
+            let ((degraded, omitted), icmp, [vlan, inner_vlan], (sampled, hops)) = optional;
             if tally.is_none() {
                 for side in [&mut forward, &mut reverse] {
                     side.delta.packets %= 1 << 50;
@@ -219,6 +230,7 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
                 shard,
                 tally,
                 sampled,
+                hops,
             }
         },
     )

@@ -48,6 +48,7 @@ pub struct AfPacketSource {
     taps: Vec<Tap>,
     news: Option<Receiver<News>>,
     links: Arc<Links>,
+    points: Arc<ObservationPoints>,
     closing: Closing,
     skipped: Vec<Skipped>,
     /// The tap whose turn it is.
@@ -89,6 +90,7 @@ impl AfPacketSource {
             taps: Vec::with_capacity(interfaces.len()),
             news: Some(news),
             links: followed.links,
+            points: Arc::clone(points),
             closing: Closing::start().map_err(kernel("a thread"))?,
             skipped: followed.skipped.into_iter().map(skipped).collect(),
             turn: 0,
@@ -268,6 +270,10 @@ impl Source for AfPacketSource {
 
     fn after_panic(&mut self, observed: Tally) -> Tally {
         self.frames.after_panic(observed)
+    }
+
+    fn points(&self) -> Arc<ObservationPoints> {
+        Arc::clone(&self.points)
     }
 
     fn wall_clock(&self) -> WallClock {

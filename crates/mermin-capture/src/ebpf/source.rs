@@ -69,6 +69,7 @@ pub struct EbpfSource {
     /// For the programs' times.
     clock: Steady,
     points: Points,
+    all_points: Arc<ObservationPoints>,
     news: Option<Receiver<News>>,
     links: Arc<Links>,
     totals: Totals,
@@ -155,7 +156,7 @@ impl EbpfSource {
         let mut totals = Totals::default();
         totals.begin_with(&over);
         if let Some(summed) = &mut summed {
-            over.books.iter_mut().for_each(|book| summed.take(book));
+            over.books.iter_mut().for_each(|book| summed.take(book, |_| 0));
         }
         let hashes = if aggregates { hash_bytes(options.aggregation.hash_flows) } else { 0 };
         let books = Books::start(closer).map_err(kernel("a thread"))?;
@@ -178,6 +179,7 @@ impl EbpfSource {
             clock,
             clocks,
             points: if aggregates { Points::of_sums() } else { Points::default() },
+            all_points: Arc::clone(points),
             news: Some(news),
             links: followed.links,
             totals,
@@ -344,7 +346,10 @@ impl EbpfSource {
                 self.came += 1;
                 self.totals.close(&book);
                 if let Some(summed) = &mut self.summed {
-                    summed.take(&mut book);
+                    let (points, all) = (&self.points, &self.all_points);
+                    let point =
+                        |delta: &Event| points.get_summed(delta.ifindex, delta.flags & EVENT_EGRESS != 0);
+                    summed.take(&mut book, |delta| all.order(point(delta)));
                 }
             }
             Err(error) => {
@@ -410,6 +415,10 @@ impl Source for EbpfSource {
 
     fn watermark(&self) -> u64 {
         self.watermark
+    }
+
+    fn points(&self) -> Arc<ObservationPoints> {
+        Arc::clone(&self.all_points)
     }
 
     fn wall_clock(&self) -> WallClock {

@@ -59,14 +59,15 @@ impl Summed {
         }
     }
 
-    pub(super) fn take(&mut self, book: &mut Book) {
+    /// `order`: of the observation point of a delta ([`mermin_flow::ObservationPoints::order`]).
+    pub(super) fn take(&mut self, book: &mut Book, order: impl Fn(&Event) -> u8) {
         if let Some(ticks) = book.ticks {
             self.ticks = ticks;
         }
-        // Who was seen first began the flow, where nothing else tells.
+        // Who was seen first began the flow, where nothing else tells. Where the time is a tick's, a packet's whole way is of one.
         let mut deltas = std::mem::take(&mut book.deltas);
         self.waiting += deltas.iter().map(tally).sum();
-        deltas.sort_by_key(|delta| self.ticks.first(delta.first));
+        deltas.sort_by_cached_key(|delta| (self.ticks.first(delta.first), order(delta)));
         let deltas = deltas.into_iter();
         self.epochs.push_back(ClosedEpoch { up_to: book.up_to, began: self.live_began, deltas });
         self.live_began = book.next_began;

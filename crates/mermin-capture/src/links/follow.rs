@@ -52,6 +52,8 @@ pub(crate) fn follow<T: Taps>(
         follow.map(|follow| Ok::<_, io::Error>((Watch::open(follow.receive_bytes)?, follow.selection)));
     let watch = watch.transpose()?;
     let mut put = Put::new(taps, Arc::clone(points), Arc::clone(&links));
+    super::list()?.iter().for_each(|device| put.layers.is(device));
+    put.settle_layers();
     let mut skipped = Vec::new();
     let mut refused = BTreeMap::new();
     for interface in interfaces {
@@ -184,11 +186,13 @@ impl<T: Taps> Follower<T> {
             self.put.links.view().counts.resyncs += 1;
             tracing::debug!("the kernel dropped messages about links: listing all");
         }
-        if resync || heard == Heard::Lost {
-            let listed = self.watch.list()?;
-            return self.compare(listed);
-        }
-        changes.into_iter().try_for_each(|change| self.take(change))
+        let done = if resync || heard == Heard::Lost {
+            self.watch.list().and_then(|listed| self.compare(listed))
+        } else {
+            changes.into_iter().try_for_each(|change| self.take(change))
+        };
+        self.put.settle_layers();
+        done
     }
 
     /// Compares with a list of all links. One with gaps says of none that it has gone.
@@ -205,6 +209,7 @@ impl<T: Taps> Follower<T> {
             devices.extend(unlisted);
         }
         if !has_gaps {
+            self.put.layers.retain(&there);
             self.refused.retain(|index, _| there.contains(index));
             self.waiting.retain(|_, device| there.contains(&device.index));
         }
@@ -220,6 +225,7 @@ impl<T: Taps> Follower<T> {
             Change::Gone(index) => {
                 self.waiting.retain(|_, device| device.index != index);
                 self.refused.remove(&index);
+                self.put.layers.has_gone(index);
                 if self.put.is_on(index) {
                     // The message may be older than a list that was taken since.
                     let now = self.watch.ask(index)?;
@@ -234,6 +240,7 @@ impl<T: Taps> Follower<T> {
     }
 
     fn is(&mut self, device: Device) {
+        self.put.layers.is(&device);
         let wanted = device.link.is_some() && self.selection.wants(&device.name);
         let index = device.index;
         if self.put.is_on(index) {

@@ -9,6 +9,7 @@
 //! All waiting is here: attaching takes the kernel up to tens of milliseconds, and the packet reader never waits for it.
 
 mod follow;
+mod layers;
 pub(crate) mod netlink;
 mod taps;
 #[cfg(test)]

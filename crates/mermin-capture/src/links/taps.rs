@@ -1,5 +1,6 @@
 //! What a source does to be on an interface and off it again, and the book of where it is.
 
+use super::layers::Layers;
 use super::view::{LinkOn, Links, Technology};
 use crate::interfaces::{Device, Interface};
 use mermin_flow::{Hook, ObservationPoint, ObservationPoints};
@@ -49,6 +50,7 @@ pub(crate) struct Put<T: Taps> {
     points: Arc<ObservationPoints>,
     on: BTreeMap<u32, On<T::Tap>>,
     pub(super) links: Arc<Links>,
+    pub(super) layers: Layers,
 }
 
 struct On<T> {
@@ -70,7 +72,7 @@ pub(crate) enum NotPut<E> {
 
 impl<T: Taps> Put<T> {
     pub(super) fn new(taps: T, points: Arc<ObservationPoints>, links: Arc<Links>) -> Self {
-        Self { taps, points, on: BTreeMap::new(), links }
+        Self { taps, points, on: BTreeMap::new(), links, layers: Layers::default() }
     }
 
     /// Goes on an interface.
@@ -126,7 +128,20 @@ impl<T: Taps> Put<T> {
         if egress.is_none() {
             self.points.retire(ingress);
         }
-        Some([ingress, egress?])
+        let numbers = [ingress, egress?];
+        if let Some(layer) = self.layers.of(interface.index) {
+            numbers.iter().for_each(|number| self.points.lies(*number, layer));
+        }
+        Some(numbers)
+    }
+
+    /// Tells the points of all interfaces where their links lie, as far as that has changed.
+    pub(super) fn settle_layers(&mut self) {
+        let Self { layers, on, points, .. } = self;
+        layers.settle(|index, layer| {
+            let numbers = on.get(&index).map(|on| on.numbers);
+            numbers.into_iter().flatten().for_each(|number| points.lies(number, layer));
+        });
     }
 
     /// Goes off an interface, if it is on it.

@@ -18,7 +18,14 @@ const RTM_DELTFILTER: u16 = 45;
 /// The bits of RTNLGRP_LINK and RTNLGRP_TC.
 const GROUPS: u32 = 1 | 1 << 3;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_LINK_NETNSID: u16 = 37;
+/// Within `IFLA_LINKINFO`.
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const AF_UNSPEC: u8 = 0;
 /// `struct ifinfomsg`.
@@ -52,13 +59,28 @@ impl Change {
             RTM_DELQDISC | RTM_DELTFILTER => Some(Self::Unfiltered(index)),
             RTM_DELLINK => Some(Self::Gone(index)),
             RTM_NEWLINK => {
-                let mut attributes = attributes(body.get(LINK_HEADER..)?);
-                let name = attributes.find(|(kind, _)| *kind == IFLA_IFNAME).map(|(_, name)| name)?;
+                let body = body.get(LINK_HEADER..)?;
+                let get =
+                    |wanted: u16| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+                let info = |wanted: u16| {
+                    let info = attributes(get(IFLA_LINKINFO)?).find(|(kind, _)| *kind == wanted);
+                    info.map(|(_, value)| netlink::text(value))
+                };
+                let name = get(IFLA_IFNAME)?;
+                // Of a veth it is the other end, with a namespace it is a link of that one.
+                let lies_on_it =
+                    info(IFLA_INFO_KIND).as_deref() != Some("veth") && get(IFLA_LINK_NETNSID).is_none();
+                let other = |wanted| get(wanted).and_then(|value| word(value, 0)).filter(|other| *other != 0);
+                let bond = info(IFLA_INFO_SLAVE_KIND);
                 Some(Self::Is(Device {
                     name: netlink::text(name).into(),
                     index,
                     link: link_of_type(kind),
                     up: flags & libc::IFF_UP as u32 != 0,
+                    lower: other(IFLA_LINK).filter(|lower| lies_on_it && *lower != index),
+                    upper: other(IFLA_MASTER),
+                    is_bonded: bond.is_some_and(|kind| kind == "bond" || kind == "team"),
+                    is_loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
                 }))
             }
             _ => None,

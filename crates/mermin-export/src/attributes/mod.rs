@@ -4,6 +4,7 @@
 //! the JSON writer is tested against it. Names are OpenTelemetry's, else the Elastic Common Schema's, else our own; the
 //! information element of RFC 7012 with the same meaning stands beside each.
 
+pub(crate) mod hops;
 mod reference;
 pub(crate) mod sampling;
 pub(crate) mod visit;
@@ -21,6 +22,8 @@ pub enum Kind {
     Signed,
     /// A list of texts out of a closed set.
     List(&'static [&'static str]),
+    /// A list of hops, each with names and values of its own.
+    Hops,
 }
 
 /// Where an attribute's name comes from.
@@ -68,7 +71,7 @@ pub struct Attribute {
 }
 
 use InformationElement as Ie;
-use Kind::{Count, List, Signed, Text};
+use Kind::{Count, Hops, List, Signed, Text};
 use Origin::{ElasticCommonSchema, OpenTelemetry, Own};
 use Presence::{Always, When};
 
@@ -111,6 +114,8 @@ const ETHERNET: Presence = When("the link has MAC addresses and the source of pa
 const ICMP: Presence = When("the flow is ICMP or ICMPv6 and the type was captured");
 const FORWARD: Presence = When("a packet ran this way");
 const SAMPLED: Presence = When("packets that the deltas count were sampled, to keep within `resources.cpu`");
+const SEVERAL: Presence =
+    When("the flow was seen at several observation points, and this way at one at least");
 const TCP: Presence = When("the flow is TCP and a TCP header was captured this way");
 
 const fn attribute(
@@ -258,6 +263,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("network.interface.name", Text(&[]), When("live, and in captures that say it"), OpenTelemetry, &[Ie(82, "interfaceName")], "Interface where the first packet was seen."),
     attribute("network.interface.index", Count, When("live"), Own, &[Ie(10, "ingressInterface"), Ie(14, "egressInterface")], "The kernel's number of that interface."),
     attribute("network.interface.hook", Text(&["ingress", "egress"]), When("live"), Own, &[Ie(61, "flowDirection")], "Whether the first packet came in by that interface or went out."),
+
+    attribute("flow.hops", Hops, SEVERAL, Own, &[], "The way of the packets through this host, source to destination: each observation point with what it saw since the flow's previous record, see below."),
+    attribute("flow.reverse.hops", Hops, SEVERAL, Own, &[], "The same, destination to source."),
 
     attribute("flow.clock_step", Signed, When("the wall clock was set between the flow's first and last packet"), Own, &[], "Nanoseconds by which it was set forward, negative: back. The flow took the time from `flow.start_time` to `flow.end_time` less these."),
     attribute("flow.sampling.rate.min", Count, SAMPLED, Own, &[], "Of the packets that were sampled, one in so many was metered: at the least. Kept or left out is a socket buffer or frame as a whole; one with SYN, FIN or RST is never left out."),

@@ -25,6 +25,31 @@ Names are those of the OpenTelemetry semantic conventions (OTel) where they have
 |---|---|---|---|---|---|
 ";
 
+const HOPS: &str = "
+## Hops
+
+A packet that crosses a host is seen at several observation points: at the ingress of a veth, of the bridge, at the egress
+of another veth. The point that saw a direction's first packet counts the direction. So do points that no packet of it can
+pass besides (the members of a bond, two uplinks), as far as links tell. What others see are the same packets again: they
+are in no delta or total, and in the ledger they are `secondary`. The list has all of them, in the order of their way:
+first ingress, from the lowest link up, then egress, from the highest down; on loopback egress comes first. A packet that
+was lost on the way is missing from the next hop on.
+
+A hop is an object (in OTLP a list of keys and values; in log events a text like `eth0 ingress 10`, ten being packets):
+
+| name | type | meaning |
+|---|---|---|
+| `interface` | text | The interface's name. |
+| `hook` | text | `ingress` or `egress`. |
+| `counted` | truth value | Whether the flow's counts have these in them; the packets of these hops add up to the delta. |
+| `packets` | number | Packets since the flow's previous record. |
+| `bytes` | number | Their IP bytes. |
+| `frame_bytes` | number | Their bytes on the link. |
+
+A hop comes into the list when it has first seen the flow, and stays until the flow ends. A direction has eight at most;
+what more points see is `secondary`, and no more is known of it.
+";
+
 const SAMPLING: &str = "
 ## Sampled packets
 
@@ -59,13 +84,14 @@ pub fn record_reference() -> String {
     for attribute in ATTRIBUTES {
         row(&mut page, attribute);
     }
-    page + SAMPLING
+    page + HOPS + SAMPLING
 }
 
 fn row(page: &mut String, attribute: &Attribute) {
     let kind = match (attribute.kind, attribute.unit) {
         (Kind::Text(_), _) => "text",
         (Kind::List(_), _) => "list",
+        (Kind::Hops, _) => "list of hops",
         (Kind::Count, "By") => "number, bytes",
         (Kind::Count, "{packet}") => "number, packets",
         (Kind::Count, _) => "number",

@@ -1,6 +1,7 @@
 //! Every attribute of a record, one after the other, with its place in the table: what all encoders but the JSON writer
 //! are made of. JSON has its keys inlined, which is faster there; a test holds both together.
 
+use super::hops::{self, NamedHop};
 use super::{ATTRIBUTES, sampling};
 use crate::form::{Clock, FOREIGN_MAX, hex_id, push_ip, push_mac};
 use crate::protocols::keyword;
@@ -61,6 +62,8 @@ pub(crate) trait Visitor {
     fn signed(&mut self, key: Key, value: i64);
     /// A list of TCP flags, as the header has them.
     fn flags(&mut self, key: Key, flags: u8);
+    /// A list of hops.
+    fn hops(&mut self, key: Key, hops: &[NamedHop]);
     /// One of a family: the end (`source.`), the rest of its name (`k8s.pod.label.app`) and its text.
     fn member(&mut self, end: &'static str, name: &str, value: &str);
 }
@@ -107,6 +110,9 @@ impl Walk {
         direction(&record.reverse, &REVERSE, visitor);
         tcp(record, visitor);
         self.place(record, visitor);
+        if record.hops.is_some() {
+            self.hops(record, visitor);
+        }
         if record.clock_step() != 0 {
             visitor.signed(const { key("flow.clock_step") }, record.clock_step());
         }
@@ -153,6 +159,18 @@ impl Walk {
         }
         if let Some(kubernetes) = &end.identity.kubernetes {
             kubernetes_end(kubernetes, keys, visitor);
+        }
+    }
+
+    #[cold]
+    fn hops(&self, record: &FlowRecord, visitor: &mut impl Visitor) {
+        let [forward, reverse] = hops::values(record, &self.points);
+        for (key, hops) in
+            [(const { key(hops::NAMES[0]) }, forward), (const { key(hops::NAMES[1]) }, reverse)]
+        {
+            if !hops.is_empty() {
+                visitor.hops(key, &hops);
+            }
         }
     }
 
@@ -297,6 +315,7 @@ fn direction(direction: &Direction, keys: &DirectionKeys, visitor: &mut impl Vis
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attributes::hops::Said;
     use crate::format::Format;
     use crate::json::{FLAG_NAMES, JsonLines};
     use crate::sample;
@@ -329,6 +348,17 @@ mod tests {
         fn flags(&mut self, key: Key, flags: u8) {
             let set = (0..8).filter(|bit| flags >> bit & 1 == 1).map(|bit| FLAG_NAMES[bit]);
             self.add(name(key), set.collect::<Vec<_>>().into());
+        }
+        fn hops(&mut self, key: Key, hops: &[NamedHop]) {
+            let object = |hop: &NamedHop| {
+                let value = |said| match said {
+                    Said::Text(text) => Value::from(text),
+                    Said::Truth(truth) => truth.into(),
+                    Said::Count(count) => count.into(),
+                };
+                Value::Object(hop.fields().map(|(name, said)| (name.to_owned(), value(said))).collect())
+            };
+            self.add(name(key), hops.iter().map(object).collect::<Vec<_>>().into());
         }
         fn member(&mut self, end: &'static str, name: &str, value: &str) {
             self.add(format!("{end}{name}"), value.into());

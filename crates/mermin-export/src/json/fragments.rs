@@ -47,6 +47,11 @@ impl Fragments {
         }
     }
 
+    /// All observation points.
+    pub(super) fn points(&self) -> &ObservationPoints {
+        &self.names
+    }
+
     #[inline]
     pub(super) fn protocol(&self, number: u8) -> &[u8] {
         &self.protocols[usize::from(number)]

@@ -9,6 +9,7 @@ mod fragments;
 #[cfg(test)]
 mod tests;
 
+use crate::attributes::hops::{self, NamedHop, Said};
 use crate::attributes::sampling;
 use crate::form::{Clock, Dialect, push_foreign, push_hex_id, push_ip, push_mac, push_number};
 use crate::format::Format;
@@ -60,6 +61,9 @@ impl Format for JsonLines {
             push_count(out, b",\"network.inner.vlan.id\":", u64::from(vlan));
         }
         out.extend_from_slice(self.fragments.point(record.point, record.start_time));
+        if record.hops.is_some() {
+            self.push_hops(record, out);
+        }
         if record.clock_step() != 0 {
             out.extend_from_slice(b",\"flow.clock_step\":");
             push_signed(out, record.clock_step());
@@ -104,6 +108,23 @@ impl JsonLines {
             IpAddr::V6(_) => b"\",\"network.type\":\"ipv6\"",
         });
         out.extend_from_slice(self.fragments.protocol(record.protocol));
+    }
+
+    #[cold]
+    fn push_hops(&self, record: &FlowRecord, out: &mut Vec<u8>) {
+        let lists = hops::values(record, self.fragments.points());
+        for (name, hops) in hops::NAMES.iter().zip(lists).filter(|(_, hops)| !hops.is_empty()) {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            let mut before = b'[';
+            for hop in &hops {
+                out.push(before);
+                before = b',';
+                push_hop(out, hop);
+            }
+            out.push(b']');
+        }
     }
 
     #[inline(always)]
@@ -162,6 +183,28 @@ impl JsonLines {
             out.push(b'"');
         }
     }
+}
+
+#[cold]
+fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
+    let mut before = b'{';
+    for (name, said) in hop.fields() {
+        out.push(before);
+        before = b',';
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        match said {
+            Said::Text(text) => {
+                out.push(b'"');
+                push_foreign(out, text, Dialect::Json);
+                out.push(b'"');
+            }
+            Said::Truth(truth) => out.extend_from_slice(if truth { b"true" } else { b"false" }),
+            Said::Count(count) => push_number(out, count),
+        }
+    }
+    out.push(b'}');
 }
 
 #[cold]

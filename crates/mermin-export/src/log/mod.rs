@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::attributes::hops::{self, NamedHop, Said};
 use crate::attributes::sampling;
 use crate::form::{Clock, Dialect, hex_id, push_end, push_foreign, push_ip, push_mac};
 use crate::json::FLAG_NAMES;
@@ -40,6 +41,7 @@ impl LogEvents {
         let point = point.as_deref();
         let (forward, reverse) = (&record.forward, &record.reverse);
         let interface = point.and_then(|point| point.interface.as_deref()).map(plain);
+        let hops = hops::values(record, &self.points);
         let flags = |flags: Option<u8>| flags.map(flag_list);
         let [source, destination] = [Kubernetes(&record.source), Kubernetes(&record.destination)];
         event!(
@@ -142,6 +144,8 @@ impl LogEvents {
             "network.interface.name" = interface,
             "network.interface.index" = point.and_then(|point| point.index),
             "network.interface.hook" = point.and_then(|point| point.hook).map(mermin_flow::Hook::name),
+            "flow.hops" = way(&hops[0]),
+            "flow.reverse.hops" = way(&hops[1]),
             "flow.clock_step" = (record.clock_step() != 0).then(|| record.clock_step()),
             "flow.sampling.rate.min" = sampling(record, 0),
             "flow.sampling.rate.max" = sampling(record, 1),
@@ -165,6 +169,19 @@ impl LogEvents {
             end(&record.destination),
         );
     }
+}
+
+/// Hops and the packets that they saw: `eth0 ingress 10,br0 ingress 9`.
+fn way(hops: &[NamedHop]) -> Option<String> {
+    let hop = |hop: &NamedHop| {
+        let said = hop.fields().filter_map(|(name, said)| match said {
+            Said::Text(text) => Some(plain(text)),
+            Said::Count(packets) if name == "packets" => Some(packets.to_string()),
+            Said::Count(_) | Said::Truth(_) => None,
+        });
+        said.collect::<Vec<_>>().join(" ")
+    };
+    (!hops.is_empty()).then(|| hops.iter().map(hop).collect::<Vec<_>>().join(","))
 }
 
 /// A value of a record of sampled packets.

@@ -49,7 +49,13 @@ fn fields_are_the_records_attributes() {
         for attribute in ATTRIBUTES {
             let expected = line.get(attribute.name).map(|value| match value {
                 Value::Array(items) => {
-                    Value::from(items.iter().map(|item| item.as_str().unwrap()).collect::<Vec<_>>().join(","))
+                    let hop = |hop: &Value| {
+                        let texts = ["interface", "hook"].map(|key| hop[key].as_str());
+                        let packets = hop["packets"].to_string();
+                        texts.into_iter().flatten().chain([&*packets]).collect::<Vec<_>>().join(" ")
+                    };
+                    let item = |item: &Value| item.as_str().map_or_else(|| hop(item), str::to_owned);
+                    Value::from(items.iter().map(item).collect::<Vec<_>>().join(","))
                 }
                 other => other.clone(),
             });

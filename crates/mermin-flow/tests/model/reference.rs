@@ -7,7 +7,8 @@
 use crate::steps::{ACK, FIN, RST, SYN};
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, FlowConfig, FlowEndReason, FlowEvent, FlowId, FlowKey,
-    FlowRecord, Fragment, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState, Watermark,
+    FlowRecord, Fragment, Hop, Hops, Identity, Initiator, NO_VLAN, Observation, PortForm, Tally, TcpState,
+    Watermark,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,6 +25,14 @@ struct Conversation {
     ends: [Endpoint; 2],
 }
 
+/// What a point has seen of a side since the last record.
+#[derive(Clone)]
+struct Seen {
+    point: u16,
+    counted: bool,
+    counts: Counts,
+}
+
 struct Flow {
     conversation: Conversation,
     shard: u8,
@@ -33,7 +42,7 @@ struct Flow {
     first_side: usize,
     source: usize,
     initiator: Initiator,
-    points: [Option<u16>; 2],
+    seen: [Vec<Seen>; 2],
     flags: [Option<u8>; 2],
     ttl: [Option<(u8, u8)>; 2],
     traffic_class: [Option<u8>; 2],
@@ -293,7 +302,7 @@ impl Reference {
             first_side: side,
             source,
             initiator,
-            points: [None; 2],
+            seen: Default::default(),
             flags: [None; 2],
             ttl: [None; 2],
             traffic_class: [None; 2],
@@ -324,7 +333,7 @@ impl Reference {
 
     fn add(&mut self, at: usize, side: usize, o: &Observation, now: u64) {
         let flow = &mut self.flows[at];
-        if flow.points[side].is_some_and(|point| point != o.point) {
+        if !flow.see(side, o) {
             self.secondary += o.tally();
             return;
         }
@@ -390,6 +399,7 @@ impl Reference {
         let tally = std::mem::take(&mut flow.tally);
         let active = self.config.active_timeout.nanos();
         self.records.push(flow.record((event, Some(reason)), active, delta, flow.total, tally));
+        flow.seen.iter_mut().flatten().for_each(|seen| seen.counts = Counts::default());
         (flow.sequence, flow.more) = (flow.sequence + 1, 0);
     }
 
@@ -407,8 +417,48 @@ impl Reference {
 }
 
 impl Flow {
+    /// Whether it counts. Of the points only 0 and 1 are passed by different packets.
+    fn see(&mut self, side: usize, o: &Observation) -> bool {
+        let counts = Counts { packets: u64::from(o.packets), bytes: o.bytes, frame_bytes: o.frame_bytes };
+        if let Some(seen) = self.seen[side].iter_mut().find(|seen| seen.point == o.point) {
+            seen.counts += counts;
+            return seen.counted;
+        }
+        let is_first = self.seen[side].is_empty();
+        let lower_ttl = self.ttl[side].is_some_and(|(least, _)| o.ttl < least);
+        let macs = |macs: [u8; 12]| {
+            let mut ends = [macs[..6].to_vec(), macs[6..].to_vec()];
+            ends.sort();
+            ends
+        };
+        let same_frame = o.macs != [0; 12] && macs(o.macs) == macs(self.first.macs);
+        let counting: Vec<_> =
+            self.seen[side].iter().filter(|seen| seen.counted).map(|seen| seen.point).collect();
+        let is_apart = o.point < 2 && counting.iter().all(|point| *point < 2);
+        let counted = is_first || is_apart && !lower_ttl && !same_frame;
+        self.seen[side].push(Seen { point: o.point, counted, counts });
+        counted
+    }
+
+    fn hops(&self, event: FlowEvent) -> Option<Box<Hops>> {
+        if event == FlowEvent::Start || self.seen.iter().all(|seen| seen.len() < 2) {
+            return None;
+        }
+        let directions = [self.source, 1 - self.source].map(|side| {
+            let hop = |(at, seen): (usize, &Seen)| Hop {
+                point: seen.point,
+                first: at == 0,
+                counted: seen.counted,
+                counts: seen.counts,
+            };
+            let mut hops: Vec<_> = self.seen[side].iter().enumerate().map(hop).collect();
+            hops.sort_by_key(|hop| [0, 0, 1, 2][usize::from(hop.point)]);
+            hops
+        });
+        Some(Box::new(Hops { directions }))
+    }
+
     fn facts(&mut self, side: usize, o: &Observation) {
-        self.points[side].get_or_insert(o.point);
         self.traffic_class[side].get_or_insert(o.traffic_class);
         let (low, high) = self.ttl[side].unwrap_or((o.ttl, o.ttl));
         self.ttl[side] = Some((low.min(o.ttl), high.max(o.ttl)));
@@ -428,7 +478,7 @@ impl Flow {
 
     /// FIN from every side that has had packets.
     fn is_finished(&self) -> bool {
-        (0..2).all(|side| self.points[side].is_none() || self.union(side) & FIN != 0)
+        (0..2).all(|side| self.seen[side].is_empty() || self.union(side) & FIN != 0)
     }
 
     fn is_closed(&self) -> bool {
@@ -507,6 +557,7 @@ impl Flow {
             shard: self.shard,
             tally,
             sampled: None,
+            hops: self.hops(event),
         }
     }
 }

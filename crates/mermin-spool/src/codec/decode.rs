@@ -2,11 +2,11 @@
 
 use super::Undecodable;
 use super::bytes::Bytes;
-use super::layout::has;
+use super::layout::{has, hop};
 use super::names::{self, Numbered};
 use mermin_flow::{
-    CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowId, FlowRecord, Identity, KubernetesEnd,
-    KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
+    CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowId, FlowRecord, Hop, Hops, Identity,
+    KubernetesEnd, KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,11 +118,7 @@ impl Tables {
         let clock_ahead = optional(flags & has::CLOCK_AHEAD, || Ok([bytes.signed()?, bytes.signed()?]))?;
         let source = self.end(flags, bytes)?;
         let destination = self.end(flags >> has::DESTINATION, bytes)?;
-        let (place, number) = (bytes.place()?, u16::from_le_bytes(bytes.array()?));
-        let point = match &self.points {
-            Some(points) => at(points, place, "point")?.copied().unwrap_or(ObservationPoints::UNKNOWN),
-            None => number,
-        };
+        let point = self.number_of_point(bytes)?;
         let forward = read_direction(flags, bytes)?;
         let reverse = read_direction(flags >> has::REVERSE, bytes)?;
         let icmp =
@@ -137,6 +133,7 @@ impl Tables {
             Tally { packets: next()?, bytes: next()?, buffers: next()?, buffer_bytes: next()? }
         };
         let sampled = optional(flags & has::SAMPLED, || read_sampled(bytes))?.map(Box::new);
+        let hops = optional(flags & has::HOPS, || self.hops(bytes))?.map(Box::new);
         // What may follow was added by a later version.
         Ok(FlowRecord {
             id,
@@ -167,7 +164,31 @@ impl Tables {
             shard,
             tally,
             sampled,
+            hops,
         })
+    }
+
+    fn number_of_point(&self, bytes: &mut Bytes<'_>) -> Result<u16> {
+        let (place, number) = (bytes.place()?, u16::from_le_bytes(bytes.array()?));
+        Ok(match &self.points {
+            Some(points) => at(points, place, "point")?.copied().unwrap_or(ObservationPoints::UNKNOWN),
+            None => number,
+        })
+    }
+
+    fn hops(&self, bytes: &mut Bytes<'_>) -> Result<Hops> {
+        let mut hops = Hops::default();
+        for direction in &mut hops.directions {
+            for _ in 0..bytes.number()? {
+                let point = self.number_of_point(bytes)?;
+                let is = bytes.byte()?;
+                let (first, counted) = (is & hop::FIRST != 0, is & hop::COUNTED != 0);
+                let mut next = || bytes.number();
+                let counts = Counts { packets: next()?, bytes: next()?, frame_bytes: next()? };
+                direction.push(Hop { point, first, counted, counts });
+            }
+        }
+        Ok(hops)
     }
 
     fn end(&self, flags: u32, bytes: &mut Bytes<'_>) -> Result<End> {

@@ -1,11 +1,11 @@
 //! Records → message.
 
 use super::bytes::Write as _;
-use super::layout::has;
+use super::layout::{has, hop};
 use super::names::{self, Numbered as _};
 use mermin_flow::{
-    Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowRecord, Hook, Identity,
-    KubernetesEnd, KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
+    Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowRecord, Hook, Hop, Hops,
+    Identity, KubernetesEnd, KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
 };
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -133,6 +133,7 @@ impl<'a> Tables<'a> {
             shard,
             tally,
             sampled,
+            hops,
         } = record;
         self.parts.flow_ids.extend_from_slice(&id.0.to_be_bytes());
         self.parts.community_ids.extend_from_slice(&community_id.0);
@@ -149,7 +150,8 @@ impl<'a> Tables<'a> {
             | flag(*tally != expected, has::TALLY)
             | flag(counts_from != start_time, has::COUNTS_FROM)
             | flag(*clock_ahead != [0; 2], has::CLOCK_AHEAD)
-            | flag(sampled.is_some(), has::SAMPLED);
+            | flag(sampled.is_some(), has::SAMPLED)
+            | flag(hops.is_some(), has::HOPS);
         let place = self.parts.records.len();
         let r = &mut self.parts.records;
         // Its length, when that is known.
@@ -200,9 +202,29 @@ impl<'a> Tables<'a> {
         if let Some(sampled) = sampled {
             write_sampled(sampled, r);
         }
+        if let Some(hops) = hops {
+            self.hops(hops, *start_time);
+        }
+        let r = &mut self.parts.records;
         let length = r.len() - place - 2;
         let length = u16::try_from(length).expect("a record's numbers take some hundred bytes at most");
         r[place..place + 2].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn hops(&mut self, hops: &Hops, start: u64) {
+        for direction in &hops.directions {
+            self.parts.records.number(direction.len() as u64);
+            for Hop { point, first, counted, counts } in direction {
+                let place = self.point(*point, start);
+                let r = &mut self.parts.records;
+                r.place(place);
+                r.extend_from_slice(&point.to_le_bytes());
+                r.push(if *first { hop::FIRST } else { 0 } | if *counted { hop::COUNTED } else { 0 });
+                for count in [counts.packets, counts.bytes, counts.frame_bytes] {
+                    r.number(count);
+                }
+            }
+        }
     }
 
     fn end(&mut self, end: &'a End) {

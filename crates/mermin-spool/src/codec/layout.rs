@@ -19,6 +19,12 @@
 //! earlier one passes over what it doesn't know of the first kind, and says that it doesn't know the second. What can't be
 //! said that way is another format.
 
+/// What of a hop is so.
+pub(super) mod hop {
+    pub(in super::super) const FIRST: u8 = 1;
+    pub(in super::super) const COUNTED: u8 = 1 << 1;
+}
+
 /// What of a record is there.
 pub(super) mod has {
     pub(in super::super) const PORT: u32 = 1;
@@ -51,4 +57,6 @@ pub(super) mod has {
     pub(in super::super) const OMITTED: u32 = 1 << 25;
     /// Packets that were sampled.
     pub(in super::super) const SAMPLED: u32 = 1 << 26;
+    /// What several observation points saw.
+    pub(in super::super) const HOPS: u32 = 1 << 27;
 }

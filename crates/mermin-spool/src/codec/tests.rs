@@ -3,8 +3,8 @@
 use super::*;
 use crate::testing::{object, record, records};
 use mermin_flow::{
-    Counts, Estimate, FlowId, Hook, Identity, KubernetesAttribute, KubernetesEnd, ObservationPoint,
-    Resolution, Sampled,
+    Counts, Estimate, FlowId, Hook, Hop, Hops, Identity, KubernetesAttribute, KubernetesEnd,
+    ObservationPoint, Resolution, Sampled,
 };
 use proptest::prelude::*;
 
@@ -162,6 +162,39 @@ fn the_layout_of_what_was_sampled_stays() {
     };
     records[0].sampled = Some(Box::new(Sampled { one_in: [2, 64], directions: [3, 700].map(estimate) }));
     assert_stays("message-1-sampled", &records);
+}
+
+/// The same of what several observation points saw.
+#[test]
+fn the_layout_of_hops_stays() {
+    let mut records = records(2);
+    let hop = |point, first, packets| Hop {
+        point,
+        first,
+        counted: first,
+        counts: Counts { packets, bytes: 60 * packets, frame_bytes: 74 * packets },
+    };
+    let directions = [vec![hop(0, true, 300), hop(1, false, 299)], vec![hop(77, true, 1)]];
+    records[1].hops = Some(Box::new(Hops { directions }));
+    assert_stays("message-1-hops", &records);
+}
+
+/// Where numbers are others, hops are those of the points' names.
+#[test]
+fn hops_have_the_same_names_in_a_later_run() {
+    let mut records = records(1);
+    let hop = |point| Hop { point, first: false, counted: false, counts: Counts::default() };
+    records[0].hops = Some(Box::new(Hops { directions: [vec![hop(0), hop(2)], Vec::new()] }));
+    let (mut encoder, _) = codec(points());
+    let later = Arc::new(ObservationPoints::default());
+    later.number(ObservationPoint::default());
+    let (_, mut decoder) = codec(Arc::clone(&later));
+    let decoded = decoder.decode(&stored(encoder.encode(&records))).unwrap();
+    let names = |record: &FlowRecord| {
+        let name = |hop: &Hop| later.get(hop.point).and_then(|point| point.interface.clone());
+        record.hops.as_ref().unwrap().directions[0].iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&decoded[0]), [Some("eth0".into()), Some("eth2".into())]);
 }
 
 fn assert_stays(file: &str, records: &[FlowRecord]) {

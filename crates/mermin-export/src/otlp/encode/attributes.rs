@@ -1,10 +1,13 @@
 //! Attributes: `KeyValue` messages, one after the other.
 
 use crate::attributes::ATTRIBUTES;
+use crate::attributes::hops::{NamedHop, Said};
 use crate::attributes::visit::{Key, Visitor};
 use crate::json::FLAG_NAMES;
 use crate::otlp::sheet::{BLOCK, Sheet};
-use crate::otlp::wire::{length_field, push_bytes, push_message, short_varint, varint_field, varint_len};
+use crate::otlp::wire::{
+    length_field, push_bytes, push_message, push_varint, short_varint, varint_field, varint_len,
+};
 
 /// Fields of `KeyValue`, `AnyValue` and `ArrayValue`.
 const KEY: u8 = 1;
@@ -13,6 +16,7 @@ const STRING: u8 = 1;
 const BOOL: u8 = 2;
 const INT: u8 = 3;
 const ARRAY: u8 = 5;
+const KEYS_AND_VALUES: u8 = 6;
 const VALUES: u8 = 1;
 
 /// Lengths below this take one byte.
@@ -84,6 +88,25 @@ fn flags(flags: u8) -> Box<[u8]> {
         }
     });
     out.into()
+}
+
+/// The `AnyValue` of a hop.
+fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
+    push_message(out, KEYS_AND_VALUES, |out| {
+        for (name, said) in hop.fields() {
+            push_message(out, VALUES, |out| {
+                push_bytes(out, KEY, name.as_bytes());
+                push_message(out, VALUE, |out| match said {
+                    Said::Text(text) => push_bytes(out, STRING, text.as_bytes()),
+                    Said::Truth(truth) => out.extend([varint_field(BOOL), u8::from(truth)]),
+                    Said::Count(count) => {
+                        out.push(varint_field(INT));
+                        push_varint(out, count.min(i64::MAX as u64));
+                    }
+                });
+            });
+        }
+    });
 }
 
 /// Writes attributes.
@@ -188,6 +211,15 @@ impl Visitor for Attributes<'_> {
         let list = &self.keys.flags[usize::from(flags)];
         self.open(&self.keys.keys[key.index()], list.len());
         self.sheet.bytes(list);
+    }
+
+    fn hops(&mut self, key: Key, hops: &[NamedHop]) {
+        let mut list = Vec::new();
+        push_message(&mut list, ARRAY, |out| {
+            hops.iter().for_each(|hop| push_message(out, VALUES, |out| push_hop(out, hop)));
+        });
+        self.open(&self.keys.keys[key.index()], list.len());
+        self.sheet.bytes(&list);
     }
 
     fn member(&mut self, end: &'static str, name: &str, value: &str) {

@@ -55,7 +55,9 @@ fn object(attributes: &[KeyValue]) -> Map<String, Value> {
         match value.value.as_ref().unwrap() {
             Any::StringValue(text) => text.as_str().into(),
             Any::IntValue(number) => (*number).into(),
+            Any::BoolValue(truth) => (*truth).into(),
             Any::ArrayValue(list) => list.values.iter().map(json).collect(),
+            Any::KvlistValue(list) => Value::Object(object(&list.values)),
             other => panic!("{other:?}"),
         }
     }
@@ -99,8 +101,17 @@ fn spans_and_log_records_hold_what_the_json_line_holds() {
     assert_eq!(body(&logs[0]), "start flow 192.0.2.1 -> 198.51.100.254");
     assert_eq!(body(&logs[1]), "end tcp 10.1.2.3:43210 -> 203.0.113.80:443");
     let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
-    let expected =
-        ["flow", "flow tcp", "flow ipv6-icmp", "flow udp", "flow udp", "flow udp", "flow udp", "flow tcp"];
+    let expected = [
+        "flow",
+        "flow tcp",
+        "flow ipv6-icmp",
+        "flow udp",
+        "flow udp",
+        "flow udp",
+        "flow udp",
+        "flow tcp",
+        "flow tcp",
+    ];
     assert_eq!(names, expected);
 }
 

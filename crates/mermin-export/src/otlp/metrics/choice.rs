@@ -1,5 +1,6 @@
 //! The attributes that tell sums apart, picked out of a record's.
 
+use crate::attributes::hops::NamedHop;
 use crate::attributes::visit::{Key, Visitor};
 use crate::attributes::{ATTRIBUTES, KEY, Kind, find};
 use crate::error::ExportError;
@@ -29,7 +30,8 @@ impl Choice {
                 let what = format!("`{name}` is no attribute of a record");
                 return Err(problem(place, what, nearest(name)));
             };
-            let counts = matches!(attribute.kind, Kind::Count) && !attribute.unit.is_empty();
+            let counts = matches!(attribute.kind, Kind::Count) && !attribute.unit.is_empty()
+                || matches!(attribute.kind, Kind::Hops);
             if counts || UNIQUE.contains(&attribute.name) {
                 let what = format!("`{name}` is different in every record: each would be a sum of its own");
                 return Err(problem(place, what, "choose attributes that many records share"));
@@ -95,6 +97,9 @@ impl Visitor for Chosen<'_> {
             self.writer.flags(key, flags);
         }
     }
+
+    /// Different in every record, so never chosen.
+    fn hops(&mut self, _: Key, _: &[NamedHop]) {}
 
     fn member(&mut self, end: &'static str, name: &str, value: &str) {
         let is = |chosen: &String| chosen.strip_prefix(end) == Some(name);
