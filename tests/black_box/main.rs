@@ -12,6 +12,7 @@ mod deterministic;
 mod disk_buffer;
 mod exact;
 mod founding_document;
+mod hops;
 mod kubernetes;
 mod live;
 mod live_exits;

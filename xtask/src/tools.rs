@@ -25,6 +25,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "setpriv", package: "util-linux", purpose: "runs without privileges" },
     Tool { program: "crun", package: "crun", purpose: "runs the agent in a container, as the manifest says" },
     Tool { program: "systemd-analyze", package: "systemd", purpose: "judges the systemd unit" },
+    Tool { program: "nft", package: "nftables", purpose: "drops packets, and sends them by several ways" },
     Tool { program: "sysctl", package: "procps", purpose: "quiets the test networks" },
     Tool { program: "python3", package: "python3", purpose: "the shared contract check, traffic makers" },
 ];
