@@ -235,6 +235,38 @@ mod tests {
         assert_eq!(of(RTM_NEWLINK, &veth[..12]), None);
     }
 
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn links_say_on_which_they_lie_and_of_which_they_are_ports() {
+        let said = |kind: &str, port: &str, namespace: bool| {
+            let mut body = link(AF_UNSPEC, libc::ARPHRD_ETHER, 7, 1, "link7");
+            body.extend(attribute(IFLA_LINK, &5_u32.to_ne_bytes()));
+            let mut info = attribute(IFLA_INFO_KIND, kind.as_bytes());
+            if !port.is_empty() {
+                body.extend(attribute(IFLA_MASTER, &9_u32.to_ne_bytes()));
+                info.extend(attribute(IFLA_INFO_SLAVE_KIND, port.as_bytes()));
+            }
+            body.extend(attribute(IFLA_LINKINFO, &info));
+            if namespace {
+                body.extend(attribute(IFLA_LINK_NETNSID, &[0; 4]));
+            }
+            let datagram = datagram(RTM_NEWLINK, &body);
+            let Some(Change::Is(device)) = Change::of(messages(&datagram).next().unwrap()) else { panic!() };
+            (device.lower, device.upper, device.is_bonded)
+        };
+        assert_eq!(said("vlan", "", false), (Some(5), None, false));
+        assert_eq!(said("macvlan", "bridge", false), (Some(5), Some(9), false));
+        assert_eq!(said("dummy", "bond", true), (None, Some(9), true));
+        assert_eq!(said("veth", "bridge", false), (None, Some(9), false));
+    }
+
     fn datagram(kind: u16, body: &[u8]) -> Vec<u8> {
         let mut bytes = (16 + body.len() as u32).to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
