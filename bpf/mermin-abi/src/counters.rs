@@ -11,14 +11,18 @@ pub const ETHERTYPE_SLOTS: usize = 64;
 /// Slots in a row that may hold an ethertype, the first one its own number modulo the size.
 pub const ETHERTYPE_PROBES: usize = 4;
 
-/// The word that user space writes.
+/// What user space writes.
 #[repr(C)]
 #[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct Control {
     /// The live epoch. Its parity chooses the half of the counters.
     pub epoch: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The tick (`jiffies`) from which on programs count nothing, as nobody has shown life for too long; 0: they always count.
+    pub deadline: u64,
     /// Up to a cache line: nobody else writes here.
-    pub pad: [u32; 15],
+    pub rest: [u64; 6],
 }
 
 /// What a program that is run for it reads of two clocks at one moment.

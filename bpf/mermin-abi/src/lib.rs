@@ -22,7 +22,7 @@ pub use slots::{
 };
 
 /// The version of everything in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// What the programs do with a metered packet: an event for each.
 pub const MODE_PACKET: u32 = 0;

@@ -7,7 +7,7 @@ use crate::ring::wakeup;
 use crate::slots::{Turn, account};
 use crate::table::mermin_table;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
 use core::mem::offset_of;
 use core::ptr::read_volatile;
@@ -38,7 +38,7 @@ pub(crate) struct Seen<'a> {
 
 /// What the kernel holds beside the bytes is read where it is wanted: kept from the start it would cost stack.
 impl<'a> Seen<'a> {
-    /// `None` never happens; the verifier wants to see it. `epoch`: the live one unless known.
+    /// `None`: nobody has shown life for too long, so nothing is counted. `epoch`: the live one unless known.
     #[inline(always)]
     fn new(
         context: &'a TcContext,
@@ -50,9 +50,16 @@ impl<'a> Seen<'a> {
             Some(epoch) => epoch,
             None => {
                 let control = CONTROL.get_ptr(0)?;
-                // SAFETY: an element of a mapped array; user space writes the aligned word at any time, hence volatile, and
-                // once.
-                unsafe { read_volatile(&raw const (*control).epoch) }
+                // SAFETY: an element of a mapped array; user space writes the aligned words at any time, hence volatile, and
+                // once. The helper is inlined to a load.
+                unsafe {
+                    // 0 becomes the latest of all.
+                    let last = read_volatile(&raw const (*control).deadline).wrapping_sub(1);
+                    if bpf_jiffies64() > last {
+                        return None;
+                    }
+                    read_volatile(&raw const (*control).epoch)
+                }
             }
         };
         // SAFETY: a helper without arguments.

@@ -38,6 +38,9 @@ pub struct CaptureConfig {
     pub attach: AttachKind,
     /// What happens at the end to programs that were attached.
     pub on_exit: OnExit,
+    /// How long eBPF programs go on counting without an agent that lives (`on_exit: keep`; on clsact also after `kill -9`); 1s at
+    /// least. Then they let packets pass uncounted, and the next run says for how long (`anomalies.uncounted_ms`).
+    pub orphan_timeout: Interval,
     /// Memory between kernel and reader, rounded to what the kernel takes, of which 1GiB is the most. `af_packet` splits
     /// it over the interfaces, with no less than 256KiB for each; one that comes later has what would be its share of that moment, on top.
     pub ring_bytes: ByteSize,
@@ -127,8 +130,8 @@ pub enum OnExit {
     #[default]
     Detach,
     /// They stay, and go on counting: the next run goes on with what they have counted, also after `kill -9`, and says what
-    /// was lost in memory. `mermin cleanup` takes them off. Wants a bpffs; where none is mounted at `/sys/fs/bpf`, one is mounted
-    /// at `/run/mermin/bpf`.
+    /// was lost in memory. `mermin cleanup` takes them off. Wants a bpffs, at `/run/mermin/bpf` or `/sys/fs/bpf`; where there is
+    /// none, one is mounted at the former. Where that can't be, it is said in the log and as with `detach`.
     Keep,
 }
 
@@ -145,6 +148,7 @@ impl Default for CaptureConfig {
             interfaces: InterfacesConfig::default(),
             attach: AttachKind::default(),
             on_exit: OnExit::default(),
+            orphan_timeout: Interval::seconds(600),
             ring_bytes: ByteSize(RING_BYTES),
         }
     }
@@ -174,6 +178,7 @@ mod tests {
             "interfaces": { "include": ["*"], "exclude": ["lo"], "wait": false },
             "attach": "auto",
             "on_exit": "detach",
+            "orphan_timeout": "10m",
             "ring_bytes": "16MiB",
         });
         assert_eq!(serde_json::to_value(CaptureConfig::default()).unwrap(), expected);

@@ -19,17 +19,20 @@ pub enum Loss {
     WorkerQuarantine,
     /// It was in the memory of an earlier process, which was killed.
     Crash,
+    /// It lay in maps of another version of the kernel programs.
+    AbiChange,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RingFull,
         Self::KernelTableFull,
         Self::SocketDrop,
         Self::PacketChannelFull,
         Self::WorkerQuarantine,
         Self::Crash,
+        Self::AbiChange,
     ];
 
     /// The key in the ledger's `lost`.
@@ -42,6 +45,7 @@ impl Loss {
             Self::PacketChannelFull => "packet_channel_full",
             Self::WorkerQuarantine => "worker_quarantine",
             Self::Crash => "crash",
+            Self::AbiChange => "abi_change",
         }
     }
 }
@@ -115,7 +119,8 @@ mod tests {
                 "socket_drop",
                 "packet_channel_full",
                 "worker_quarantine",
-                "crash"
+                "crash",
+                "abi_change"
             ]
         );
     }

@@ -21,6 +21,8 @@ pub struct EbpfOptions {
     pub aggregation: Aggregation,
     /// What happens to programs and maps at the end.
     pub on_exit: OnExit,
+    /// The programs go on counting for so long without a sign of life from an agent.
+    pub orphan_timeout: Duration,
     /// Follows links that come and go; without it the interfaces of the start are all there will be.
     pub follow: Option<Follow>,
 }
@@ -42,6 +44,9 @@ pub struct Aggregation {
 
 /// What slots of all CPUs, both halves and both IP versions take at most.
 const SLOT_BYTES: u64 = 64 << 20;
+
+/// What an agent that is well may miss of its own signs of life is a fraction of that.
+const ORPHAN_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 impl Default for Aggregation {
     fn default() -> Self {
@@ -83,6 +88,7 @@ impl EbpfOptions {
             mode: config.mode,
             aggregation,
             on_exit: config.on_exit,
+            orphan_timeout: config.orphan_timeout.0.max(ORPHAN_TIMEOUT_MIN),
             follow: None,
         }
     }

@@ -4,6 +4,8 @@ use super::book::Book;
 use super::kept::TakenOver;
 use mermin_flow::{Loss, Sightings, Tally};
 
+const NANOS_PER_MS: u64 = 1_000_000;
+
 /// What the closed epochs' books say, and what was handed on from each epoch.
 #[derive(Default)]
 pub(super) struct Totals {
@@ -14,6 +16,8 @@ pub(super) struct Totals {
     out_of_balance: u64,
     /// Epochs whose hash could not be read, or not be emptied.
     hash_failures: u64,
+    /// Nanoseconds in which the programs counted nothing.
+    uncounted: u64,
     /// What is to be handed on of closed epochs: by the ring, slots and hash.
     due: Tally,
     /// Epochs below are closed.
@@ -25,6 +29,8 @@ pub(super) struct Totals {
     pub(super) quarantined: Tally,
     /// Of what was due, lost with an earlier process.
     crashed: Tally,
+    /// Lost in maps of another version.
+    unread: Tally,
 }
 
 impl Totals {
@@ -53,13 +59,17 @@ impl Totals {
 
     /// What earlier processes have left.
     pub(super) fn begin_with(&mut self, over: &TakenOver) {
-        let TakenOver { ahead, crashed, books, drained, .. } = over;
+        let TakenOver { ahead, crashed, unread, books, drained, .. } = over;
         drained.iter().chain(books).for_each(|book| self.close(book));
         let Tally { buffers, buffer_bytes, .. } = *ahead;
         let seen = self.sightings.seen - Tally { buffers, buffer_bytes, ..Tally::ZERO };
         self.sightings.seen = seen;
         self.due = self.due - *ahead - *crashed;
         self.crashed = *crashed;
+        // Of maps that can't be read no book tells.
+        self.sightings.seen.buffers += unread.buffers;
+        self.sightings.seen.buffer_bytes += unread.buffer_bytes;
+        self.unread = *unread;
     }
 
     pub(super) fn close(&mut self, book: &Book) {
@@ -71,6 +81,7 @@ impl Totals {
             );
         }
         self.hash_failures += u64::from(book.hash_failed);
+        self.uncounted += book.uncounted;
         self.live = book.epoch.wrapping_add(1);
         self.handed_closed += std::mem::take(&mut self.handed_live[(book.epoch & 1) as usize]);
         self.due += book.metered();
@@ -103,8 +114,10 @@ impl Totals {
         if self.quarantined != Tally::ZERO {
             sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
         }
-        if self.crashed != Tally::ZERO {
-            sightings.lost.insert(Loss::Crash, self.crashed);
+        for (reason, lost) in [(Loss::Crash, self.crashed), (Loss::AbiChange, self.unread)] {
+            if lost != Tally::ZERO {
+                sightings.lost.insert(reason, lost);
+            }
         }
         for (name, count) in [
             ("ip_length_over_frame", self.ip_length_over_frame),
@@ -112,6 +125,7 @@ impl Totals {
             ("ethertypes_other", self.ethertypes_other),
             ("epochs_out_of_balance", self.out_of_balance),
             ("kernel_hash_failures", self.hash_failures),
+            ("uncounted_ms", self.uncounted.div_ceil(NANOS_PER_MS)),
         ] {
             if count > 0 {
                 sightings.anomalies.insert(name, count);

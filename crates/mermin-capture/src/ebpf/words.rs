@@ -5,8 +5,10 @@
 
 use super::bpf::{Create, create_map};
 use super::error::EbpfError;
+use super::layout::Layout;
 use super::mapped::map;
 use super::object::Mode;
+use super::other::Past;
 use memmap2::MmapRaw;
 use mermin_abi::{MODE_HASH, MODE_PACKET, MODE_SLOTS};
 use mermin_flow::{Settlement, Tally};
@@ -25,7 +27,11 @@ const CELLS: usize = 1_024;
 const HEAD: usize = 0;
 const DUE: usize = 1;
 const CRASHED: usize = 2;
-const FIRST_SETTLED: usize = 3;
+/// The description of the maps takes some.
+const LAYOUT: usize = 3;
+const FIRST_SETTLED: usize = LAYOUT + size_of::<Layout>().div_ceil(size_of::<Cell>());
+/// What the head says when all else is written; another number: cells mean something else.
+const COMPLETE: u32 = 2;
 
 /// What the maps were made for. Written once, before anything counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +65,7 @@ impl Shape {
 
 #[repr(C, align(128))]
 struct Head {
-    /// 1, once all else is written.
+    /// [`COMPLETE`], once all else is written.
     complete: AtomicU32,
     cpus: AtomicU32,
     mode: AtomicU32,
@@ -77,6 +83,7 @@ struct Cell {
     which: AtomicU64,
 }
 
+const _: () = assert!(align_of::<Cell>().is_multiple_of(align_of::<Layout>()));
 const _: () = assert!(size_of::<Head>() == size_of::<Cell>() && size_of::<Cell>() == 128);
 
 impl Cell {
@@ -141,10 +148,32 @@ impl Words {
         unsafe { &*self.mapped.as_mut_ptr().cast::<Cell>().add(index) }
     }
 
-    /// For maps of this shape that hold nothing yet, as nothing has counted in them.
-    pub(super) fn begin(&self, shape: &Shape) {
+    /// For maps of this shape that hold nothing yet, as nothing has counted in them, after lives with maps of other versions.
+    pub(super) fn begin(&self, shape: &Shape, past: &Past) {
+        // SAFETY: these cells are nobody else's; nobody reads them before the head is complete, or writes them after.
+        unsafe { self.layout_cells().write(Layout::ours()) };
+        self.commit(u32::MAX, past.due);
+        self.cell(FIRST_SETTLED).set(past.settled, 0);
+        self.set_crashed(past.lost + past.unread());
         self.reshape(shape);
-        self.head().complete.store(1, Ordering::Release);
+        self.head().complete.store(COMPLETE, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(super) fn describe(&self, layout: &Layout) {
+        // SAFETY: as above, in a test.
+        unsafe { self.layout_cells().write(*layout) };
+    }
+
+    fn layout_cells(&self) -> *mut Layout {
+        self.mapped.as_mut_ptr().cast::<Cell>().wrapping_add(LAYOUT).cast()
+    }
+
+    /// The description of the maps. `None`: who made it did not come to the end of that, or cells mean something else.
+    pub(super) fn layout(&self) -> Option<Layout> {
+        let complete = self.head().complete.load(Ordering::Acquire) == COMPLETE;
+        // SAFETY: aligned cells of the mapping; any bytes are valid for its integers, which nobody writes any more.
+        complete.then(|| unsafe { self.layout_cells().read() })
     }
 
     /// From now on the maps are of this shape, and empty. What was due stays so.
@@ -169,7 +198,7 @@ impl Words {
     /// `None`: who made it did not come to the end of that.
     pub(super) fn shape(&self) -> Option<Shape> {
         let head = self.head();
-        if head.complete.load(Ordering::Acquire) == 0 {
+        if head.complete.load(Ordering::Acquire) != COMPLETE {
             return None;
         }
         let mode = match head.mode.load(Ordering::Relaxed) {

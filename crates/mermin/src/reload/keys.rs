@@ -53,6 +53,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
     ),
     ("capture.attach", Restart, ""),
     ("capture.on_exit", Restart, ""),
+    ("capture.orphan_timeout", Restart, ""),
     ("capture.ring_bytes", Restart, ""),
     (
         "flow.table_capacity",

@@ -6,6 +6,8 @@ mod frames;
 mod kept;
 mod live;
 mod nonlinear;
+mod orphans;
+mod other;
 mod parity;
 mod prebuilt;
 
