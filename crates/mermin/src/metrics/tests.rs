@@ -259,7 +259,7 @@ fn figures_are_those_of_the_pipeline_and_their_number_is_fixed() {
         assert_eq!(*value(&families, name, labels), Value::Count(count), "{name} {labels:?}");
     }
     let anomalies = families.iter().find(|family| family.metric.name == "mermin_anomalies").unwrap();
-    assert_eq!(anomalies.samples.len(), 4, "of packets alone: {anomalies:?}");
+    assert_eq!(anomalies.samples.len(), 5, "of packets alone: {anomalies:?}");
     delivery.turn(DeliveryState::Failing, None);
     delivery.answered(Duration::from_millis(2));
     let later = gather(&agent);
