@@ -3,20 +3,22 @@
 //! The grace period blocks for milliseconds, so a thread of its own waits for it; the reader asks for a book and looks
 //! later whether it has come.
 
+use super::bpf::run_once;
 use super::grace::Grace;
 use super::mapped::Mapped;
-use super::pulse::Pulse;
 use super::ring::Produced;
 use super::slots::Slots;
-use super::ticks::Ticks;
+use super::ticks::{Reading, Ticks};
 use super::words::Words;
+use crate::filters::Filtered;
 use mermin_abi::{Counters, Event, Verdict};
 use mermin_flow::Tally;
 use mermin_wire::Unmetered;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// The sum over all CPUs of one epoch.
@@ -26,13 +28,14 @@ pub(super) struct Book {
     pub(super) seen: Tally,
     /// What the ring took, or still waited for it at the end.
     pub(super) submitted: Tally,
-    /// What stood in slots at the end.
+    /// What stood in slots at the end and is metered.
     pub(super) slots: Tally,
     /// What the hash took.
     pub(super) overflowed: Tally,
     pub(super) ring_full: Tally,
     pub(super) table_full: Tally,
     pub(super) unmetered: [Tally; Unmetered::COUNT],
+    pub(super) filtered: Filtered,
     pub(super) ethertypes: BTreeMap<u16, u64>,
     /// Packets whose ethertype found no slot.
     pub(super) ethertypes_other: u64,
@@ -49,8 +52,6 @@ pub(super) struct Book {
     pub(super) next_began: u64,
     /// What time a tick is.
     pub(super) ticks: Option<Ticks>,
-    /// Nanoseconds before its end in which the programs counted nothing, as nobody had shown life.
-    pub(super) uncounted: u64,
 }
 
 impl Book {
@@ -64,6 +65,7 @@ impl Book {
         for (sum, verdict) in self.unmetered.iter_mut().zip(&counters.unmetered) {
             *sum += tally(verdict);
         }
+        self.filtered.add_all(counters.filtered.iter().map(tally));
         for slot in counters.ethertypes.iter().filter(|slot| slot.packets > 0) {
             *self.ethertypes.entry(slot.ethertype as u16).or_default() += slot.packets;
         }
@@ -81,12 +83,13 @@ impl Book {
     pub(super) fn balances(&self) -> bool {
         let metered = self.metered();
         let lost = self.ring_full + self.table_full;
-        let verdicts = metered + lost + self.unmetered.iter().copied().sum();
+        let not_metered = self.unmetered.iter().copied().chain(self.filtered.tallies());
+        let verdicts = metered + lost + not_metered.sum();
         (self.seen.buffers, self.seen.buffer_bytes) == (verdicts.buffers, verdicts.buffer_bytes)
     }
 }
 
-fn tally(verdict: &Verdict) -> Tally {
+pub(super) fn tally(verdict: &Verdict) -> Tally {
     let &Verdict { packets, bytes, buffers, buffer_bytes } = verdict;
     Tally { packets, bytes, buffers, buffer_bytes }
 }
@@ -112,15 +115,9 @@ impl Books {
         let (requests, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
         let thread = thread::Builder::new().name("mermin-epoch".to_owned()).spawn(move || {
-            loop {
-                match asked.recv_timeout(closer.pulse.interval()) {
-                    Ok(request) => {
-                        if answer.send(closer.close(&request)).is_err() {
-                            break;
-                        }
-                    }
-                    Err(RecvTimeoutError::Timeout) => closer.beat(),
-                    Err(RecvTimeoutError::Disconnected) => break,
+            while let Ok(request) = asked.recv() {
+                if answer.send(closer.close(&request)).is_err() {
+                    break;
                 }
             }
         })?;
@@ -192,13 +189,38 @@ impl Drop for Books {
     }
 }
 
-/// Closes epochs, and shows the programs that somebody does.
+/// What the programs sum up, and the program that reads clocks.
+pub(super) struct Sums {
+    slots: Slots,
+    clock: OwnedFd,
+    ticks: Ticks,
+}
+
+impl Sums {
+    pub(super) fn new(slots: Slots, clock: OwnedFd, mapped: &Mapped) -> io::Result<Self> {
+        let ticks = Ticks::new(look(mapped, &clock)?);
+        Ok(Self { slots, clock, ticks })
+    }
+
+    pub(super) const fn ticks(&self) -> Ticks {
+        self.ticks
+    }
+
+    /// The time since boot.
+    fn look(&mut self, mapped: &Mapped) -> u64 {
+        // Without it, ticks and time are those of the last look.
+        if let Ok(reading) = look(mapped, &self.clock) {
+            self.ticks.learn(reading);
+        }
+        mapped.clock().boot
+    }
+}
+
+/// Closes epochs.
 pub(super) struct Closer {
     mapped: Mapped,
     grace: Grace,
-    pulse: Pulse,
-    /// What the programs sum up, in aggregate mode.
-    slots: Option<Slots>,
+    sums: Option<Sums>,
     produced: Produced,
     epoch: u32,
     /// Where what was read is committed before it is cleared, if it outlasts the process; and what was due so far.
@@ -208,23 +230,9 @@ pub(super) struct Closer {
 }
 
 impl Closer {
-    /// From here on the programs count.
-    pub(super) fn new(
-        mapped: Mapped,
-        grace: Grace,
-        pulse: Pulse,
-        slots: Option<Slots>,
-        produced: Produced,
-    ) -> Self {
-        let mut closer =
-            Self { mapped, grace, pulse, slots, produced, epoch: 0, kept: None, next_began: None };
-        closer.beat();
-        closer
-    }
-
-    /// Between two epochs.
-    fn beat(&mut self) {
-        self.pulse.beat(&self.mapped);
+    /// `sums`: in aggregate mode.
+    pub(super) fn new(mapped: Mapped, grace: Grace, sums: Option<Sums>, produced: Produced) -> Self {
+        Self { mapped, grace, sums, produced, epoch: 0, kept: None, next_began: None }
     }
 
     /// Goes on where an earlier process has ended: whatever that was at, each half is read once. Its books that were open, the
@@ -251,10 +259,10 @@ impl Closer {
     pub(super) fn close(&mut self, request: &Request) -> io::Result<Book> {
         let closed = self.epoch;
         let next = closed.wrapping_add(1);
-        let now = self.pulse.beat(&self.mapped);
+        let now = self.sums.as_mut().map_or(0, |sums| sums.look(&self.mapped));
         let next_began = *self.next_began.get_or_insert(now);
         if matches!(request, Request::Flip) {
-            if let Some(slots) = &mut self.slots {
+            if let Some(Sums { slots, .. }) = &mut self.sums {
                 slots.forget_closed(next);
             }
             self.mapped.go_live(next);
@@ -275,13 +283,12 @@ impl Closer {
             epoch: closed,
             up_to: self.produced.position(),
             next_began,
-            ticks: Some(self.pulse.ticks()),
-            uncounted: self.pulse.take_uncounted(),
+            ticks: self.sums.as_ref().map(Sums::ticks),
             ..Book::default()
         };
-        if let Some(slots) = &mut self.slots {
+        if let Some(Sums { slots, .. }) = &mut self.sums {
             slots.read_staged(closed, &mut book.deltas);
-            book.slots = slots.read_slots(closed, &mut book.deltas);
+            book.slots = slots.read_slots(closed, &mut book.deltas, &mut book.filtered);
             if let Err(error) = slots.read_hash(closed, &mut book.deltas) {
                 tracing::error!(%error, "the hash of an epoch can't be read: what is in it comes later, or stays in flight");
                 book.hash_failed = true;
@@ -302,11 +309,16 @@ impl Closer {
     /// Whether all of the half could be cleared.
     fn clear(&mut self, epoch: u32) -> bool {
         self.mapped.clear(epoch);
-        let Some(slots) = &mut self.slots else { return true };
+        let Some(Sums { slots, .. }) = &mut self.sums else { return true };
         let cleared = slots.clear(epoch);
         if let Err(error) = &cleared {
             tracing::error!(%error, "the hash of an epoch can't be emptied: what is in it will count twice");
         }
         cleared.is_ok()
     }
+}
+
+fn look(mapped: &Mapped, clock: &OwnedFd) -> io::Result<Reading> {
+    run_once(clock.as_fd())?;
+    Ok(mapped.clock())
 }
