@@ -11,7 +11,6 @@ mod contract;
 mod deterministic;
 mod disk_buffer;
 mod exact;
-mod filters;
 mod founding_document;
 mod hops;
 mod kubernetes;

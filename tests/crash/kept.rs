@@ -1,5 +1,5 @@
-//! `kill -9` at moments that nobody chose, under load, with `capture.on_exit: keep`: what the sender has sent is due in the
-//! books of all lives together, once, and each packet of it was settled or is lost by a crash.
+//! `kill -9` at moments that nobody chose, and upgrades, under load, with `capture.on_exit: keep`: what the sender has sent is
+//! due in the books of all lives together, once, and each packet of it was settled or is lost by a crash.
 
 use mermin_tests::need;
 use mermin_tests::need::{namespaces, tool};
@@ -10,12 +10,18 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const KILLS: u64 = 20;
-/// A graceful end after so many.
+/// One in so many ends is a graceful one.
 const BETWEEN: u64 = 5;
+/// Upgrades of the test of those.
+const UPGRADES: u64 = 5;
 const PORT: u16 = 9_955;
 /// Flows of the sender, one source port each.
 const SOCKETS: usize = 64;
+
+/// Ends of a test; MERMIN_TEST_KILLS asks for more.
+fn kills() -> u64 {
+    std::env::var("MERMIN_TEST_KILLS").map_or(20, |kills| kills.parse().expect("a number"))
+}
 
 /// `ip netns exec` would give each run mounts of its own, and names would go with them.
 fn within(namespace: &str) -> [String; 2] {
@@ -73,23 +79,30 @@ fn load(net: &Net, stop: &AtomicBool) -> u64 {
     })
 }
 
+/// What crosses the wire while the agents that `lives` starts, one after the other, capture, the first of which is there:
+/// packets sent.
+fn under_load(net: &Net, first: Running, lives: impl FnOnce(Running) -> Running) -> (u64, Running) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Also when an assertion fails.
+        let stop = Stop(&stop);
+        let flag = stop.0;
+        let sender = scope.spawn(move || load(net, flag));
+        let last = lives(first);
+        flag.store(true, Ordering::Release);
+        (sender.join().unwrap(), last)
+    })
+}
+
 fn survives(mode: &str) {
     need!(namespaces(), tool("nsenter"));
     let began = Instant::now();
     let net = Net::new("keep", true);
     let name = net.left.name.clone();
     let _receiver = net.left.within(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap());
-    let (stop, mut random, mut crashes) = (AtomicBool::new(false), 0x9e37_79b9_u64, 0);
-    let first = start(&name, mode);
-    let mut records = 0;
-    let sent = std::thread::scope(|scope| {
-        let net = &net;
-        // Also when an assertion fails.
-        let stop = Stop(&stop);
-        let flag = stop.0;
-        let sender = scope.spawn(move || load(net, flag));
-        let mut running = first;
-        for round in 0..KILLS {
+    let (kills, mut random, mut crashes, mut records) = (kills(), 0x9e37_79b9_u64, 0, 0);
+    let (sent, last) = under_load(&net, start(&name, mode), |mut running| {
+        for round in 0..kills {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             std::thread::sleep(Duration::from_millis((random >> 33) % 700));
             if (round + 1).is_multiple_of(BETWEEN) {
@@ -102,22 +115,49 @@ fn survives(mode: &str) {
             }
             running = start(&name, mode);
         }
-        stop.0.store(true, Ordering::Release);
-        let sent = sender.join().unwrap();
-        let outcome = running.interrupt().kept_books(0);
-        records += packets_to(&outcome.stdout);
-        crashes += u64::from(lost(&outcome) > 0);
-        sent
+        running
     });
+    let outcome = last.interrupt().kept_books(0);
+    records += packets_to(&outcome.stdout);
+    crashes += u64::from(lost(&outcome) > 0);
     let [due, settled, lost] = books(&name);
     println!(
-        "{mode}: {KILLS} ends in {:.0?}: {sent} sent, {due} read, {settled} settled, {records} in records, {lost} lost by \
+        "{mode}: {kills} ends in {:.0?}: {sent} sent, {due} read, {settled} settled, {records} in records, {lost} lost by \
          crashes",
         began.elapsed()
     );
     assert_eq!(due, settled + lost);
     assert_eq!(due, sent, "each packet is counted once");
     assert!(records <= settled && lost > 0 && crashes > 0, "{records} {settled} {lost} {crashes}");
+    assert!(mermin(&name, "cleanup").contains("removed programs on tcx of left"));
+}
+
+/// The next agent starts as soon as the one before is asked to end, as a package manager has it: nothing is lost, and nobody
+/// sees a gap.
+fn upgrades(mode: &str) {
+    need!(namespaces(), tool("nsenter"));
+    let net = Net::new("keep", true);
+    let name = net.left.name.clone();
+    let _receiver = net.left.within(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap());
+    let mut records = 0;
+    let mut ended = |outcome: Outcome| {
+        assert_eq!(lost(&outcome), 0);
+        records += packets_to(&outcome.stdout);
+    };
+    let (sent, last) = under_load(&net, start(&name, mode), |mut running| {
+        for _ in 0..UPGRADES {
+            std::thread::sleep(Duration::from_millis(300));
+            running.signal(Signal::TERM);
+            let next = start(&name, mode);
+            ended(running.wait(Duration::from_secs(10)).kept_books(0));
+            running = next;
+        }
+        running
+    });
+    ended(last.interrupt().kept_books(0));
+    let [due, settled, lost] = books(&name);
+    assert_eq!([sent, settled, lost], [due, due, 0], "each packet is counted, by one of them");
+    assert_eq!(records, sent);
     assert!(mermin(&name, "cleanup").contains("removed programs on tcx of left"));
 }
 
@@ -145,4 +185,14 @@ fn each_packet_is_counted_once_whenever_the_agent_is_killed() {
 #[test]
 fn each_packet_is_counted_once_whenever_the_agent_is_killed_with_sums() {
     survives("aggregate");
+}
+
+#[test]
+fn an_upgrade_leaves_no_packet_out() {
+    upgrades("packet");
+}
+
+#[test]
+fn an_upgrade_leaves_no_packet_out_with_sums() {
+    upgrades("aggregate");
 }

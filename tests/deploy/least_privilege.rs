@@ -2,14 +2,20 @@
 //! default seccomp profile.
 
 use mermin_tests::container::Container;
+use mermin_tests::manifest;
 use mermin_tests::need;
+use mermin_tests::need::{root, tool};
 use mermin_tests::netns::{Net, RIGHT};
 use mermin_tests::program::Program;
+use mermin_tests::program::binary;
 use mermin_tests::servers::KUBERNETES;
-use mermin_tests::{manifest, need::tool};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+use tempfile::TempDir;
 
 fn container(net: &Net) -> Container {
     let objects = manifest::objects("kubernetes");
@@ -20,6 +26,77 @@ fn container(net: &Net) -> Container {
 
 fn agent(container: Container) -> Program {
     Program::new("run").args(["--source", "ebpf", "-i", "left"]).contained(container)
+}
+
+/// The node's bpffs, which goes with the test.
+struct Bpffs(TempDir);
+
+impl Bpffs {
+    fn mounted() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "bpf", "none"]).arg(folder.path()).status();
+        assert!(mounted.unwrap().success());
+        Self(folder)
+    }
+
+    /// Where the pod has it.
+    fn given_to(&self, container: Container, pod: &Value) -> Container {
+        let named = |all: &Value| -> Value {
+            let mut all = all.as_array().unwrap().iter();
+            all.find(|one| one["name"] == "bpffs").unwrap().clone()
+        };
+        assert_eq!(named(&pod["volumes"])["hostPath"]["path"], "/sys/fs/bpf");
+        let place = named(&pod["containers"][0]["volumeMounts"])["mountPath"].as_str().unwrap().to_owned();
+        container.mounting(self.0.path(), Path::new(&place), true)
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn the_next_pod_goes_on_with_what_was_counted_since_the_last_one() {
+    need!(Container::possible(), KUBERNETES.installed(), tool("ping"));
+    let net = Net::new("pod", false);
+    let bpffs = Bpffs::mounted();
+    let objects = manifest::objects("kubernetes");
+    let pod = &manifest::of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    let next = || agent(bpffs.given_to(container(&net), pod)).set("capture.on_exit=keep").start();
+    assert_eq!(next().interrupt().kept_books(0).number("/ledger/lost/crash/packets"), 0);
+    let _ = net.left.run(&format!("ping -c 5 -i 0.2 -q {RIGHT}"));
+    let outcome = next().interrupt().kept_books(0);
+    let records = outcome.records();
+    let echoes = records.iter().filter(|record| record.get("network.transport") == Some("icmp"));
+    let counted: u64 = echoes.map(|record| record.deltas(false).packets + record.deltas(true).packets).sum();
+    assert_eq!(counted, 10, "{}", outcome.stdout);
+    // What the component makes of the pod.
+    let cleaning = cleaning();
+    let arguments = cleaning["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().into());
+    let arguments: Vec<_> = arguments.collect();
+    let output = bpffs.given_to(container(&net), pod).command(&binary(), &arguments, &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("removed programs on tcx of left"), "{output:?}");
+}
+
+/// The container of pods that take away what agents have left.
+fn cleaning() -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    // Kustomize takes no absolute paths.
+    let up = "../".repeat(folder.path().components().count() - 1);
+    let deploy = format!("{up}{}/deploy/kubernetes", root().display());
+    let overlay = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{deploy}]\n\
+         components: [{deploy}/cleanup]\n"
+    );
+    std::fs::write(folder.path().join("kustomization.yaml"), overlay).unwrap();
+    let objects = manifest::objects(&folder.path().display().to_string());
+    let pod = &manifest::of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    let container = pod["containers"][0].clone();
+    assert!(container.get("livenessProbe").is_none(), "{container}");
+    container
 }
 
 /// What the kernel says of the agent: the child of the runtime.

@@ -57,6 +57,8 @@ fn systemd_finds_nothing_wrong_and_little_exposed() {
     let unit = std::fs::read_to_string(root().join("deploy/systemd/mermin.service")).unwrap();
     // The program need not be installed here: any that can be run will do.
     let there = unit.replace("=/usr/bin/mermin", "=/bin/true");
+    let mount = "run-mermin-bpf.mount";
+    std::fs::copy(root().join("deploy/systemd").join(mount), folder.path().join(mount)).unwrap();
     let judge = |unit: &str, words: &[&str]| {
         let file = folder.path().join("mermin.service");
         std::fs::write(&file, unit).unwrap();

@@ -1,14 +1,13 @@
 //! One verdict for every buffer. Packet mode: one ring event per metered buffer; aggregate mode: most are summed up.
 
 use crate::bytes::{Direct, Reach};
-use crate::filter;
 use crate::maps::{CONTROL, COUNTERS, CPUS, MODE, RING, SLOTS4, SLOTS6};
 use crate::parse::headers;
 use crate::ring::wakeup;
 use crate::slots::{Turn, account};
 use crate::table::mermin_table;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
 use core::mem::offset_of;
 use core::ptr::read_volatile;
@@ -39,7 +38,7 @@ pub(crate) struct Seen<'a> {
 
 /// What the kernel holds beside the bytes is read where it is wanted: kept from the start it would cost stack.
 impl<'a> Seen<'a> {
-    /// `None` never happens; the verifier wants to see it. `epoch`: the live one unless known.
+    /// `None`: nobody has shown life for too long, so nothing is counted. `epoch`: the live one unless known.
     #[inline(always)]
     fn new(
         context: &'a TcContext,
@@ -51,9 +50,16 @@ impl<'a> Seen<'a> {
             Some(epoch) => epoch,
             None => {
                 let control = CONTROL.get_ptr(0)?;
-                // SAFETY: an element of a mapped array; user space writes the aligned word at any time, hence volatile, and
-                // once.
-                unsafe { read_volatile(&raw const (*control).epoch) }
+                // SAFETY: an element of a mapped array; user space writes the aligned words at any time, hence volatile, and
+                // once. The helper is inlined to a load.
+                unsafe {
+                    // 0 becomes the latest of all.
+                    let last = read_volatile(&raw const (*control).deadline).wrapping_sub(1);
+                    if bpf_jiffies64() > last {
+                        return None;
+                    }
+                    read_volatile(&raw const (*control).epoch)
+                }
             }
         };
         // SAFETY: a helper without arguments.
@@ -90,7 +96,7 @@ impl<'a> Seen<'a> {
     }
 
     #[inline(always)]
-    pub(crate) fn ifindex(&self) -> u32 {
+    fn ifindex(&self) -> u32 {
         self.word(offset_of!(__sk_buff, ifindex))
     }
 
@@ -195,9 +201,7 @@ fn version(bytes: &Direct, link: Link, h: &mut Headers) -> u8 {
 #[inline(always)]
 fn at_once(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
     if MODE.load() == MODE_PACKET {
-        if !filter::filter_plain(counters, seen, h) {
-            one_by_one(counters, seen, h);
-        }
+        one_by_one(counters, seen, h);
         return true;
     }
     if MODE.load() == MODE_HASH || h.tcp_flags & FIN_SYN_RST != 0 || seen.ifindex() > IFINDEX_MAX {
@@ -225,9 +229,7 @@ pub(crate) extern "C" fn mermin_rest(skb: *mut __sk_buff, epoch: u32, how: u32) 
         let reason = u32::from(headers.reason);
         mermin_reject(counters, length, bytes as u32, reason, u32::from(headers.ethertype));
     } else if MODE.load() == MODE_PACKET {
-        if !filter::filter(counters, &seen, headers) {
-            one_by_one(counters, &seen, headers);
-        }
+        one_by_one(counters, &seen, headers);
     } else {
         aggregate(counters, &seen, headers);
     }
@@ -251,15 +253,10 @@ fn aggregate(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
     let in_hash = MODE.load() == MODE_HASH;
     let is_fragment = h.fragment as u8 != Fragment::Whole as u8;
     let turns = h.tcp_flags & FIN_SYN_RST != 0 && !is_fragment;
-    // A slot has a verdict of its own.
-    let is_alone = !fits || turns || is_fragment;
-    if (is_alone || in_hash) && filter::filter(counters, seen, h) {
-        return;
-    }
     if fits && turns && !in_hash {
         mermin_turn(h, seen.meta(h), seen.epoch);
     }
-    if is_alone {
+    if !fits || turns || is_fragment {
         let counts = seen.counts(counters, h);
         if submit(counters, seen, h, &counts) {
             return;
@@ -312,12 +309,12 @@ fn sum_up(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
 }
 
 #[inline(always)]
-pub(crate) fn key4(h: &Headers, meta: u32) -> [u64; WORDS_V4] {
+fn key4(h: &Headers, meta: u32) -> [u64; WORDS_V4] {
     [h.source[0] << 32 | h.destination[0], u64::from(h.ports) << 32 | u64::from(meta)]
 }
 
 #[inline(always)]
-pub(crate) fn key6(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
+fn key6(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
     let last = u64::from(h.ports) << 32 | u64::from(meta);
     [h.source[0], h.source[1], h.destination[0], h.destination[1], last]
 }
@@ -336,7 +333,7 @@ fn key6_back(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
 }
 
 #[inline(always)]
-pub(crate) fn add(verdict: &mut Verdict, packets: u32, bytes: u64, length: u32) {
+fn add(verdict: &mut Verdict, packets: u32, bytes: u64, length: u32) {
     verdict.packets += u64::from(packets);
     verdict.bytes += bytes;
     verdict.buffers += 1;

@@ -1,6 +1,5 @@
 //! The `capture` section of the configuration.
 
-use crate::filters::FilterRules;
 use mermin_flow::{ByteSize, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,15 +34,13 @@ pub struct CaptureConfig {
     pub drain_interval_max: Interval,
     /// Which interfaces: those that are up, and those that come up while it runs.
     pub interfaces: InterfacesConfig,
-    /// Which packets are metered: the first rule that a packet matches says so. What no rule matches is treated the other way
-    /// than what the last one does: behind an `exclude` it is metered, behind an `include` it isn't, and is counted as
-    /// `no_rule`. eBPF programs go by it in the kernel: what is filtered never comes to user space. At most 64 rules, which
-    /// may divide the addresses of each IP version into 1024 ranges, and ports into 256.
-    pub filters: FilterRules,
     /// How eBPF programs get on an interface.
     pub attach: AttachKind,
     /// What happens at the end to programs that were attached.
     pub on_exit: OnExit,
+    /// How long eBPF programs go on counting without an agent that lives (`on_exit: keep`; on clsact also after `kill -9`); 1s at
+    /// least. Then they let packets pass uncounted, and the next run says for how long (`anomalies.uncounted_ms`).
+    pub orphan_timeout: Interval,
     /// Memory between kernel and reader, rounded to what the kernel takes, of which 1GiB is the most. `af_packet` splits
     /// it over the interfaces, with no less than 256KiB for each; one that comes later has what would be its share of that moment, on top.
     pub ring_bytes: ByteSize,
@@ -133,8 +130,8 @@ pub enum OnExit {
     #[default]
     Detach,
     /// They stay, and go on counting: the next run goes on with what they have counted, also after `kill -9`, and says what
-    /// was lost in memory. `mermin cleanup` takes them off. Wants a bpffs; where none is mounted at `/sys/fs/bpf`, one is mounted
-    /// at `/run/mermin/bpf`.
+    /// was lost in memory. `mermin cleanup` takes them off. Wants a bpffs, at `/run/mermin/bpf` or `/sys/fs/bpf`; where there is
+    /// none, one is mounted at the former. Where that can't be, it is said in the log and as with `detach`.
     Keep,
 }
 
@@ -149,9 +146,9 @@ impl Default for CaptureConfig {
             drain_interval_min: Interval::milliseconds(100),
             drain_interval_max: Interval::seconds(1),
             interfaces: InterfacesConfig::default(),
-            filters: FilterRules::default(),
             attach: AttachKind::default(),
             on_exit: OnExit::default(),
+            orphan_timeout: Interval::seconds(600),
             ring_bytes: ByteSize(RING_BYTES),
         }
     }
@@ -179,9 +176,9 @@ mod tests {
             "drain_interval_min": "100ms",
             "drain_interval_max": "1s",
             "interfaces": { "include": ["*"], "exclude": ["lo"], "wait": false },
-            "filters": [],
             "attach": "auto",
             "on_exit": "detach",
+            "orphan_timeout": "10m",
             "ring_bytes": "16MiB",
         });
         assert_eq!(serde_json::to_value(CaptureConfig::default()).unwrap(), expected);

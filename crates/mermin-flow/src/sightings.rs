@@ -3,7 +3,6 @@
 use crate::tally::Tally;
 use mermin_wire::Unmetered;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Why a packet was lost before it was metered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,17 +19,20 @@ pub enum Loss {
     WorkerQuarantine,
     /// It was in the memory of an earlier process, which was killed.
     Crash,
+    /// It lay in maps of another version of the kernel programs.
+    AbiChange,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RingFull,
         Self::KernelTableFull,
         Self::SocketDrop,
         Self::PacketChannelFull,
         Self::WorkerQuarantine,
         Self::Crash,
+        Self::AbiChange,
     ];
 
     /// The key in the ledger's `lost`.
@@ -43,6 +45,7 @@ impl Loss {
             Self::PacketChannelFull => "packet_channel_full",
             Self::WorkerQuarantine => "worker_quarantine",
             Self::Crash => "crash",
+            Self::AbiChange => "abi_change",
         }
     }
 }
@@ -61,8 +64,6 @@ pub struct Sightings {
     pub in_kernel_table: Tally,
     /// By [`Unmetered`] as index.
     pub unmetered: [Tally; Unmetered::COUNT],
-    /// Packets that filters leave out, by rule: of all that may leave any out.
-    pub filtered: BTreeMap<Arc<str>, Tally>,
     /// Packets that the source could not take, by reason.
     pub lost: BTreeMap<Loss, Tally>,
     /// Non-IP packets by ethertype.
@@ -86,8 +87,7 @@ impl Sightings {
     /// how many packets a buffer would have been is not known; at least of one. Returns what was lost.
     #[cold]
     pub fn lose_in_panic(&mut self, observed: Tally) -> Tally {
-        let exits = self.unmetered.iter().chain(self.filtered.values()).chain(self.lost.values());
-        let out = observed + exits.copied().sum();
+        let out = observed + self.unmetered.iter().copied().sum() + self.lost.values().copied().sum();
         let (buffers, buffer_bytes) =
             (self.seen.buffers - out.buffers, self.seen.buffer_bytes - out.buffer_bytes);
         let lost = Tally { packets: buffers, bytes: buffer_bytes, buffers, buffer_bytes };
@@ -119,7 +119,8 @@ mod tests {
                 "socket_drop",
                 "packet_channel_full",
                 "worker_quarantine",
-                "crash"
+                "crash",
+                "abi_change"
             ]
         );
     }

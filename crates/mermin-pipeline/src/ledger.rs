@@ -10,7 +10,6 @@ use mermin_flow::{Loss, Tally};
 use mermin_wire::Unmetered;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// See the module's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub struct Ledger {
     /// Not flow traffic, or not decodable, by reason.
     pub unmetered: BTreeMap<&'static str, Tally>,
     /// By rule.
-    pub filtered: BTreeMap<Arc<str>, Tally>,
+    pub filtered: BTreeMap<&'static str, Tally>,
     /// Left out by sampling.
     pub sampled_out: Tally,
     /// By reason.
@@ -39,7 +38,7 @@ pub struct Ledger {
     pub inexact: Vec<&'static str>,
 }
 
-fn sum<N>(parts: &BTreeMap<N, Tally>) -> Tally {
+fn sum(parts: &BTreeMap<&'static str, Tally>) -> Tally {
     parts.values().copied().sum()
 }
 
@@ -70,7 +69,7 @@ impl Ledger {
             metered: meter.metered,
             secondary: meter.secondary,
             unmetered,
-            filtered: source.filtered.clone(),
+            filtered: BTreeMap::new(),
             sampled_out: reader.sampled_out,
             lost,
             resident: BTreeMap::from([
@@ -152,16 +151,14 @@ impl Ledger {
             };
             Value::Object(counts.into_iter().map(value).collect())
         };
-        let members = |path: &str, parts: &mut dyn Iterator<Item = (&str, &Tally)>| {
-            let member =
-                |(name, tally): (&str, &Tally)| (name.to_owned(), term(&format!("{path}.{name}"), tally));
-            Value::Object(parts.map(member).collect::<Map<_, _>>())
-        };
         let terms = |path: &str, parts: &BTreeMap<&'static str, Tally>| {
             if parts.is_empty() && self.inexact.contains(&path) {
                 return Value::Null;
             }
-            members(path, &mut parts.iter().map(|(name, tally)| (*name, tally)))
+            let member = |(name, tally): (&&'static str, &Tally)| {
+                ((*name).to_owned(), term(&format!("{path}.{name}"), tally))
+            };
+            Value::Object(parts.iter().map(member).collect::<Map<_, _>>())
         };
         let mut ledger = json!({
             "seen": term("seen", &self.seen),
@@ -169,7 +166,7 @@ impl Ledger {
             "metered": term("metered", &self.metered),
             "secondary": term("secondary", &self.secondary),
             "unmetered": terms("unmetered", &self.unmetered),
-            "filtered": members("filtered", &mut self.filtered.iter().map(|(name, tally)| (&**name, tally))),
+            "filtered": terms("filtered", &self.filtered),
             "sampled_out": term("sampled_out", &self.sampled_out),
             "lost": terms("lost", &self.lost),
             "resident": terms("resident", &self.resident),
@@ -244,7 +241,7 @@ mod tests {
             metered: term(4),
             secondary: term(8),
             unmetered: BTreeMap::from([("arp", term(16))]),
-            filtered: BTreeMap::from([("rule".into(), term(32))]),
+            filtered: BTreeMap::from([("rule", term(32))]),
             sampled_out: term(64),
             lost: BTreeMap::from([("socket_drop", term(128))]),
             ..Ledger::default()

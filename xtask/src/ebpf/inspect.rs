@@ -7,12 +7,9 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags
 use std::collections::BTreeMap;
 
 /// Calls within the object that are meant. Anything else is a panic path, or a copy that became a byte loop.
-const SUBPROGRAMS: [&str; 16] = [
+const SUBPROGRAMS: [&str; 13] = [
     "mermin_evict_v4",
     "mermin_evict_v6",
-    "mermin_filter",
-    "mermin_filter_v4",
-    "mermin_filter_v6",
     "mermin_reject",
     "mermin_rest",
     "mermin_spill",
@@ -128,11 +125,12 @@ pub(super) fn atomics(elf: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Loads every program, with these constants, and prints what the verifier walked through. Without the privilege it says so.
-pub(super) fn verify(elf: &[u8], constants: &[(&str, u32)]) -> Result<()> {
+/// Loads every program and prints what the verifier walked through. Without the privilege it says so. `cpus`: so many, where the
+/// programs ask.
+pub(super) fn verify(elf: &[u8], cpus: Option<u32>) -> Result<()> {
     let mut loader = EbpfLoader::new();
-    for (name, value) in constants {
-        loader.override_global(name, value, true);
+    if let Some(cpus) = &cpus {
+        loader.override_global("CPUS", cpus, true);
     }
     let mut ebpf = match loader.load(elf) {
         Ok(ebpf) => ebpf,

@@ -3,22 +3,20 @@
 //! The grace period blocks for milliseconds, so a thread of its own waits for it; the reader asks for a book and looks
 //! later whether it has come.
 
-use super::bpf::run_once;
 use super::grace::Grace;
 use super::mapped::Mapped;
+use super::pulse::Pulse;
 use super::ring::Produced;
 use super::slots::Slots;
-use super::ticks::{Reading, Ticks};
+use super::ticks::Ticks;
 use super::words::Words;
-use crate::filters::Filtered;
 use mermin_abi::{Counters, Event, Verdict};
 use mermin_flow::Tally;
 use mermin_wire::Unmetered;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// The sum over all CPUs of one epoch.
@@ -28,14 +26,13 @@ pub(super) struct Book {
     pub(super) seen: Tally,
     /// What the ring took, or still waited for it at the end.
     pub(super) submitted: Tally,
-    /// What stood in slots at the end and is metered.
+    /// What stood in slots at the end.
     pub(super) slots: Tally,
     /// What the hash took.
     pub(super) overflowed: Tally,
     pub(super) ring_full: Tally,
     pub(super) table_full: Tally,
     pub(super) unmetered: [Tally; Unmetered::COUNT],
-    pub(super) filtered: Filtered,
     pub(super) ethertypes: BTreeMap<u16, u64>,
     /// Packets whose ethertype found no slot.
     pub(super) ethertypes_other: u64,
@@ -52,6 +49,8 @@ pub(super) struct Book {
     pub(super) next_began: u64,
     /// What time a tick is.
     pub(super) ticks: Option<Ticks>,
+    /// Nanoseconds before its end in which the programs counted nothing, as nobody had shown life.
+    pub(super) uncounted: u64,
 }
 
 impl Book {
@@ -65,7 +64,6 @@ impl Book {
         for (sum, verdict) in self.unmetered.iter_mut().zip(&counters.unmetered) {
             *sum += tally(verdict);
         }
-        self.filtered.add_all(counters.filtered.iter().map(tally));
         for slot in counters.ethertypes.iter().filter(|slot| slot.packets > 0) {
             *self.ethertypes.entry(slot.ethertype as u16).or_default() += slot.packets;
         }
@@ -83,13 +81,12 @@ impl Book {
     pub(super) fn balances(&self) -> bool {
         let metered = self.metered();
         let lost = self.ring_full + self.table_full;
-        let not_metered = self.unmetered.iter().copied().chain(self.filtered.tallies());
-        let verdicts = metered + lost + not_metered.sum();
+        let verdicts = metered + lost + self.unmetered.iter().copied().sum();
         (self.seen.buffers, self.seen.buffer_bytes) == (verdicts.buffers, verdicts.buffer_bytes)
     }
 }
 
-pub(super) fn tally(verdict: &Verdict) -> Tally {
+fn tally(verdict: &Verdict) -> Tally {
     let &Verdict { packets, bytes, buffers, buffer_bytes } = verdict;
     Tally { packets, bytes, buffers, buffer_bytes }
 }
@@ -115,9 +112,15 @@ impl Books {
         let (requests, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
         let thread = thread::Builder::new().name("mermin-epoch".to_owned()).spawn(move || {
-            while let Ok(request) = asked.recv() {
-                if answer.send(closer.close(&request)).is_err() {
-                    break;
+            loop {
+                match asked.recv_timeout(closer.pulse.interval()) {
+                    Ok(request) => {
+                        if answer.send(closer.close(&request)).is_err() {
+                            break;
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => closer.beat(),
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
         })?;
@@ -189,38 +192,13 @@ impl Drop for Books {
     }
 }
 
-/// What the programs sum up, and the program that reads clocks.
-pub(super) struct Sums {
-    slots: Slots,
-    clock: OwnedFd,
-    ticks: Ticks,
-}
-
-impl Sums {
-    pub(super) fn new(slots: Slots, clock: OwnedFd, mapped: &Mapped) -> io::Result<Self> {
-        let ticks = Ticks::new(look(mapped, &clock)?);
-        Ok(Self { slots, clock, ticks })
-    }
-
-    pub(super) const fn ticks(&self) -> Ticks {
-        self.ticks
-    }
-
-    /// The time since boot.
-    fn look(&mut self, mapped: &Mapped) -> u64 {
-        // Without it, ticks and time are those of the last look.
-        if let Ok(reading) = look(mapped, &self.clock) {
-            self.ticks.learn(reading);
-        }
-        mapped.clock().boot
-    }
-}
-
-/// Closes epochs.
+/// Closes epochs, and shows the programs that somebody does.
 pub(super) struct Closer {
     mapped: Mapped,
     grace: Grace,
-    sums: Option<Sums>,
+    pulse: Pulse,
+    /// What the programs sum up, in aggregate mode.
+    slots: Option<Slots>,
     produced: Produced,
     epoch: u32,
     /// Where what was read is committed before it is cleared, if it outlasts the process; and what was due so far.
@@ -230,9 +208,23 @@ pub(super) struct Closer {
 }
 
 impl Closer {
-    /// `sums`: in aggregate mode.
-    pub(super) fn new(mapped: Mapped, grace: Grace, sums: Option<Sums>, produced: Produced) -> Self {
-        Self { mapped, grace, sums, produced, epoch: 0, kept: None, next_began: None }
+    /// From here on the programs count.
+    pub(super) fn new(
+        mapped: Mapped,
+        grace: Grace,
+        pulse: Pulse,
+        slots: Option<Slots>,
+        produced: Produced,
+    ) -> Self {
+        let mut closer =
+            Self { mapped, grace, pulse, slots, produced, epoch: 0, kept: None, next_began: None };
+        closer.beat();
+        closer
+    }
+
+    /// Between two epochs.
+    fn beat(&mut self) {
+        self.pulse.beat(&self.mapped);
     }
 
     /// Goes on where an earlier process has ended: whatever that was at, each half is read once. Its books that were open, the
@@ -259,10 +251,10 @@ impl Closer {
     pub(super) fn close(&mut self, request: &Request) -> io::Result<Book> {
         let closed = self.epoch;
         let next = closed.wrapping_add(1);
-        let now = self.sums.as_mut().map_or(0, |sums| sums.look(&self.mapped));
+        let now = self.pulse.beat(&self.mapped);
         let next_began = *self.next_began.get_or_insert(now);
         if matches!(request, Request::Flip) {
-            if let Some(Sums { slots, .. }) = &mut self.sums {
+            if let Some(slots) = &mut self.slots {
                 slots.forget_closed(next);
             }
             self.mapped.go_live(next);
@@ -283,12 +275,13 @@ impl Closer {
             epoch: closed,
             up_to: self.produced.position(),
             next_began,
-            ticks: self.sums.as_ref().map(Sums::ticks),
+            ticks: Some(self.pulse.ticks()),
+            uncounted: self.pulse.take_uncounted(),
             ..Book::default()
         };
-        if let Some(Sums { slots, .. }) = &mut self.sums {
+        if let Some(slots) = &mut self.slots {
             slots.read_staged(closed, &mut book.deltas);
-            book.slots = slots.read_slots(closed, &mut book.deltas, &mut book.filtered);
+            book.slots = slots.read_slots(closed, &mut book.deltas);
             if let Err(error) = slots.read_hash(closed, &mut book.deltas) {
                 tracing::error!(%error, "the hash of an epoch can't be read: what is in it comes later, or stays in flight");
                 book.hash_failed = true;
@@ -309,16 +302,11 @@ impl Closer {
     /// Whether all of the half could be cleared.
     fn clear(&mut self, epoch: u32) -> bool {
         self.mapped.clear(epoch);
-        let Some(Sums { slots, .. }) = &mut self.sums else { return true };
+        let Some(slots) = &mut self.slots else { return true };
         let cleared = slots.clear(epoch);
         if let Err(error) = &cleared {
             tracing::error!(%error, "the hash of an epoch can't be emptied: what is in it will count twice");
         }
         cleared.is_ok()
     }
-}
-
-fn look(mapped: &Mapped, clock: &OwnedFd) -> io::Result<Reading> {
-    run_once(clock.as_fd())?;
-    Ok(mapped.clock())
 }

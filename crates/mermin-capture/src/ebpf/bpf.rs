@@ -310,6 +310,28 @@ pub(super) fn index_of(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.index)
 }
 
+/// The front of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct MapInfo {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    pub(super) value_size: u32,
+    pub(super) max_entries: u32,
+    map_flags: u32,
+}
+
+/// The sizes of a map.
+pub(super) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    let mut info = MapInfo::default();
+    let mut ask =
+        Ask { fd: map.as_raw_fd() as u32, length: size_of::<MapInfo>() as u32, info: (&raw mut info) as u64 };
+    // SAFETY: `info` outlives the call and has the length that is told; any bytes are valid for its integers.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
+    Ok(info)
+}
+
 /// A program for tc that lets everything pass to what comes next.
 #[cfg(test)]
 pub(super) fn passer() -> io::Result<OwnedFd> {

@@ -56,6 +56,13 @@ pub enum EbpfError {
         /// Interfaces that its programs are on.
         interfaces: Vec<String>,
     },
+    /// There is no bpffs for names of maps and links, or it can't be used.
+    #[error("nothing can outlast this process (capture.on_exit: keep): no bpffs that it may use")]
+    NoBpffs {
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
     /// A map can't be mapped into memory, or no grace period can be had.
     #[error("{what} is not available")]
     Kernel {

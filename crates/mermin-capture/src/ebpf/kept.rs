@@ -7,13 +7,15 @@
 //! Maps of another shape can't be gone on with: the programs are taken off, what they have counted is taken into memory,
 //! and new maps are made.
 
-use super::book::{Book, Closer, Request, Sums};
+use super::book::{Book, Closer, Request};
 use super::clsact::Filters;
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::mapped::Mapped;
-use super::object::{self, Mode, Object};
+use super::object::{Mode, Object};
+use super::other::{self, Past};
 use super::pins::Pins;
+use super::pulse::Pulse;
 use super::ring::Ring;
 use super::slots::{Slots, tally};
 use super::words::{Shape, Words};
@@ -23,6 +25,7 @@ use mermin_flow::Tally;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 use zerocopy::FromBytes as _;
 
 /// The name of the map of counts. It gets it last.
@@ -38,6 +41,8 @@ pub(super) struct Kept {
     /// more than was due. A difference, which may be below zero.
     ahead: Tally,
     drained: Drained,
+    /// What other versions have left.
+    past: Past,
 }
 
 /// What was taken out of maps that can't be gone on with.
@@ -45,8 +50,6 @@ pub(super) struct Kept {
 struct Drained {
     books: Vec<Book>,
     events: Vec<Event>,
-    /// What was filtered has the numbers of rules that are still there.
-    has_our_rules: bool,
 }
 
 /// What a source begins with.
@@ -57,12 +60,12 @@ pub(super) struct TakenOver {
     pub(super) ahead: Tally,
     /// Of what was due, what was in an earlier life's memory.
     pub(super) crashed: Tally,
+    /// What lay in maps of another version.
+    pub(super) unread: Tally,
     /// Books that were open.
     pub(super) books: Vec<Book>,
     /// Books of maps that are no more, without sums.
     pub(super) drained: Vec<Book>,
-    /// Whether what these say of filters is of rules that are still there.
-    pub(super) has_our_rules: bool,
     /// What those maps held, by the time since boot.
     pub(super) events: Vec<Event>,
     /// The time since boot of the first packet of all that is still to be handed on.
@@ -71,48 +74,47 @@ pub(super) struct TakenOver {
 
 impl Kept {
     /// Locks the state of the calling thread's network namespace. If it is of another shape than `wanted`, what it holds is
-    /// taken out.
+    /// taken out; if it is of another version, added up.
     ///
     /// # Errors
     /// Another agent has it, or the kernel refuses.
     pub(super) fn open(wanted: Shape) -> Result<Self, EbpfError> {
         let pins = Arc::new(Pins::open()?);
-        for other in pins.clear_others() {
-            tracing::warn!(
-                "an agent of another version had left programs that count ({other}): they are off, and what they have \
-                 counted since its end is lost"
-            );
-        }
         let words = pins.get(WORDS).ok().map(Words::of).transpose()?;
         let Some((words, shape)) = words.and_then(|words| words.shape().map(|shape| (words, shape))) else {
             // Whoever began with it did not come to put programs on.
             pins.clear();
             pins.make().map_err(refused)?;
+            let past = other::add_up(&pins)?;
             let words = Arc::new(Words::make()?);
-            words.begin(&wanted);
+            words.begin(&wanted, &past);
             let (ahead, drained) = (Tally::ZERO, Drained::default());
-            return Ok(Self { pins, words, shape: wanted, ahead, drained });
+            return Ok(Self { pins, words, shape: wanted, ahead, drained, past });
         };
-        let words = Arc::new(words);
+        // What is of another version beside it was added up before.
+        pins.clear_others();
+        let (words, past) = (Arc::new(words), Past::default());
         let ahead = words.settled() + words.crashed() - words.committed().1;
         if shape.fits(&wanted) {
             tracing::info!("goes on with what the programs of an earlier run have counted");
-            return Ok(Self { pins, words, shape, ahead, drained: Drained::default() });
+            return Ok(Self { pins, words, shape, ahead, drained: Drained::default(), past });
         }
-        let mut drained = drain(&pins, &words, &shape)?;
-        drained.has_our_rules = shape.filters == wanted.filters;
+        let drained = drain(&pins, &words, &shape)?;
         tracing::info!(
-            "an earlier run's programs counted with other sizes or filters: they are off, what they have counted is taken \
-             over, and the maps are made anew"
+            "an earlier run's programs counted with other sizes: they are off, what they have counted is taken over, and \
+             the maps are made anew"
         );
         words.reshape(&wanted);
-        Ok(Self { pins, words, shape: wanted, ahead, drained })
+        Ok(Self { pins, words, shape: wanted, ahead, drained, past })
     }
 
-    /// Gives the counts their name: all maps have theirs.
-    pub(super) fn complete(&self) -> Result<(), EbpfError> {
+    /// Gives the counts their name: all maps have theirs, and what other versions have left is in them. Without a sign of life
+    /// since theirs the programs counted nothing.
+    pub(super) fn complete(&self, mapped: &Mapped) -> Result<(), EbpfError> {
         if self.pins.get(WORDS).is_err() {
+            mapped.set_deadline(self.past.deadline);
             self.pins.pin(WORDS, self.words.map().as_fd()).map_err(refused)?;
+            self.pins.clear_others();
         }
         Ok(())
     }
@@ -124,7 +126,7 @@ impl Kept {
         ring: &Ring,
     ) -> Result<(Closer, TakenOver), EbpfError> {
         let (closer, mut books) = closer.go_on(Arc::clone(&self.words)).map_err(no_grace)?;
-        let Drained { books: drained, events, has_our_rules } = std::mem::take(&mut self.drained);
+        let Drained { books: drained, events } = std::mem::take(&mut self.drained);
         let due: Tally = drained.iter().chain(&books).map(Book::metered).sum();
         let mut left: Tally = events.iter().map(tally).sum();
         let mut earliest = events.iter().map(|event| event.first).min();
@@ -154,34 +156,26 @@ impl Kept {
             );
             self.words.set_crashed(self.words.crashed() + crashed);
         }
-        Ok((
-            closer,
-            TakenOver { ahead: self.ahead, crashed, books, drained, has_our_rules, events, earliest },
-        ))
+        let (ahead, unread) = (self.ahead, self.past.unread());
+        Ok((closer, TakenOver { ahead, crashed, unread, books, drained, events, earliest }))
     }
 }
 
 /// Takes programs off that count in maps of this shape, takes all out that they hold, and their names away.
 fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained, EbpfError> {
     pins.linked().into_iter().for_each(|index| pins.forget_links(index));
-    // Filters would go on counting in maps without a name.
-    let no_filters = |source| EbpfError::Kernel { what: "the filters of an earlier run", source };
-    let mut filters = Filters::new().map_err(no_filters)?;
-    for device in discover().map_err(no_filters)? {
-        filters.clear_leftovers(device.index);
-    }
-    let mut object = Object::load(shape.ring_bytes, shape.mode, None, Some(Arc::clone(pins)))?;
+    take_filters_off()?;
+    let mut object = Object::load(shape.ring_bytes, shape.mode, Some(Arc::clone(pins)))?;
     let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
     let mapped = Mapped::new(&object)?;
     let grace = Grace::new().map_err(no_grace)?;
-    let sums = match shape.mode {
+    // Of programs that are off nobody waits for a sign.
+    let pulse = Pulse::new(&mut object, &mapped, Duration::MAX)?;
+    let slots = match shape.mode {
         Mode::Packet => None,
-        Mode::Slots { .. } | Mode::Hash => {
-            let slots = Slots::new(&object, shape.hash_flows)?;
-            Some(Sums::new(slots, object.descriptor(object::CLOCK)?, &mapped).map_err(no_grace)?)
-        }
+        Mode::Slots { .. } | Mode::Hash => Some(Slots::new(&object, shape.hash_flows)?),
     };
-    let closer = Closer::new(mapped, grace, sums, ring.produced());
+    let closer = Closer::new(mapped, grace, pulse, slots, ring.produced());
     let (mut closer, mut books) = closer.go_on(Arc::clone(words)).map_err(no_grace)?;
     // A run of a program that was just being taken off may have come into the next epoch.
     books.push(closer.close(&Request::Flip).map_err(no_grace)?);
@@ -195,7 +189,17 @@ fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained,
     }
     events.sort_by_key(|event| event.first);
     pins.clear_maps(WORDS);
-    Ok(Drained { books, events, has_our_rules: false })
+    Ok(Drained { books, events })
+}
+
+/// Takes the filters of earlier runs off all interfaces: they would go on counting in maps without a name.
+pub(super) fn take_filters_off() -> Result<(), EbpfError> {
+    let failed = |source| EbpfError::Kernel { what: "the filters of an earlier run", source };
+    let mut filters = Filters::new().map_err(failed)?;
+    for device in discover().map_err(failed)? {
+        filters.clear_leftovers(device.index);
+    }
+    Ok(())
 }
 
 /// Events in the ring that nobody has read, up to a position that is known to be written.

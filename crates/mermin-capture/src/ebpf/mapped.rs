@@ -7,9 +7,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use mermin_abi::{Clock, Control, Counters};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The control word, what the clocks' program writes, and both halves of the counters.
+/// The control words, what the clocks' program writes, and both halves of the counters.
 pub(super) struct Mapped {
     control: MmapRaw,
     clock: MmapRaw,
@@ -42,6 +42,23 @@ impl Mapped {
         let Clock { ticks, boot } =
             unsafe { std::ptr::read_volatile(self.clock.as_mut_ptr().cast::<Clock>()) };
         Reading { ticks, boot }
+    }
+
+    /// The tick from which on the programs count nothing; 0: there is none.
+    pub(super) fn deadline(&self) -> u64 {
+        self.deadline_word().load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_deadline(&self, tick: u64) {
+        self.deadline_word().store(tick, Ordering::Relaxed);
+    }
+
+    fn deadline_word(&self) -> &AtomicU64 {
+        // SAFETY: the mapping begins with a `Control`, aligned to a page; programs only read it.
+        unsafe {
+            let word = &raw mut (*self.control.as_mut_ptr().cast::<Control>()).deadline;
+            AtomicU64::from_ptr(word)
+        }
     }
 
     /// The live epoch.

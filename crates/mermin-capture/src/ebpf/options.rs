@@ -3,9 +3,8 @@
 use super::error::EbpfError;
 use super::object::{self, Mode};
 use super::words::Shape;
-use crate::filters::Filtering;
 use crate::links::Follow;
-use crate::{AttachKind, CaptureConfig, CaptureMode, FilterRules, KernelTable, OnExit};
+use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable, OnExit};
 use mermin_abi::{Set, WORDS_V4, WORDS_V6};
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ pub struct EbpfOptions {
     pub mode: CaptureMode,
     /// In aggregate mode.
     pub aggregation: Aggregation,
-    /// Which packets are metered.
-    pub filters: FilterRules,
     /// What happens to programs and maps at the end.
     pub on_exit: OnExit,
+    /// The programs go on counting for so long without a sign of life from an agent.
+    pub orphan_timeout: Duration,
     /// Follows links that come and go; without it the interfaces of the start are all there will be.
     pub follow: Option<Follow>,
 }
@@ -45,6 +44,9 @@ pub struct Aggregation {
 
 /// What slots of all CPUs, both halves and both IP versions take at most.
 const SLOT_BYTES: u64 = 64 << 20;
+
+/// What an agent that is well may miss of its own signs of life is a fraction of that.
+const ORPHAN_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 impl Default for Aggregation {
     fn default() -> Self {
@@ -85,8 +87,8 @@ impl EbpfOptions {
             attach: config.attach,
             mode: config.mode,
             aggregation,
-            filters: config.filters.clone(),
             on_exit: config.on_exit,
+            orphan_timeout: config.orphan_timeout.0.max(ORPHAN_TIMEOUT_MIN),
             follow: None,
         }
     }
@@ -112,7 +114,6 @@ impl EbpfOptions {
             mode,
             ring_bytes: object::rounded(self.ring_bytes),
             hash_flows: if mode == Mode::Packet { 0 } else { self.aggregation.hash_flows },
-            filters: Filtering::of(&self.filters).map_or(0, |filtering| filtering.fingerprint()),
         })
     }
 }

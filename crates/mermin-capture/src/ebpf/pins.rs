@@ -1,7 +1,7 @@
 //! Where maps and links have names that outlast the process: a folder of a bpffs for each network namespace.
 //!
 //! `<bpffs>/mermin/net-<cookie>/abi<version>-<boot id>`. The kernel gives a network namespace a cookie that no other one
-//! gets until the next boot (Linux 5.14). Where no bpffs is mounted at the usual place, a private one is mounted. The
+//! gets until the next boot (Linux 5.14). Where no bpffs is mounted, at a place of its own or the usual one, it mounts one. The
 //! namespace's folder is locked by the agent that uses it, and the lock goes with its process.
 
 use super::bpf;
@@ -60,7 +60,7 @@ impl Pins {
     /// # Errors
     /// [`EbpfError::Held`], or there can be no bpffs.
     pub(super) fn open() -> Result<Self, EbpfError> {
-        let failed = |source| EbpfError::Kernel { what: "a bpffs for what outlasts the process", source };
+        let failed = |source| EbpfError::NoBpffs { source };
         let root = match mounted() {
             Some(root) => root,
             None => mount().map_err(failed)?,
@@ -75,7 +75,7 @@ impl Pins {
     /// # Errors
     /// [`EbpfError::Held`], or no rights.
     pub(super) fn lock(namespace: PathBuf) -> Result<Self, EbpfError> {
-        let failed = |source| EbpfError::Kernel { what: "a lock on what outlasts the process", source };
+        let failed = |source| EbpfError::NoBpffs { source };
         let lock = File::open(&namespace).map_err(failed)?;
         let mut waited = Duration::ZERO;
         loop {
@@ -110,7 +110,7 @@ impl Pins {
     }
 
     pub(super) fn get(&self, name: &str) -> io::Result<OwnedFd> {
-        bpf::pinned(&text(&self.path(name))?)
+        get_at(&self.folder, name)
     }
 
     /// The link of an interface's hook, if it is on that interface.
@@ -125,14 +125,7 @@ impl Pins {
 
     /// Takes the programs of an interface's links off, and the links' names away.
     pub(super) fn forget_links(&self, index: u32) {
-        for hook in [Hook::Ingress, Hook::Egress] {
-            let name = link_name(index, hook);
-            // It would end some time after its name.
-            if let Ok(link) = self.get(&name) {
-                let _ = bpf::detach_link(link.as_fd());
-            }
-            let _ = fs::remove_file(self.path(&name));
-        }
+        forget_links(&self.folder, index);
     }
 
     /// Indexes of the interfaces whose links have names.
@@ -143,7 +136,7 @@ impl Pins {
     /// Takes all programs off, and the names of maps and links away; how many there were.
     pub(super) fn clear(&self) -> usize {
         let names = entries(&self.folder).len();
-        self.linked().into_iter().for_each(|index| self.forget_links(index));
+        take_links_off(&self.folder);
         remove(&self.folder);
         names
     }
@@ -157,12 +150,17 @@ impl Pins {
         }
     }
 
-    /// The same for what agents with another version of the shared structs have left, and their folders' names.
+    /// Folders of agents with another version of the shared structs.
+    pub(super) fn others(&self) -> Vec<PathBuf> {
+        entries(&self.namespace).into_iter().filter(|path| *path != self.folder).collect()
+    }
+
+    /// Takes off and away what those have left; the folders' names.
     pub(super) fn clear_others(&self) -> Vec<String> {
-        let others = entries(&self.namespace).into_iter().filter(|path| *path != self.folder);
-        let others = others.filter_map(|path| {
-            remove(&path);
-            Some(path.file_name()?.to_string_lossy().into_owned())
+        let others = self.others().into_iter().filter_map(|folder| {
+            take_links_off(&folder);
+            remove(&folder);
+            Some(folder.file_name()?.to_string_lossy().into_owned())
         });
         others.collect()
     }
@@ -183,6 +181,22 @@ pub(super) fn interfaces(namespace: &Path) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// Takes the programs of all links off that have names in a folder, and the links' names away.
+pub(super) fn take_links_off(folder: &Path) {
+    linked(folder).into_iter().for_each(|index| forget_links(folder, index));
+}
+
+fn forget_links(folder: &Path, index: u32) {
+    for hook in [Hook::Ingress, Hook::Egress] {
+        let name = link_name(index, hook);
+        // It would end some time after its name.
+        if let Ok(link) = get_at(folder, &name) {
+            let _ = bpf::detach_link(link.as_fd());
+        }
+        let _ = fs::remove_file(folder.join(name));
+    }
 }
 
 /// The folder of the calling thread's network namespace, if there is one.
@@ -242,7 +256,12 @@ fn name_of(index: u32) -> Option<String> {
 
 /// What a network namespace's folder has by this name, of this version.
 pub(super) fn get_in(namespace: &Path, name: &str) -> Option<OwnedFd> {
-    bpf::pinned(&text(&namespace.join(version()).join(name)).ok()?).ok()
+    get_at(&namespace.join(version()), name).ok()
+}
+
+/// What a version's folder has by this name.
+pub(super) fn get_at(folder: &Path, name: &str) -> io::Result<OwnedFd> {
+    bpf::pinned(&text(&folder.join(name))?)
 }
 
 /// The name of this version's folder.
@@ -284,7 +303,8 @@ fn is_bpffs(path: &CStr) -> bool {
 /// A bpffs that is there.
 fn mounted() -> Option<PathBuf> {
     let private = Path::new(std::ffi::OsStr::from_bytes(PRIVATE.to_bytes()));
-    [Path::new(USUAL), private]
+    // Whoever has mounted ours wants it used: another user than root has no way into the usual one.
+    [private, Path::new(USUAL)]
         .into_iter()
         .find(|path| text(path).is_ok_and(|path| is_bpffs(&path)))
         .map(Path::to_owned)

@@ -1,15 +1,16 @@
 //! Ring events, and what the programs have summed up, to observations.
 
-use super::book::{Book, Books, Closer, Sums};
+use super::book::{Book, Books, Closer};
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::kept::{Kept, TakenOver};
 use super::mapped::{Mapped, Pressure};
-use super::object::{self, Mode, Object};
+use super::object::{Mode, Object};
 use super::observe::observe;
 use super::options::EbpfOptions;
 use super::pace::Pace;
 use super::points::Points;
+use super::pulse::Pulse;
 use super::ring::{Ring, Stopped};
 use super::slots::{Slots, hash_bytes};
 use super::summed::Summed;
@@ -18,7 +19,6 @@ use super::totals::Totals;
 use super::words::{Words, settlement};
 use crate::OnExit;
 use crate::clock::{Clocks, Steady};
-use crate::filters::Filtering;
 use crate::interfaces::Interface;
 use crate::links::{Links, follow};
 use mermin_abi::{EVENT_EGRESS, Event};
@@ -118,44 +118,50 @@ impl EbpfSource {
         let mode = options.mode()?;
         let mut kept = match options.on_exit {
             OnExit::Detach => None,
-            OnExit::Keep => Some(Kept::open(options.shape(mode)?)?),
+            OnExit::Keep => match Kept::open(options.shape(mode)?) {
+                Err(EbpfError::NoBpffs { source }) => {
+                    tracing::warn!(
+                        %source,
+                        "capture.on_exit: keep wants a bpffs that this process may use, at /run/mermin/bpf or /sys/fs/bpf: \
+                         without one, programs and what they count go with it (detach)"
+                    );
+                    None
+                }
+                kept => Some(kept?),
+            },
         };
         // Where the slots are is a secret of whoever made the maps.
         let mode = kept.as_ref().map_or(mode, |kept| kept.shape.mode);
         let pins = kept.as_ref().map(|kept| Arc::clone(&kept.pins));
-        let filtering = Filtering::of(&options.filters);
-        let mut object = Object::load(options.ring_bytes, mode, filtering.as_deref(), pins.clone())?;
+        let mut object = Object::load(options.ring_bytes, mode, pins.clone())?;
         let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
         let mapped = Mapped::new(&object)?;
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
         let grace = Grace::new().map_err(kernel("a map to wait on"))?;
-        let sums = match mode {
-            Mode::Slots { .. } | Mode::Hash => {
-                let slots = Slots::new(&object, options.aggregation.hash_flows)?;
-                let clock = object.descriptor(object::CLOCK)?;
-                Some(Sums::new(slots, clock, &mapped).map_err(kernel("a run of a program"))?)
-            }
+        let pulse = Pulse::new(&mut object, &mapped, options.orphan_timeout)?;
+        let (began, ticks) = (mapped.clock().boot, pulse.ticks());
+        let slots = match mode {
+            Mode::Slots { .. } | Mode::Hash => Some(Slots::new(&object, options.aggregation.hash_flows)?),
             Mode::Packet => None,
         };
-        let began = mapped.clock().boot;
-        let aggregates = sums.is_some();
-        let ticks = sums.as_ref().map(Sums::ticks);
-        let mut closer = Closer::new(mapped, grace, sums, ring.produced());
+        let aggregates = slots.is_some();
+        if let Some(kept) = &kept {
+            kept.complete(&mapped)?;
+        }
+        let mut closer = Closer::new(mapped, grace, pulse, slots, ring.produced());
         let mut over = TakenOver::default();
         if let Some(kept) = &mut kept {
-            kept.complete()?;
             (closer, over) = kept.take_over(closer, &ring)?;
         }
         let began = over.earliest.map_or(began, |earliest| earliest.min(began));
-        let mut summed = match ticks {
-            Some(ticks) => {
-                let pressure = Pressure::new(&object)?;
-                let pace = Pace::new(object.map("RING")?).map_err(kernel("waiting for the ring"))?;
-                Some(Summed::new(ticks, began, pressure, pace, &options.aggregation))
-            }
-            None => None,
+        let mut summed = if aggregates {
+            let pressure = Pressure::new(&object)?;
+            let pace = Pace::new(object.map("RING")?).map_err(kernel("waiting for the ring"))?;
+            Some(Summed::new(ticks, began, pressure, pace, &options.aggregation))
+        } else {
+            None
         };
-        let mut totals = Totals::new(filtering.clone());
+        let mut totals = Totals::default();
         totals.begin_with(&over);
         if let Some(summed) = &mut summed {
             over.books.iter_mut().for_each(|book| summed.take(book, |_| 0));
@@ -170,7 +176,7 @@ impl EbpfSource {
         // Until the reader runs, nobody takes what is told of the interfaces of the start.
         let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
         let tell = Tell { news: tell, produced: ring.produced() };
-        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady(), pins, filtering)?;
+        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady(), pins)?;
         let followed =
             follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
         let source = Self {
@@ -428,7 +434,7 @@ impl Source for EbpfSource {
     }
 
     fn rejected(&self) -> u64 {
-        self.totals.rejected()
+        self.totals.sightings.unmetered.iter().map(|tally| tally.packets).sum()
     }
 
     fn close(&mut self) {

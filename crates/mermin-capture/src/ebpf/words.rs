@@ -5,8 +5,10 @@
 
 use super::bpf::{Create, create_map};
 use super::error::EbpfError;
+use super::layout::Layout;
 use super::mapped::map;
 use super::object::Mode;
+use super::other::Past;
 use memmap2::MmapRaw;
 use mermin_abi::{MODE_HASH, MODE_PACKET, MODE_SLOTS};
 use mermin_flow::{Settlement, Tally};
@@ -25,7 +27,11 @@ const CELLS: usize = 1_024;
 const HEAD: usize = 0;
 const DUE: usize = 1;
 const CRASHED: usize = 2;
-const FIRST_SETTLED: usize = 3;
+/// The description of the maps takes some.
+const LAYOUT: usize = 3;
+const FIRST_SETTLED: usize = LAYOUT + size_of::<Layout>().div_ceil(size_of::<Cell>());
+/// What the head says when all else is written; another number: cells mean something else.
+const COMPLETE: u32 = 2;
 
 /// What the maps were made for. Written once, before anything counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +41,6 @@ pub(super) struct Shape {
     pub(super) ring_bytes: u64,
     /// Entries of each half of the hash.
     pub(super) hash_flows: u32,
-    /// Which filters have numbered what is filtered; 0: none.
-    pub(super) filters: u64,
 }
 
 impl Shape {
@@ -53,7 +57,6 @@ impl Shape {
                 bits(shape.mode),
                 shape.ring_bytes,
                 shape.hash_flows,
-                shape.filters,
             )
         };
         of(self) == of(other)
@@ -62,7 +65,7 @@ impl Shape {
 
 #[repr(C, align(128))]
 struct Head {
-    /// 1, once all else is written.
+    /// [`COMPLETE`], once all else is written.
     complete: AtomicU32,
     cpus: AtomicU32,
     mode: AtomicU32,
@@ -72,7 +75,6 @@ struct Head {
     cleared: AtomicU32,
     ring_bytes: AtomicU64,
     seed: AtomicU64,
-    filters: AtomicU64,
 }
 
 #[repr(C, align(128))]
@@ -81,6 +83,7 @@ struct Cell {
     which: AtomicU64,
 }
 
+const _: () = assert!(align_of::<Cell>().is_multiple_of(align_of::<Layout>()));
 const _: () = assert!(size_of::<Head>() == size_of::<Cell>() && size_of::<Cell>() == 128);
 
 impl Cell {
@@ -145,10 +148,32 @@ impl Words {
         unsafe { &*self.mapped.as_mut_ptr().cast::<Cell>().add(index) }
     }
 
-    /// For maps of this shape that hold nothing yet, as nothing has counted in them.
-    pub(super) fn begin(&self, shape: &Shape) {
+    /// For maps of this shape that hold nothing yet, as nothing has counted in them, after lives with maps of other versions.
+    pub(super) fn begin(&self, shape: &Shape, past: &Past) {
+        // SAFETY: these cells are nobody else's; nobody reads them before the head is complete, or writes them after.
+        unsafe { self.layout_cells().write(Layout::ours()) };
+        self.commit(u32::MAX, past.due);
+        self.cell(FIRST_SETTLED).set(past.settled, 0);
+        self.set_crashed(past.lost + past.unread());
         self.reshape(shape);
-        self.head().complete.store(1, Ordering::Release);
+        self.head().complete.store(COMPLETE, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(super) fn describe(&self, layout: &Layout) {
+        // SAFETY: as above, in a test.
+        unsafe { self.layout_cells().write(*layout) };
+    }
+
+    fn layout_cells(&self) -> *mut Layout {
+        self.mapped.as_mut_ptr().cast::<Cell>().wrapping_add(LAYOUT).cast()
+    }
+
+    /// The description of the maps. `None`: who made it did not come to the end of that, or cells mean something else.
+    pub(super) fn layout(&self) -> Option<Layout> {
+        let complete = self.head().complete.load(Ordering::Acquire) == COMPLETE;
+        // SAFETY: aligned cells of the mapping; any bytes are valid for its integers, which nobody writes any more.
+        complete.then(|| unsafe { self.layout_cells().read() })
     }
 
     /// From now on the maps are of this shape, and empty. What was due stays so.
@@ -165,7 +190,6 @@ impl Words {
         head.seed.store(seed, Ordering::Relaxed);
         head.hash_flows.store(shape.hash_flows, Ordering::Relaxed);
         head.ring_bytes.store(shape.ring_bytes, Ordering::Relaxed);
-        head.filters.store(shape.filters, Ordering::Relaxed);
         // The one before the first.
         self.commit(u32::MAX, self.committed().1);
         self.cleared(u32::MAX);
@@ -174,7 +198,7 @@ impl Words {
     /// `None`: who made it did not come to the end of that.
     pub(super) fn shape(&self) -> Option<Shape> {
         let head = self.head();
-        if head.complete.load(Ordering::Acquire) == 0 {
+        if head.complete.load(Ordering::Acquire) != COMPLETE {
             return None;
         }
         let mode = match head.mode.load(Ordering::Relaxed) {
@@ -190,7 +214,6 @@ impl Words {
             mode,
             ring_bytes: head.ring_bytes.load(Ordering::Relaxed),
             hash_flows: head.hash_flows.load(Ordering::Relaxed),
-            filters: head.filters.load(Ordering::Relaxed),
         })
     }
 
@@ -264,7 +287,7 @@ mod tests {
     #[test]
     fn only_maps_of_the_same_shape_are_gone_on_with() {
         let slots = |set_bits, seed| Mode::Slots { set_bits, seed };
-        let shape = Shape { cpus: 2, mode: slots(11, 1), ring_bytes: 4_096, hash_flows: 16, filters: 1 };
+        let shape = Shape { cpus: 2, mode: slots(11, 1), ring_bytes: 4_096, hash_flows: 16 };
         assert!(shape.fits(&Shape { mode: slots(11, 2), ..shape }), "the seed is the older one's");
         for other in [
             Shape { cpus: 4, ..shape },
@@ -272,7 +295,6 @@ mod tests {
             Shape { mode: Mode::Packet, ..shape },
             Shape { ring_bytes: 8_192, ..shape },
             Shape { hash_flows: 17, ..shape },
-            Shape { filters: 0, ..shape },
         ] {
             assert!(!shape.fits(&other), "{other:?}");
         }

@@ -3,7 +3,6 @@
 mod build;
 mod captures;
 mod counts;
-mod filter;
 mod ip;
 mod link;
 mod plain;

@@ -6,11 +6,13 @@ use crate::ebpf::book::{Books, Closer};
 use crate::ebpf::grace::Grace;
 use crate::ebpf::mapped::Mapped;
 use crate::ebpf::object::{Mode, Object, page, program};
+use crate::ebpf::pulse::Pulse;
 use crate::ebpf::ring::Ring;
 use aya::TestRunOptions;
 use aya::programs::TestRun as _;
 use mermin_flow::Hook;
 use mermin_wire::Link;
+use std::time::Duration;
 
 /// While a flip is tried in vain the programs count in the next epoch. At the end that is in a book, too.
 #[test]
@@ -18,11 +20,12 @@ fn what_was_counted_while_the_kernel_gave_no_grace_period_is_in_a_book() {
     if !can_run("what_was_counted_while_the_kernel_gave_no_grace_period_is_in_a_book") {
         return;
     }
-    let mut object = Object::load(page(), Mode::Packet, None, None).unwrap();
+    let mut object = Object::load(page(), Mode::Packet, None).unwrap();
     let control = Mapped::new(&object).unwrap();
     let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
     let grace = Grace::refused().unwrap();
-    let closer = Closer::new(Mapped::new(&object).unwrap(), grace, None, ring.produced());
+    let pulse = Pulse::new(&mut object, &control, Duration::from_secs(60)).unwrap();
+    let closer = Closer::new(Mapped::new(&object).unwrap(), grace, pulse, None, ring.produced());
     let mut books = Books::start(closer).unwrap();
     let frame = &ethernet()[0];
     let count = |object: &mut Object| {

@@ -13,17 +13,17 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn options(mode: CaptureMode, ring_bytes: u64) -> EbpfOptions {
+pub(super) fn options(mode: CaptureMode, ring_bytes: u64) -> EbpfOptions {
     EbpfOptions { ring_bytes, mode, on_exit: OnExit::Keep, ..EbpfOptions::default() }
 }
 
-fn open(mode: CaptureMode, ring_bytes: u64) -> EbpfSource {
+pub(super) fn open(options: &EbpfOptions) -> EbpfSource {
     let points = Arc::new(ObservationPoints::default());
-    EbpfSource::open(&[interface("vb")], &points, &options(mode, ring_bytes)).unwrap().source
+    EbpfSource::open(&[interface("vb")], &points, options).unwrap().source
 }
 
 /// Ends a life in good order: all that was handed on is settled.
-fn end(mut source: EbpfSource, settled: &mut Tally) -> (Sightings, Kept) {
+pub(super) fn end(mut source: EbpfSource, settled: &mut Tally) -> (Sightings, Kept) {
     let settle = source.settlement().unwrap();
     let mut kept = Kept::default();
     source.close();
@@ -44,12 +44,12 @@ fn end(mut source: EbpfSource, settled: &mut Tally) -> (Sightings, Kept) {
     (sightings, kept)
 }
 
-fn received(kept: &Kept) -> u64 {
+pub(super) fn received(kept: &Kept) -> u64 {
     kept.to(PORT).iter().filter(|o| o.point == 0).map(|o| u64::from(o.packets)).sum()
 }
 
 /// In a namespace of its own, with a receiver; whatever happens nothing is left.
-fn alone(test: impl Fn(&Pair) + Sync) {
+pub(super) fn alone(test: impl Fn(&Pair) + Sync) {
     let pair = Pair::new();
     for namespace in [&pair.here, &pair.there] {
         // Nothing but what the test sends is metered: what comes in between two looks at the books is in one of them.
@@ -64,13 +64,13 @@ fn alone(test: impl Fn(&Pair) + Sync) {
     });
 }
 
-fn sent(pair: &Pair, packets: usize) {
+pub(super) fn sent(pair: &Pair, packets: usize) {
     Pair::inside(&pair.here, || send(&sender(), packets, 100));
 }
 
 /// What all lives have read. The last one may have handed on what came after its last epoch: another one closes that.
-fn books(mode: CaptureMode, ring_bytes: u64, settled: &mut Tally) -> LeftBooks {
-    end(open(mode, ring_bytes), settled);
+pub(super) fn books(mode: CaptureMode, ring_bytes: u64, settled: &mut Tally) -> LeftBooks {
+    end(open(&options(mode, ring_bytes)), settled);
     left().unwrap().books.unwrap()
 }
 
@@ -82,14 +82,14 @@ fn what_is_counted_between_two_runs_is_in_the_second_ones_books() {
     for mode in [CaptureMode::Packet, CaptureMode::Aggregate] {
         alone(|pair| {
             let mut settled = Tally::ZERO;
-            let source = open(mode, RING_BYTES);
+            let source = open(&options(mode, RING_BYTES));
             sent(pair, 100);
             let (_, kept) = end(source, &mut settled);
             assert_eq!(received(&kept), 100);
             // Nobody reads.
             sent(pair, 70);
             assert_eq!(left().unwrap().interfaces, ["vb"]);
-            let source = open(mode, RING_BYTES);
+            let source = open(&options(mode, RING_BYTES));
             sent(pair, 30);
             let (sightings, kept) = end(source, &mut settled);
             assert_eq!(received(&kept), 100, "{mode:?}");
@@ -108,7 +108,7 @@ fn what_was_in_memory_of_a_run_that_was_killed_is_lost_to_the_packet() {
     for mode in [CaptureMode::Packet, CaptureMode::Aggregate] {
         alone(|pair| {
             // Reads some of the ring, hears of an epoch or two, and of all of it settles a part.
-            let mut source = open(mode, RING_BYTES);
+            let mut source = open(&options(mode, RING_BYTES));
             let settle = source.settlement().unwrap();
             sent(pair, 100);
             let mut memory = Kept::default();
@@ -127,12 +127,12 @@ fn what_was_in_memory_of_a_run_that_was_killed_is_lost_to_the_packet() {
             sent(pair, 50);
 
             let mut settled = done;
-            let (sightings, kept) = end(open(mode, RING_BYTES), &mut settled);
+            let (sightings, kept) = end(open(&options(mode, RING_BYTES)), &mut settled);
             let lost = sightings.lost.get(&Loss::Crash).copied().unwrap_or_default();
             assert_eq!(lost, all - done, "{mode:?}");
             assert_eq!(received(&memory) + received(&kept), 170);
             // It is told once.
-            let (sightings, _) = end(open(mode, RING_BYTES), &mut settled);
+            let (sightings, _) = end(open(&options(mode, RING_BYTES)), &mut settled);
             assert_eq!(sightings.lost.get(&Loss::Crash), None);
             let books = books(mode, RING_BYTES, &mut settled);
             assert_eq!((books.due, books.lost), (settled + lost, lost));
@@ -150,7 +150,7 @@ fn killed_after_the_flip(options: &EbpfOptions, then: impl FnOnce(&Words, u32)) 
         }
     };
     let state = KeptState::open(options.shape(mode).unwrap()).unwrap();
-    let object = Object::load(state.shape.ring_bytes, state.shape.mode, None, Some(Arc::clone(&state.pins)));
+    let object = Object::load(state.shape.ring_bytes, state.shape.mode, Some(Arc::clone(&state.pins)));
     let mapped = Mapped::new(&object.unwrap()).unwrap();
     let left = mapped.live();
     mapped.go_live(left + 1);
@@ -165,11 +165,11 @@ fn an_epoch_that_was_left_and_not_read_is_read_once() {
     for mode in [CaptureMode::Packet, CaptureMode::Aggregate] {
         alone(|pair| {
             let mut settled = Tally::ZERO;
-            end(open(mode, RING_BYTES), &mut settled);
+            end(open(&options(mode, RING_BYTES)), &mut settled);
             sent(pair, 70);
             killed_after_the_flip(&options(mode, RING_BYTES), |_, _| {});
             sent(pair, 20);
-            let (sightings, kept) = end(open(mode, RING_BYTES), &mut settled);
+            let (sightings, kept) = end(open(&options(mode, RING_BYTES)), &mut settled);
             assert_eq!(received(&kept), 90, "{mode:?}");
             assert_eq!(sightings.lost.get(&Loss::Crash), None);
             assert_eq!(books(mode, RING_BYTES, &mut settled).due, settled);
@@ -185,14 +185,14 @@ fn an_epoch_that_was_committed_and_not_cleared_is_not_read_again() {
     let mode = CaptureMode::Aggregate;
     alone(|pair| {
         let mut settled = Tally::ZERO;
-        end(open(mode, RING_BYTES), &mut settled);
+        end(open(&options(mode, RING_BYTES)), &mut settled);
         sent(pair, 70);
         let packets = Tally { packets: 70, bytes: 70 * 142, buffers: 70, buffer_bytes: 70 * 142 };
         killed_after_the_flip(&options(mode, RING_BYTES), |words, left| {
             words.commit(left, words.committed().1 + packets);
         });
         sent(pair, 20);
-        let (sightings, kept) = end(open(mode, RING_BYTES), &mut settled);
+        let (sightings, kept) = end(open(&options(mode, RING_BYTES)), &mut settled);
         // The sums were in the memory of the run that was killed.
         assert_eq!(received(&kept), 20);
         assert_eq!(sightings.lost[&Loss::Crash], packets);
@@ -209,12 +209,12 @@ fn maps_of_another_size_are_emptied_and_made_anew() {
     {
         alone(|pair| {
             let mut settled = Tally::ZERO;
-            let source = open(before.0, before.1);
+            let source = open(&options(before.0, before.1));
             sent(pair, 100);
             let (_, kept) = end(source, &mut settled);
             assert_eq!(received(&kept), 100);
             sent(pair, 70);
-            let source = open(after.0, after.1);
+            let source = open(&options(after.0, after.1));
             sent(pair, 30);
             let (sightings, kept) = end(source, &mut settled);
             assert_eq!(received(&kept), 100, "{before:?} {after:?}");
@@ -232,7 +232,7 @@ fn a_second_agent_in_the_same_network_namespace_is_refused() {
     }
     alone(|pair| {
         let mode = CaptureMode::Packet;
-        let first = open(mode, RING_BYTES);
+        let first = open(&options(mode, RING_BYTES));
         let points = Arc::new(ObservationPoints::default());
         let second = EbpfSource::open(&[interface("vb")], &points, &options(mode, RING_BYTES));
         let Err(EbpfError::Held { interfaces, .. }) = second else { panic!("two have the same maps") };

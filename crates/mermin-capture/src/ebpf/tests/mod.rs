@@ -2,11 +2,12 @@
 
 mod aggregate;
 mod books;
-mod filters;
 mod frames;
 mod kept;
 mod live;
 mod nonlinear;
+mod orphans;
+mod other;
 mod parity;
 mod prebuilt;
 

@@ -19,7 +19,7 @@ const BEFORE_THE_READER: [(&str, &str); 3] = [
 ];
 const BEFORE_THE_WORKERS: &str = "packet_channel_full";
 /// Nothing in this run's settings has to do with it.
-const OF_AN_EARLIER_RUN: &str = "crash";
+const OF_AN_EARLIER_RUN: [&str; 2] = ["crash", "abi_change"];
 
 /// A channel that is so full is about to be.
 const NEARLY_FULL: f64 = 0.8;
@@ -118,7 +118,8 @@ pub(super) fn before_the_workers(figures: &Figures) -> Vec<Finding> {
 /// What is lost for a reason that no other rule knows is said all the same.
 pub(super) fn otherwise(figures: &Figures) -> Vec<Finding> {
     let known = |reason: &str| {
-        [BEFORE_THE_WORKERS, QUARANTINED, OF_AN_EARLIER_RUN].contains(&reason)
+        [BEFORE_THE_WORKERS, QUARANTINED].contains(&reason)
+            || OF_AN_EARLIER_RUN.contains(&reason)
             || BEFORE_THE_READER.iter().any(|(known, _)| *known == reason)
     };
     let others = figures.lost.iter().filter(|(reason, _)| !known(reason));
