@@ -11,6 +11,7 @@ mod contract;
 mod deterministic;
 mod disk_buffer;
 mod exact;
+mod filters;
 mod founding_document;
 mod hops;
 mod kubernetes;

@@ -156,9 +156,12 @@ fn ebpf(net: &Net, ring_bytes: u64) -> EbpfSource {
 
 fn af_packet(net: &Net, ring_bytes: u64) -> AfPacketSource {
     inside(&net.left, || {
-        let source =
-            AfPacketSource::open(&left(), &Arc::default(), &AfPacketOptions { ring_bytes, follow: None })
-                .unwrap();
+        let source = AfPacketSource::open(
+            &left(),
+            &Arc::default(),
+            &AfPacketOptions { ring_bytes, filters: mermin_capture::FilterRules::default(), follow: None },
+        )
+        .unwrap();
         assert!(source.skipped().is_empty());
         source
     })

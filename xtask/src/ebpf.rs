@@ -10,6 +10,8 @@ mod toolchain;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use mermin_abi::{FILTERED_AT_ALL, FILTERED_BY_INTERFACE, MODE_HASH, MODE_PACKET, MODE_SLOTS};
+use mermin_wire::{ADDRESS_RANGES, PORT_RANGES};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,12 +34,26 @@ fn run(arguments: &Ebpf) -> Result<()> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask ebpf`")?;
     let root = Path::new(&manifest).parent().context("xtask lies in the workspace")?;
     let tools = toolchain::find()?;
-    inspect::verify(&build::build(root, &tools, build::COMPARED)?, None)?;
+    inspect::verify(&build::build(root, &tools, build::COMPARED)?, &[])?;
     let object = build::build(root, &tools, build::SHIPPED)?;
     inspect::calls(&object)?;
     inspect::atomics(&object)?;
     // Those of a large machine: a loop over them takes the verifier longer.
-    inspect::verify(&object, Some(256))?;
+    let cpus = ("CPUS", 256);
+    inspect::verify(&object, &[cpus])?;
+    println!("with filters, as many as there can be:");
+    let filtered = FILTERED_AT_ALL | FILTERED_BY_INTERFACE;
+    let [addresses, ports] = [ADDRESS_RANGES, PORT_RANGES].map(usize::ilog2);
+    let filters = [
+        cpus,
+        ("FILTERED", filtered),
+        ("FILTER_V4", addresses),
+        ("FILTER_V6", addresses),
+        ("FILTER_PORTS", ports),
+    ];
+    for mode in [MODE_SLOTS, MODE_PACKET, MODE_HASH] {
+        inspect::verify(&object, &[&filters[..], &[("MODE", mode)]].concat())?;
+    }
     let manifest = manifest::write(root, &tools, &object)?;
     let (object_path, manifest_path) = paths(root);
     if arguments.check {

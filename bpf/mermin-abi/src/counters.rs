@@ -4,7 +4,7 @@
 //! `parity * cpus + cpu`. Only its CPU adds to one, with bottom halves off, so plain adds do. The epoch is read once
 //! per run of a program; a half is read and cleared after a grace period, when nobody adds to it any more.
 
-use mermin_wire::Unmetered;
+use mermin_wire::{FILTERED, Unmetered};
 
 /// Slots of the table of ethertypes in each [`Counters`]; a power of two.
 pub const ETHERTYPE_SLOTS: usize = 64;
@@ -62,8 +62,8 @@ pub struct EthertypeSlot {
     pub packets: u64,
 }
 
-/// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + ring_full + table_full + Σ unmetered`, in
-/// buffers and their bytes; what stands in slots is summed up by whoever reads them.
+/// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + ring_full + table_full + Σ unmetered +
+/// Σ filtered`, in buffers and their bytes; what stands in slots is summed up by whoever reads them, filtered or not.
 #[repr(C)]
 #[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct Counters {
@@ -81,7 +81,9 @@ pub struct Counters {
     pub table_full: Verdict,
     /// Buffers that are not metered, by [`Unmetered`].
     pub unmetered: [Verdict; Unmetered::COUNT],
-    /// Metered packets that claim more IP bytes than their frame holds.
+    /// What filters leave out, by verdict less one; what stands in slots isn't among it yet.
+    pub filtered: [Verdict; FILTERED],
+    /// Packets, metered or filtered, that claim more IP bytes than their frame holds.
     pub ip_length_over_frame: u64,
     /// Packets whose ethertype found no slot.
     pub ethertypes_other: u64,
@@ -90,7 +92,7 @@ pub struct Counters {
     /// Flows that came into the epoch's hash.
     pub inserted: u64,
     /// Up to a cache line.
-    pub pad: [u64; 6],
+    pub pad: [u64; 10],
     /// Packets by ethertype.
     pub ethertypes: [EthertypeSlot; ETHERTYPE_SLOTS],
 }
@@ -99,7 +101,7 @@ const _: () = {
     assert!(size_of::<Control>() == 64);
     assert!(size_of::<Verdict>() == 32);
     assert!(size_of::<EthertypeSlot>() == 16);
-    assert!(size_of::<Counters>() == 1920);
+    assert!(size_of::<Counters>() == 4032);
     assert!(size_of::<Counters>().is_multiple_of(64), "two CPUs must not share a cache line");
     assert!(ETHERTYPE_SLOTS.is_power_of_two() && ETHERTYPE_PROBES <= ETHERTYPE_SLOTS);
 };

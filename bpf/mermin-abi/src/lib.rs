@@ -22,7 +22,7 @@ pub use slots::{
 };
 
 /// The version of everything in this crate.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// What the programs do with a metered packet: an event for each.
 pub const MODE_PACKET: u32 = 0;
@@ -30,3 +30,8 @@ pub const MODE_PACKET: u32 = 0;
 pub const MODE_SLOTS: u32 = 1;
 /// Add it to the epoch's hash.
 pub const MODE_HASH: u32 = 2;
+
+/// Filters have a say.
+pub const FILTERED_AT_ALL: u32 = 1;
+/// It depends on the interface.
+pub const FILTERED_BY_INTERFACE: u32 = 2;

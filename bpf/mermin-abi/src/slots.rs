@@ -61,8 +61,10 @@ pub struct Sums {
     /// Not 0: a connection has begun since, so its packets start another delta. Written by any CPU: the slot may hold another
     /// flow by then, which then starts another delta too.
     pub stale: u8,
+    /// What filters say of the key; 0: it is metered.
+    pub verdict: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
 
 /// A slot: with IPv4 a cache line, with IPv6 one and a half.

@@ -2,16 +2,17 @@
 
 use crate::bytes::Scratch;
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use mermin_abi::{
     ABI_VERSION, Clock, Closed, Control, Counters, Event, Overflow, OverflowKey, Set, Stage, WORDS_V4,
     WORDS_V6,
 };
-use mermin_wire::Headers;
+use mermin_wire::{Filters, Headers};
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
+const AS_NEEDED: usize = BPF_F_NO_PREALLOC as usize;
 
 /// Written by user space.
 #[btf_map]
@@ -63,6 +64,14 @@ pub(crate) static WALK: PerCpuArray<Headers, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
+/// What filters ask for. Written by user space before programs run.
+#[btf_map]
+pub(crate) static FILTERS: Array<Filters, 1, MAPPED> = Array::new();
+
+/// By interface, the filters' rules that it is right for. Written by user space.
+#[btf_map]
+pub(crate) static INTERFACE_RULES: HashMap<u32, u64, 65_536, AS_NEEDED> = HashMap::new();
+
 /// Possible CPUs. Set at load into frozen memory, so the verifier knows the value.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u32> = Global::new(1);
@@ -74,6 +83,22 @@ pub(crate) static MODE: Global<u32> = Global::new(mermin_abi::MODE_SLOTS);
 /// Sets of slots per CPU and parity, as a power of two.
 #[unsafe(no_mangle)]
 pub(crate) static SET_BITS: Global<u32> = Global::new(11);
+
+/// 0: there are no filters; else [`mermin_abi::FILTERED_AT_ALL`] and more.
+#[unsafe(no_mangle)]
+pub(crate) static FILTERED: Global<u32> = Global::new(0);
+
+/// Ranges of IPv4 addresses in the filters' tables, as a power of two.
+#[unsafe(no_mangle)]
+pub(crate) static FILTER_V4: Global<u32> = Global::new(0);
+
+/// Of IPv6 addresses.
+#[unsafe(no_mangle)]
+pub(crate) static FILTER_V6: Global<u32> = Global::new(0);
+
+/// Of ports.
+#[unsafe(no_mangle)]
+pub(crate) static FILTER_PORTS: Global<u32> = Global::new(0);
 
 /// Half of the ring's bytes.
 #[unsafe(no_mangle)]

@@ -1,6 +1,7 @@
 //! One verdict for every buffer. Packet mode: one ring event per metered buffer; aggregate mode: most are summed up.
 
 use crate::bytes::{Direct, Reach};
+use crate::filter;
 use crate::maps::{CONTROL, COUNTERS, CPUS, MODE, RING, SLOTS4, SLOTS6};
 use crate::parse::headers;
 use crate::ring::wakeup;
@@ -96,7 +97,7 @@ impl<'a> Seen<'a> {
     }
 
     #[inline(always)]
-    fn ifindex(&self) -> u32 {
+    pub(crate) fn ifindex(&self) -> u32 {
         self.word(offset_of!(__sk_buff, ifindex))
     }
 
@@ -201,7 +202,9 @@ fn version(bytes: &Direct, link: Link, h: &mut Headers) -> u8 {
 #[inline(always)]
 fn at_once(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
     if MODE.load() == MODE_PACKET {
-        one_by_one(counters, seen, h);
+        if !filter::filter_plain(counters, seen, h) {
+            one_by_one(counters, seen, h);
+        }
         return true;
     }
     if MODE.load() == MODE_HASH || h.tcp_flags & FIN_SYN_RST != 0 || seen.ifindex() > IFINDEX_MAX {
@@ -229,7 +232,9 @@ pub(crate) extern "C" fn mermin_rest(skb: *mut __sk_buff, epoch: u32, how: u32) 
         let reason = u32::from(headers.reason);
         mermin_reject(counters, length, bytes as u32, reason, u32::from(headers.ethertype));
     } else if MODE.load() == MODE_PACKET {
-        one_by_one(counters, &seen, headers);
+        if !filter::filter(counters, &seen, headers) {
+            one_by_one(counters, &seen, headers);
+        }
     } else {
         aggregate(counters, &seen, headers);
     }
@@ -253,10 +258,15 @@ fn aggregate(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
     let in_hash = MODE.load() == MODE_HASH;
     let is_fragment = h.fragment as u8 != Fragment::Whole as u8;
     let turns = h.tcp_flags & FIN_SYN_RST != 0 && !is_fragment;
+    // A slot has a verdict of its own.
+    let is_alone = !fits || turns || is_fragment;
+    if (is_alone || in_hash) && filter::filter(counters, seen, h) {
+        return;
+    }
     if fits && turns && !in_hash {
         mermin_turn(h, seen.meta(h), seen.epoch);
     }
-    if !fits || turns || is_fragment {
+    if is_alone {
         let counts = seen.counts(counters, h);
         if submit(counters, seen, h, &counts) {
             return;
@@ -309,12 +319,12 @@ fn sum_up(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
 }
 
 #[inline(always)]
-fn key4(h: &Headers, meta: u32) -> [u64; WORDS_V4] {
+pub(crate) fn key4(h: &Headers, meta: u32) -> [u64; WORDS_V4] {
     [h.source[0] << 32 | h.destination[0], u64::from(h.ports) << 32 | u64::from(meta)]
 }
 
 #[inline(always)]
-fn key6(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
+pub(crate) fn key6(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
     let last = u64::from(h.ports) << 32 | u64::from(meta);
     [h.source[0], h.source[1], h.destination[0], h.destination[1], last]
 }
@@ -333,7 +343,7 @@ fn key6_back(h: &Headers, meta: u32) -> [u64; WORDS_V6] {
 }
 
 #[inline(always)]
-fn add(verdict: &mut Verdict, packets: u32, bytes: u64, length: u32) {
+pub(crate) fn add(verdict: &mut Verdict, packets: u32, bytes: u64, length: u32) {
     verdict.packets += u64::from(packets);
     verdict.bytes += bytes;
     verdict.buffers += 1;

@@ -3,6 +3,7 @@
 //! A set that is full gives up its older, then smaller, slot: to the ring, if that is full to the epoch's hash, if that is
 //! full to a counter of what is lost. So few flows cost next to nothing, and overload makes it slower, never wrong.
 
+use crate::filter::{self, mermin_filter_v4, mermin_filter_v6};
 use crate::maps::{CLOSED, CPUS, RING, SEED, SET_BITS, SLOTS4, SLOTS6, STAGES};
 use crate::meter::{FIN_RST, Seen};
 use crate::ring::wakeup;
@@ -12,7 +13,7 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use core::ptr::{read_volatile, write_volatile};
 use mermin_abi::{
     Counters, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
-    META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED, Set, Slot, WORDS_V4, WORDS_V6,
+    META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED, Set, Slot, Sums, Verdict, WORDS_V4, WORDS_V6,
 };
 use mermin_wire::Headers;
 
@@ -114,6 +115,15 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     sums.inner_vlan = inner_vlan;
     sums.traffic_class = h.traffic_class;
     sums.stale = 0;
+    sums.verdict = 0;
+    if filter::is_on() {
+        let key = &raw const slot.key;
+        sums.verdict = if W == WORDS_V4 {
+            mermin_filter_v4(key.cast(), seen.ifindex())
+        } else {
+            mermin_filter_v6(key.cast(), seen.ifindex())
+        } as u8;
+    }
     let words = seen.macs();
     first.macs[0] = words[0];
     first.macs[1] = words[1];
@@ -162,6 +172,12 @@ pub(crate) extern "C" fn mermin_evict_v6(
 
 #[inline(always)]
 fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: &Slot<W>, first: &First) {
+    let filtered = usize::from(slot.sums.verdict).wrapping_sub(1);
+    if filter::is_on()
+        && let Some(verdict) = counters.filtered.get_mut(filtered)
+    {
+        return give(verdict, &slot.sums);
+    }
     let Some(stage) = STAGES.get_ptr_mut(range) else { return };
     // SAFETY: this CPU's element in the live half. Bottom halves are off, so nobody else is here.
     let stage = unsafe { &mut *stage };
@@ -213,11 +229,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
         (*event).pad[2] = 0;
         (*event).pad[3] = 0;
     }
-    let verdict = &mut counters.submitted;
-    verdict.packets += u64::from(sums.packets);
-    verdict.bytes += sums.frame_bytes;
-    verdict.buffers += u64::from(sums.buffers);
-    verdict.buffer_bytes += u64::from(sums.buffer_bytes);
+    give(&mut counters.submitted, sums);
     let count = at + 1;
     if count < STAGED {
         stage.count = count as u64;
@@ -229,6 +241,14 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
             mermin_spill(counters, &raw const stage.events[at], epoch & 1);
         }
     }
+}
+
+#[inline(always)]
+fn give(verdict: &mut Verdict, sums: &Sums) {
+    verdict.packets += u64::from(sums.packets);
+    verdict.bytes += sums.frame_bytes;
+    verdict.buffers += u64::from(sums.buffers);
+    verdict.buffer_bytes += u64::from(sums.buffer_bytes);
 }
 
 /// A TCP segment with SYN, FIN or RST.

@@ -1,5 +1,6 @@
 //! The `capture` section of the configuration.
 
+use crate::filters::FilterRules;
 use mermin_flow::{ByteSize, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,11 @@ pub struct CaptureConfig {
     pub drain_interval_max: Interval,
     /// Which interfaces: those that are up, and those that come up while it runs.
     pub interfaces: InterfacesConfig,
+    /// Which packets are metered: the first rule that a packet matches says so. What no rule matches is treated the other way
+    /// than what the last one does: behind an `exclude` it is metered, behind an `include` it isn't, and is counted as
+    /// `no_rule`. eBPF programs go by it in the kernel: what is filtered never comes to user space. At most 64 rules, which
+    /// may divide the addresses of each IP version into 1024 ranges, and ports into 256.
+    pub filters: FilterRules,
     /// How eBPF programs get on an interface.
     pub attach: AttachKind,
     /// What happens at the end to programs that were attached.
@@ -146,6 +152,7 @@ impl Default for CaptureConfig {
             drain_interval_min: Interval::milliseconds(100),
             drain_interval_max: Interval::seconds(1),
             interfaces: InterfacesConfig::default(),
+            filters: FilterRules::default(),
             attach: AttachKind::default(),
             on_exit: OnExit::default(),
             orphan_timeout: Interval::seconds(600),
@@ -176,6 +183,7 @@ mod tests {
             "drain_interval_min": "100ms",
             "drain_interval_max": "1s",
             "interfaces": { "include": ["*"], "exclude": ["lo"], "wait": false },
+            "filters": [],
             "attach": "auto",
             "on_exit": "detach",
             "orphan_timeout": "10m",

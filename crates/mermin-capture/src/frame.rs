@@ -3,8 +3,11 @@
 //! What a frame says is `mermin-wire`'s to tell; here its answer takes the form of the domain, and what is not metered
 //! is counted. Ethertypes are counted in a map, which only frames that aren't IP touch.
 
-use mermin_flow::{Observation, Sightings, Sink, Tally};
-use mermin_wire::{Buffer, Headers, Link, Next, Unmetered};
+use crate::filters::{Filtering, FrameFilter};
+use mermin_flow::{Observation, ObservationPoints, Sightings, Sink, Tally};
+use mermin_wire::{Buffer, Counts, Headers, Link, Next, Question, Unmetered};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A frame as a source holds it.
 #[derive(Clone, Copy)]
@@ -26,9 +29,16 @@ pub(crate) struct Frames {
     sightings: Sightings,
     length_over_frame: u64,
     rejected: u64,
+    filter: Option<FrameFilter>,
 }
 
 impl Frames {
+    /// Of a source that goes by these filters.
+    pub(crate) fn new(filtering: Option<Arc<Filtering>>, points: &Arc<ObservationPoints>) -> Self {
+        let filter = filtering.map(|filtering| FrameFilter::new(filtering, Arc::clone(points)));
+        Self { filter, ..Self::default() }
+    }
+
     /// Counts a frame at the source's entry, where the source itself is the first to know of it.
     #[inline]
     pub(crate) fn saw(&mut self, buffer: &Buffer) {
@@ -86,22 +96,47 @@ impl Frames {
     fn meter(&mut self, frame: &Frame<'_>, headers: &Headers, sink: &mut impl Sink) {
         let counts = mermin_wire::count(headers, &frame.buffer);
         self.length_over_frame += u64::from(counts.length_over_frame);
+        if self.filter.is_some() && self.filters(Question::of(headers, 0), *frame, counts) {
+            return;
+        }
         sink.observe(observation(frame, headers, &counts));
+    }
+
+    /// Whether the packet is filtered; then it is counted. By value, as above.
+    #[inline(never)]
+    fn filters(&mut self, about: Question, frame: Frame<'_>, counts: Counts) -> bool {
+        let tally = Tally {
+            packets: counts.packets.into(),
+            bytes: counts.frame_bytes,
+            buffers: 1,
+            buffer_bytes: frame.buffer.length.into(),
+        };
+        let is = self.filter.as_mut().is_some_and(|filter| filter.filter(about, frame.point, tally));
+        if is {
+            self.sightings.rejected_at(frame.time);
+            self.rejected += tally.packets;
+        }
+        is
     }
 
     /// A panic of a source that has handed over `observed` in all: the frame at hand, if there was one, is lost.
     pub(crate) fn after_panic(&mut self, observed: Tally) -> Tally {
+        self.sightings.filtered = self.filtered();
         self.sightings.lose_in_panic(observed)
     }
 
-    /// Packets that got a reason so far.
+    fn filtered(&self) -> BTreeMap<Arc<str>, Tally> {
+        self.filter.as_ref().map(FrameFilter::book).unwrap_or_default()
+    }
+
+    /// Packets that got a reason so far, or were filtered.
     pub(crate) fn rejected(&self) -> u64 {
         self.rejected
     }
 
     /// What was counted so far.
     pub(crate) fn sightings(&self) -> Sightings {
-        let mut sightings = self.sightings.clone();
+        let mut sightings = Sightings { filtered: self.filtered(), ..self.sightings.clone() };
         if self.length_over_frame > 0 {
             sightings.anomalies.insert("ip_length_over_frame", self.length_over_frame);
         }
@@ -117,7 +152,7 @@ fn macs<'a>(frame: &Frame<'a>) -> &'a [u8; 12] {
 }
 
 #[inline(always)]
-fn observation(frame: &Frame<'_>, headers: &Headers, counts: &mermin_wire::Counts) -> Observation {
+fn observation(frame: &Frame<'_>, headers: &Headers, counts: &Counts) -> Observation {
     Observation {
         addresses: [headers.source[0], headers.source[1], headers.destination[0], headers.destination[1]],
         end: frame.time,

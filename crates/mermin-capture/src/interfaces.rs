@@ -174,7 +174,7 @@ impl Selection {
     }
 }
 
-fn patterns(texts: &[String]) -> Result<Vec<Pattern>, SelectError> {
+pub(crate) fn patterns(texts: &[String]) -> Result<Vec<Pattern>, SelectError> {
     let pattern = |text: &String| {
         Pattern::new(text).map_err(|error| SelectError::Pattern { pattern: text.clone(), reason: error.msg })
     };

@@ -5,6 +5,7 @@ mod clock;
 mod config;
 pub mod ebpf;
 pub mod file;
+mod filters;
 mod frame;
 pub mod interfaces;
 pub mod links;
@@ -13,4 +14,7 @@ mod testing;
 
 pub use config::{
     AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, KernelTable, OnExit, RING_BYTES_MAX, SourceKind,
+};
+pub use filters::{
+    FilterAction, FilterError, FilterMatch, FilterRule, FilterRules, PortRange, Protocol, RuleName,
 };

@@ -3,6 +3,7 @@
 use crate::tally::Tally;
 use mermin_wire::Unmetered;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why a packet was lost before it was metered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +65,8 @@ pub struct Sightings {
     pub in_kernel_table: Tally,
     /// By [`Unmetered`] as index.
     pub unmetered: [Tally; Unmetered::COUNT],
+    /// Packets that filters leave out, by rule: of all that may leave any out.
+    pub filtered: BTreeMap<Arc<str>, Tally>,
     /// Packets that the source could not take, by reason.
     pub lost: BTreeMap<Loss, Tally>,
     /// Non-IP packets by ethertype.
@@ -87,7 +90,8 @@ impl Sightings {
     /// how many packets a buffer would have been is not known; at least of one. Returns what was lost.
     #[cold]
     pub fn lose_in_panic(&mut self, observed: Tally) -> Tally {
-        let out = observed + self.unmetered.iter().copied().sum() + self.lost.values().copied().sum();
+        let exits = self.unmetered.iter().chain(self.filtered.values()).chain(self.lost.values());
+        let out = observed + exits.copied().sum();
         let (buffers, buffer_bytes) =
             (self.seen.buffers - out.buffers, self.seen.buffer_bytes - out.buffer_bytes);
         let lost = Tally { packets: buffers, bytes: buffer_bytes, buffers, buffer_bytes };

@@ -10,6 +10,7 @@ use mermin_flow::{Loss, Tally};
 use mermin_wire::Unmetered;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// See the module's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Ledger {
     /// Not flow traffic, or not decodable, by reason.
     pub unmetered: BTreeMap<&'static str, Tally>,
     /// By rule.
-    pub filtered: BTreeMap<&'static str, Tally>,
+    pub filtered: BTreeMap<Arc<str>, Tally>,
     /// Left out by sampling.
     pub sampled_out: Tally,
     /// By reason.
@@ -38,7 +39,7 @@ pub struct Ledger {
     pub inexact: Vec<&'static str>,
 }
 
-fn sum(parts: &BTreeMap<&'static str, Tally>) -> Tally {
+fn sum<N>(parts: &BTreeMap<N, Tally>) -> Tally {
     parts.values().copied().sum()
 }
 
@@ -69,7 +70,7 @@ impl Ledger {
             metered: meter.metered,
             secondary: meter.secondary,
             unmetered,
-            filtered: BTreeMap::new(),
+            filtered: source.filtered.clone(),
             sampled_out: reader.sampled_out,
             lost,
             resident: BTreeMap::from([
@@ -151,14 +152,16 @@ impl Ledger {
             };
             Value::Object(counts.into_iter().map(value).collect())
         };
+        let members = |path: &str, parts: &mut dyn Iterator<Item = (&str, &Tally)>| {
+            let member =
+                |(name, tally): (&str, &Tally)| (name.to_owned(), term(&format!("{path}.{name}"), tally));
+            Value::Object(parts.map(member).collect::<Map<_, _>>())
+        };
         let terms = |path: &str, parts: &BTreeMap<&'static str, Tally>| {
             if parts.is_empty() && self.inexact.contains(&path) {
                 return Value::Null;
             }
-            let member = |(name, tally): (&&'static str, &Tally)| {
-                ((*name).to_owned(), term(&format!("{path}.{name}"), tally))
-            };
-            Value::Object(parts.iter().map(member).collect::<Map<_, _>>())
+            members(path, &mut parts.iter().map(|(name, tally)| (*name, tally)))
         };
         let mut ledger = json!({
             "seen": term("seen", &self.seen),
@@ -166,7 +169,7 @@ impl Ledger {
             "metered": term("metered", &self.metered),
             "secondary": term("secondary", &self.secondary),
             "unmetered": terms("unmetered", &self.unmetered),
-            "filtered": terms("filtered", &self.filtered),
+            "filtered": members("filtered", &mut self.filtered.iter().map(|(name, tally)| (&**name, tally))),
             "sampled_out": term("sampled_out", &self.sampled_out),
             "lost": terms("lost", &self.lost),
             "resident": terms("resident", &self.resident),
@@ -241,7 +244,7 @@ mod tests {
             metered: term(4),
             secondary: term(8),
             unmetered: BTreeMap::from([("arp", term(16))]),
-            filtered: BTreeMap::from([("rule", term(32))]),
+            filtered: BTreeMap::from([("rule".into(), term(32))]),
             sampled_out: term(64),
             lost: BTreeMap::from([("socket_drop", term(128))]),
             ..Ledger::default()

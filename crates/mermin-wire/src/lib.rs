@@ -15,6 +15,7 @@ compile_error!("Mermin keeps words of packets in memory order and supports littl
 
 mod bytes;
 mod count;
+mod filter;
 mod headers;
 mod ip;
 mod link;
@@ -25,6 +26,10 @@ mod transport;
 
 pub use bytes::Bytes;
 pub use count::{Buffer, Counts, count, count_plain};
+pub use filter::{
+    ADDRESS_RANGES, FILTERED, Filters, METERED, NO_RULE, Number, PORT_RANGES, Question, RULES, Ranges, Sets,
+    Sizes,
+};
 pub use headers::{Fragment, Headers, NO_VLAN, PortForm};
 pub use link::{Link, macs};
 pub use plain::{link_header, plain_ipv4, plain_ipv6};

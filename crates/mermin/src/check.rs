@@ -10,9 +10,9 @@ use crate::live::selected;
 use crate::output::print;
 use crate::outputs;
 use crate::server::Bound;
-use mermin_capture::SourceKind;
 use mermin_capture::ebpf::{Left, hooks, left};
 use mermin_capture::interfaces::Interface;
+use mermin_capture::{FilterAction, FilterRules, SourceKind};
 use std::fmt::Write;
 
 /// The first kernel that is supported, and the first with tcx.
@@ -40,6 +40,7 @@ pub(crate) fn check(
             line(&mut text, if index == 0 { "resource" } else { "" }, &format!("{name}={value}"));
         }
     }
+    filters(&mut text, &config.capture.filters);
     let (verdict, missing) = source(config.capture.source, capabilities);
     line(&mut text, "source", &verdict);
     kernel(&mut text);
@@ -73,6 +74,21 @@ pub(crate) fn check(
 
 fn line(text: &mut String, head: &str, rest: &str) {
     let _ = writeln!(text, "{head:<15} {rest}");
+}
+
+/// In the order in which they are asked, and what becomes of packets that none of them matches.
+fn filters(text: &mut String, rules: &FilterRules) {
+    let mut head = "filters";
+    for rule in rules.rules() {
+        line(text, head, &format!("{:<14} {rule}", rule.name.to_string()));
+        head = "";
+    }
+    let otherwise = match (rules.rules().is_empty(), rules.otherwise()) {
+        (true, _) => "none: every packet is metered",
+        (false, FilterAction::Include) => "what no rule matches is metered",
+        (false, FilterAction::Exclude) => "what no rule matches is left out",
+    };
+    line(text, head, otherwise);
 }
 
 /// What runs have left in this network namespace, and who has it.
@@ -204,6 +220,26 @@ mod tests {
         let address = taken.local_addr().unwrap();
         let problem = format!("{address} without TLS, without token; error: can't listen on {address}: ");
         assert_eq!(told(&format!("server: {{listen: '{address}'}}")), problem + "address already in use");
+    }
+
+    #[test]
+    fn filters_are_told_in_their_order() {
+        let told = |filters: &str| {
+            let config = crate::config::parse(&format!("capture: {{filters: {filters}}}")).unwrap();
+            let mut text = String::new();
+            super::filters(&mut text, &config.capture.filters);
+            text
+        };
+        assert_eq!(told("[]"), "filters         none: every packet is metered\n");
+        let rules = "[{name: no_dns, action: exclude, match: {ports: [53, 6000-6063], protocols: [udp, 99]}}, \
+                     {name: ours, action: include, match: {networks: [10.0.0.0/8], interfaces: ['eth*']}}]";
+        let expected = "filters         no_dns         exclude ports 53, 6000-6063 protocols udp, 99\n\
+                        \x20               ours           include networks 10.0.0.0/8 interfaces eth*\n\
+                        \x20               what no rule matches is left out\n";
+        assert_eq!(told(rules), expected);
+        let all = told("[{name: nothing, action: exclude}]");
+        assert!(all.starts_with("filters         nothing        exclude all\n"), "{all}");
+        assert!(all.ends_with(" what no rule matches is metered\n"), "{all}");
     }
 
     #[test]

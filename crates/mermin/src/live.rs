@@ -144,6 +144,7 @@ impl Live<'_> {
     ) -> Result<Result<Exit, Stop>, String> {
         let options = AfPacketOptions {
             ring_bytes: self.config.capture.ring_bytes.0,
+            filters: self.config.capture.filters.clone(),
             follow: Some(Follow::new(self.selection.clone())),
         };
         let source = AfPacketSource::open(&self.interfaces, &self.points, &options)

@@ -24,6 +24,7 @@ pub(crate) fn replay(
     let server = Bound::bind(config)?;
     let points = Arc::new(ObservationPoints::default());
     let source = ReplaySource::open(&args.files, Arc::clone(&points)).map_err(cannot_open)?;
+    let source = source.filtered(&config.capture.filters);
     spare_captures(args, config)?;
     let stats = StatsFile::open(&args.results, config)?;
     let outputs = Outputs::build(&Workshop::new(&args.results, &args.common, &points, surroundings), config)?;

@@ -7,9 +7,12 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags
 use std::collections::BTreeMap;
 
 /// Calls within the object that are meant. Anything else is a panic path, or a copy that became a byte loop.
-const SUBPROGRAMS: [&str; 13] = [
+const SUBPROGRAMS: [&str; 16] = [
     "mermin_evict_v4",
     "mermin_evict_v6",
+    "mermin_filter",
+    "mermin_filter_v4",
+    "mermin_filter_v6",
     "mermin_reject",
     "mermin_rest",
     "mermin_spill",
@@ -125,12 +128,11 @@ pub(super) fn atomics(elf: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Loads every program and prints what the verifier walked through. Without the privilege it says so. `cpus`: so many, where the
-/// programs ask.
-pub(super) fn verify(elf: &[u8], cpus: Option<u32>) -> Result<()> {
+/// Loads every program, with these constants, and prints what the verifier walked through. Without the privilege it says so.
+pub(super) fn verify(elf: &[u8], constants: &[(&str, u32)]) -> Result<()> {
     let mut loader = EbpfLoader::new();
-    if let Some(cpus) = &cpus {
-        loader.override_global("CPUS", cpus, true);
+    for (name, value) in constants {
+        loader.override_global(name, value, true);
     }
     let mut ebpf = match loader.load(elf) {
         Ok(ebpf) => ebpf,

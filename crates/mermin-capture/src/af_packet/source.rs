@@ -6,7 +6,9 @@ use super::error::AfPacketError;
 use super::socket::{PacketSocket, RETIRE_MILLIS, Statistics};
 use super::stamps::Stamps;
 use super::taps::{AfPacketTaps, News, Tap};
+use crate::FilterRules;
 use crate::clock::Clocks;
+use crate::filters::Filtering;
 use crate::frame::{Frame, Frames};
 use crate::interfaces::Interface;
 use crate::links::{Follow, Links, follow};
@@ -36,6 +38,8 @@ pub struct Skipped {
 pub struct AfPacketOptions {
     /// Memory of all rings together.
     pub ring_bytes: u64,
+    /// Which packets are metered.
+    pub filters: FilterRules,
     /// Follows links that come and go; without it the interfaces of the start are all there will be.
     pub follow: Option<Follow>,
 }
@@ -94,7 +98,7 @@ impl AfPacketSource {
             closing: Closing::start().map_err(kernel("a thread"))?,
             skipped: followed.skipped.into_iter().map(skipped).collect(),
             turn: 0,
-            frames: Frames::default(),
+            frames: Frames::new(Filtering::of(&options.filters), points),
             stamps,
             gone: (Statistics::default(), 0),
             drain: None,

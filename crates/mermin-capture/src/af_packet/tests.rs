@@ -27,7 +27,7 @@ fn can_run(test: &str) -> bool {
 }
 
 fn options(ring_bytes: u64) -> AfPacketOptions {
-    AfPacketOptions { ring_bytes, follow: None }
+    AfPacketOptions { ring_bytes, filters: crate::FilterRules::default(), follow: None }
 }
 
 fn open(device: &str, ring_bytes: u64) -> AfPacketSource {

@@ -10,6 +10,7 @@ use super::ring::Produced;
 use super::slots::Slots;
 use super::ticks::Ticks;
 use super::words::Words;
+use crate::filters::Filtered;
 use mermin_abi::{Counters, Event, Verdict};
 use mermin_flow::Tally;
 use mermin_wire::Unmetered;
@@ -26,13 +27,14 @@ pub(super) struct Book {
     pub(super) seen: Tally,
     /// What the ring took, or still waited for it at the end.
     pub(super) submitted: Tally,
-    /// What stood in slots at the end.
+    /// What stood in slots at the end and is metered.
     pub(super) slots: Tally,
     /// What the hash took.
     pub(super) overflowed: Tally,
     pub(super) ring_full: Tally,
     pub(super) table_full: Tally,
     pub(super) unmetered: [Tally; Unmetered::COUNT],
+    pub(super) filtered: Filtered,
     pub(super) ethertypes: BTreeMap<u16, u64>,
     /// Packets whose ethertype found no slot.
     pub(super) ethertypes_other: u64,
@@ -64,6 +66,7 @@ impl Book {
         for (sum, verdict) in self.unmetered.iter_mut().zip(&counters.unmetered) {
             *sum += tally(verdict);
         }
+        self.filtered.add_all(counters.filtered.iter().map(tally));
         for slot in counters.ethertypes.iter().filter(|slot| slot.packets > 0) {
             *self.ethertypes.entry(slot.ethertype as u16).or_default() += slot.packets;
         }
@@ -81,12 +84,13 @@ impl Book {
     pub(super) fn balances(&self) -> bool {
         let metered = self.metered();
         let lost = self.ring_full + self.table_full;
-        let verdicts = metered + lost + self.unmetered.iter().copied().sum();
+        let not_metered = self.unmetered.iter().copied().chain(self.filtered.tallies());
+        let verdicts = metered + lost + not_metered.sum();
         (self.seen.buffers, self.seen.buffer_bytes) == (verdicts.buffers, verdicts.buffer_bytes)
     }
 }
 
-fn tally(verdict: &Verdict) -> Tally {
+pub(super) fn tally(verdict: &Verdict) -> Tally {
     let &Verdict { packets, bytes, buffers, buffer_bytes } = verdict;
     Tally { packets, bytes, buffers, buffer_bytes }
 }
@@ -281,7 +285,7 @@ impl Closer {
         };
         if let Some(slots) = &mut self.slots {
             slots.read_staged(closed, &mut book.deltas);
-            book.slots = slots.read_slots(closed, &mut book.deltas);
+            book.slots = slots.read_slots(closed, &mut book.deltas, &mut book.filtered);
             if let Err(error) = slots.read_hash(closed, &mut book.deltas) {
                 tracing::error!(%error, "the hash of an epoch can't be read: what is in it comes later, or stays in flight");
                 book.hash_failed = true;

@@ -50,6 +50,8 @@ pub(super) struct Kept {
 struct Drained {
     books: Vec<Book>,
     events: Vec<Event>,
+    /// What was filtered has the numbers of rules that are still there.
+    has_our_rules: bool,
 }
 
 /// What a source begins with.
@@ -66,6 +68,8 @@ pub(super) struct TakenOver {
     pub(super) books: Vec<Book>,
     /// Books of maps that are no more, without sums.
     pub(super) drained: Vec<Book>,
+    /// Whether what these say of filters is of rules that are still there.
+    pub(super) has_our_rules: bool,
     /// What those maps held, by the time since boot.
     pub(super) events: Vec<Event>,
     /// The time since boot of the first packet of all that is still to be handed on.
@@ -99,10 +103,11 @@ impl Kept {
             tracing::info!("goes on with what the programs of an earlier run have counted");
             return Ok(Self { pins, words, shape, ahead, drained: Drained::default(), past });
         }
-        let drained = drain(&pins, &words, &shape)?;
+        let mut drained = drain(&pins, &words, &shape)?;
+        drained.has_our_rules = shape.filters == wanted.filters;
         tracing::info!(
-            "an earlier run's programs counted with other sizes: they are off, what they have counted is taken over, and \
-             the maps are made anew"
+            "an earlier run's programs counted with other sizes or filters: they are off, what they have counted is taken \
+             over, and the maps are made anew"
         );
         words.reshape(&wanted);
         Ok(Self { pins, words, shape: wanted, ahead, drained, past })
@@ -126,7 +131,7 @@ impl Kept {
         ring: &Ring,
     ) -> Result<(Closer, TakenOver), EbpfError> {
         let (closer, mut books) = closer.go_on(Arc::clone(&self.words)).map_err(no_grace)?;
-        let Drained { books: drained, events } = std::mem::take(&mut self.drained);
+        let Drained { books: drained, events, has_our_rules } = std::mem::take(&mut self.drained);
         let due: Tally = drained.iter().chain(&books).map(Book::metered).sum();
         let mut left: Tally = events.iter().map(tally).sum();
         let mut earliest = events.iter().map(|event| event.first).min();
@@ -157,7 +162,7 @@ impl Kept {
             self.words.set_crashed(self.words.crashed() + crashed);
         }
         let (ahead, unread) = (self.ahead, self.past.unread());
-        Ok((closer, TakenOver { ahead, crashed, unread, books, drained, events, earliest }))
+        Ok((closer, TakenOver { ahead, crashed, unread, books, drained, has_our_rules, events, earliest }))
     }
 }
 
@@ -165,7 +170,7 @@ impl Kept {
 fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained, EbpfError> {
     pins.linked().into_iter().for_each(|index| pins.forget_links(index));
     take_filters_off()?;
-    let mut object = Object::load(shape.ring_bytes, shape.mode, Some(Arc::clone(pins)))?;
+    let mut object = Object::load(shape.ring_bytes, shape.mode, None, Some(Arc::clone(pins)))?;
     let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
     let mapped = Mapped::new(&object)?;
     let grace = Grace::new().map_err(no_grace)?;
@@ -189,7 +194,7 @@ fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained,
     }
     events.sort_by_key(|event| event.first);
     pins.clear_maps(WORDS);
-    Ok(Drained { books, events })
+    Ok(Drained { books, events, has_our_rules: false })
 }
 
 /// Takes the filters of earlier runs off all interfaces: they would go on counting in maps without a name.

@@ -1,14 +1,17 @@
 //! The kernel object: embedded, checked against its version, loaded.
 
 use super::error::EbpfError;
+use super::mapped::map;
 use super::pins::Pins;
 use super::privilege;
 use crate::config::RING_BYTES_MAX;
+use crate::filters::Filtering;
+use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, util};
-use mermin_abi::{ABI_VERSION, MODE_HASH, MODE_PACKET, MODE_SLOTS};
+use mermin_abi::{ABI_VERSION, FILTERED_AT_ALL, FILTERED_BY_INTERFACE, MODE_HASH, MODE_PACKET, MODE_SLOTS};
 use mermin_flow::Hook;
-use mermin_wire::Link;
+use mermin_wire::{Filters, Link};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -60,7 +63,12 @@ pub(super) const fn program(link: Link, hook: Hook) -> &'static str {
 impl Object {
     /// Loads maps and programs with a ring of `ring_bytes`, rounded up to a power of two and at least a page. With `pins` the
     /// maps have names there: they are those that are there, or new ones.
-    pub(super) fn load(ring_bytes: u64, mode: Mode, pins: Option<Arc<Pins>>) -> Result<Self, EbpfError> {
+    pub(super) fn load(
+        ring_bytes: u64,
+        mode: Mode,
+        filtering: Option<&Filtering>,
+        pins: Option<Arc<Pins>>,
+    ) -> Result<Self, EbpfError> {
         let missing = privilege::missing();
         if !missing.is_empty() {
             return Err(EbpfError::Permission { missing });
@@ -77,6 +85,10 @@ impl Object {
             Mode::Hash => (MODE_HASH, 0, 0),
         };
         let sets = (2 * cpus) << set_bits;
+        let filtered = filtering.map_or(0, |filtering| {
+            FILTERED_AT_ALL | if filtering.is_by_interface() { FILTERED_BY_INTERFACE } else { 0 }
+        });
+        let sizes = filtering.map(|filtering| filtering.sizes).unwrap_or_default();
         let mut loader = EbpfLoader::new();
         loader
             .override_global("CPUS", &cpus, true)
@@ -85,6 +97,10 @@ impl Object {
             .override_global("SET_BITS", &set_bits, true)
             .override_global("SEED", &seed, true)
             .override_global("RING_HALF", &half, true)
+            .override_global("FILTERED", &filtered, true)
+            .override_global("FILTER_V4", &sizes.v4, true)
+            .override_global("FILTER_V6", &sizes.v6, true)
+            .override_global("FILTER_PORTS", &sizes.ports, true)
             .map_max_entries("COUNTERS", 2 * cpus)
             .map_max_entries("STAGES", 2 * cpus)
             .map_max_entries("SLOTS4", sets)
@@ -96,6 +112,9 @@ impl Object {
             }
         }
         let mut ebpf = loader.load(OBJECT).map_err(refused)?;
+        if let Some(filtering) = filtering {
+            write_filters(&ebpf, &filtering.tables)?;
+        }
         for link in [Link::Ethernet, Link::Ip] {
             for hook in [Hook::Ingress, Hook::Egress] {
                 let name = program(link, hook);
@@ -140,15 +159,30 @@ impl Object {
 
     /// The descriptor of an array or the ring.
     pub(super) fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, EbpfError> {
-        match self.ebpf.map(name) {
-            Some(
-                aya::maps::Map::Array(data)
-                | aya::maps::Map::RingBuf(data)
-                | aya::maps::Map::ArrayOfMaps(data),
-            ) => Ok(data.fd().as_fd()),
-            _ => Err(EbpfError::Object { name }),
-        }
+        descriptor_of(&self.ebpf, name)
     }
+
+    /// By the index of an interface, the filters' rules that it is right for.
+    pub(super) fn interface_rules(&mut self) -> Result<HashMap<MapData, u32, u64>, EbpfError> {
+        const NAME: &str = "INTERFACE_RULES";
+        let map = self.ebpf.take_map(NAME).and_then(|map| HashMap::try_from(map).ok());
+        map.ok_or(EbpfError::Object { name: NAME })
+    }
+}
+
+fn descriptor_of<'e>(ebpf: &'e Ebpf, name: &'static str) -> Result<BorrowedFd<'e>, EbpfError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data) | Map::RingBuf(data) | Map::ArrayOfMaps(data)) => Ok(data.fd().as_fd()),
+        _ => Err(EbpfError::Object { name }),
+    }
+}
+
+/// Before programs run.
+fn write_filters(ebpf: &Ebpf, filters: &Filters) -> Result<(), EbpfError> {
+    let mapped = map(descriptor_of(ebpf, "FILTERS")?, size_of::<Filters>())?;
+    // SAFETY: the mapping holds one, aligned to a page. Integers only.
+    unsafe { std::ptr::copy_nonoverlapping(filters, mapped.as_mut_ptr().cast(), 1) };
+    Ok(())
 }
 
 /// Whether programs that run with bottom halves off can be interrupted by others of their CPU: kernels with PREEMPT_RT say so in

@@ -3,8 +3,9 @@
 use super::error::EbpfError;
 use super::object::{self, Mode};
 use super::words::Shape;
+use crate::filters::Filtering;
 use crate::links::Follow;
-use crate::{AttachKind, CaptureConfig, CaptureMode, KernelTable, OnExit};
+use crate::{AttachKind, CaptureConfig, CaptureMode, FilterRules, KernelTable, OnExit};
 use mermin_abi::{Set, WORDS_V4, WORDS_V6};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct EbpfOptions {
     pub mode: CaptureMode,
     /// In aggregate mode.
     pub aggregation: Aggregation,
+    /// Which packets are metered.
+    pub filters: FilterRules,
     /// What happens to programs and maps at the end.
     pub on_exit: OnExit,
     /// The programs go on counting for so long without a sign of life from an agent.
@@ -87,6 +90,7 @@ impl EbpfOptions {
             attach: config.attach,
             mode: config.mode,
             aggregation,
+            filters: config.filters.clone(),
             on_exit: config.on_exit,
             orphan_timeout: config.orphan_timeout.0.max(ORPHAN_TIMEOUT_MIN),
             follow: None,
@@ -114,6 +118,7 @@ impl EbpfOptions {
             mode,
             ring_bytes: object::rounded(self.ring_bytes),
             hash_flows: if mode == Mode::Packet { 0 } else { self.aggregation.hash_flows },
+            filters: Filtering::of(&self.filters).map_or(0, |filtering| filtering.fingerprint()),
         })
     }
 }

@@ -5,6 +5,7 @@ use super::bpf::{Batch, Create, create_map, put_map, read_batch, take_batch};
 use super::error::EbpfError;
 use super::mapped::map;
 use super::object::Object;
+use crate::filters::Filtered;
 use memmap2::MmapRaw;
 use mermin_abi::{
     Closed, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
@@ -85,14 +86,20 @@ impl Slots {
         }
     }
 
-    /// All that stands in slots of the half of `epoch`; the sum. Only after a grace period: nobody may write there.
-    pub(super) fn read_slots(&mut self, epoch: u32, deltas: &mut Vec<Event>) -> Tally {
+    /// All that stands in slots of the half of `epoch` and is metered, and its sum; what is filtered is counted. Only after a
+    /// grace period: nobody may write there.
+    pub(super) fn read_slots(
+        &mut self,
+        epoch: u32,
+        deltas: &mut Vec<Event>,
+        filtered: &mut Filtered,
+    ) -> Tally {
         let before = deltas.len();
         for set in half::<WORDS_V4>(&mut self.v4, self.sets, epoch) {
-            read_set(set, epoch, deltas);
+            read_set(set, epoch, deltas, filtered);
         }
         for set in half::<WORDS_V6>(&mut self.v6, self.sets, epoch) {
-            read_set(set, epoch, deltas);
+            read_set(set, epoch, deltas, filtered);
         }
         deltas[before..].iter().map(tally).sum()
     }
@@ -163,9 +170,13 @@ fn half<const W: usize>(mapped: &mut MmapRaw, sets: usize, epoch: u32) -> &mut [
     unsafe { std::slice::from_raw_parts_mut(mapped.as_mut_ptr().cast::<Set<W>>().add(first), sets) }
 }
 
-fn read_set<const W: usize>(set: &Set<W>, epoch: u32, deltas: &mut Vec<Event>) {
-    let used = set.ways.iter().zip(&set.first).filter(|(slot, _)| slot.sums.packets > 0);
-    deltas.extend(used.map(|(slot, first)| of_slot(epoch, slot, first)));
+fn read_set<const W: usize>(set: &Set<W>, epoch: u32, deltas: &mut Vec<Event>, filtered: &mut Filtered) {
+    for (slot, first) in set.ways.iter().zip(&set.first).filter(|(slot, _)| slot.sums.packets > 0) {
+        let delta = of_slot(epoch, slot, first);
+        if !filtered.add(slot.sums.verdict, tally(&delta)) {
+            deltas.push(delta);
+        }
+    }
 }
 
 fn clear_set<const W: usize>(set: &mut Set<W>) {

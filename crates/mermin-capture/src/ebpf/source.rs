@@ -19,6 +19,7 @@ use super::totals::Totals;
 use super::words::{Words, settlement};
 use crate::OnExit;
 use crate::clock::{Clocks, Steady};
+use crate::filters::Filtering;
 use crate::interfaces::Interface;
 use crate::links::{Links, follow};
 use mermin_abi::{EVENT_EGRESS, Event};
@@ -133,7 +134,8 @@ impl EbpfSource {
         // Where the slots are is a secret of whoever made the maps.
         let mode = kept.as_ref().map_or(mode, |kept| kept.shape.mode);
         let pins = kept.as_ref().map(|kept| Arc::clone(&kept.pins));
-        let mut object = Object::load(options.ring_bytes, mode, pins.clone())?;
+        let filtering = Filtering::of(&options.filters);
+        let mut object = Object::load(options.ring_bytes, mode, filtering.as_deref(), pins.clone())?;
         let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
         let mapped = Mapped::new(&object)?;
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
@@ -161,7 +163,7 @@ impl EbpfSource {
         } else {
             None
         };
-        let mut totals = Totals::default();
+        let mut totals = Totals::new(filtering.clone());
         totals.begin_with(&over);
         if let Some(summed) = &mut summed {
             over.books.iter_mut().for_each(|book| summed.take(book, |_| 0));
@@ -176,7 +178,7 @@ impl EbpfSource {
         // Until the reader runs, nobody takes what is told of the interfaces of the start.
         let (tell, news) = sync_channel(NEWS + 2 * interfaces.len());
         let tell = Tell { news: tell, produced: ring.produced() };
-        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady(), pins)?;
+        let taps = EbpfTaps::new(&mut object, options.attach, tell, clocks.steady(), pins, filtering)?;
         let followed =
             follow(taps, interfaces, points, options.follow.clone()).map_err(kernel("rtnetlink"))?;
         let source = Self {
@@ -434,7 +436,7 @@ impl Source for EbpfSource {
     }
 
     fn rejected(&self) -> u64 {
-        self.totals.sightings.unmetered.iter().map(|tally| tally.packets).sum()
+        self.totals.rejected()
     }
 
     fn close(&mut self) {

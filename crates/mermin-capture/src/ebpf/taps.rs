@@ -11,8 +11,10 @@ use super::ring::Produced;
 use super::tcx::{self, Tcx};
 use crate::AttachKind;
 use crate::clock::Steady;
+use crate::filters::Filtering;
 use crate::interfaces::{Interface, discover};
 use crate::links::{AGAIN, Links, Numbers, Taps, Technology};
+use aya::maps::{HashMap, MapData};
 use aya::util::KernelVersion;
 use mermin_flow::Hook;
 use mermin_wire::Link;
@@ -63,6 +65,28 @@ impl Programs {
     }
 }
 
+/// What the programs are told of filters that ask for interfaces.
+struct InterfaceRules {
+    by_index: HashMap<MapData, u32, u64>,
+    filtering: Arc<Filtering>,
+}
+
+impl InterfaceRules {
+    fn new(object: &mut Object, filtering: Arc<Filtering>) -> Result<Self, EbpfError> {
+        Ok(Self { by_index: object.interface_rules()?, filtering })
+    }
+
+    /// Before a program sees its packets.
+    fn know(&mut self, index: u32, name: &str) -> io::Result<()> {
+        self.by_index.insert(index, self.filtering.rules_of(Some(name)), 0).map_err(io::Error::other)
+    }
+
+    /// The kernel may give the index to another one, which is told of then.
+    fn forget(&mut self, index: u32) {
+        let _ = self.by_index.remove(&index);
+    }
+}
+
 /// The programs on one interface.
 pub(super) enum Tap {
     Tcx(Tcx),
@@ -74,6 +98,7 @@ pub(super) struct EbpfTaps {
     programs: Programs,
     filters: Filters,
     pins: Option<Arc<Pins>>,
+    rules: Option<InterfaceRules>,
     /// Interfaces of the start that it is on.
     on: BTreeSet<u32>,
     kind: AttachKind,
@@ -96,13 +121,17 @@ impl EbpfTaps {
         tell: Tell,
         clock: Steady,
         pins: Option<Arc<Pins>>,
+        filtering: Option<Arc<Filtering>>,
     ) -> Result<Self, EbpfError> {
+        let filtering = filtering.filter(|filtering| filtering.is_by_interface());
+        let rules = filtering.map(|filtering| InterfaceRules::new(object, filtering)).transpose()?;
         let filters =
             Filters::new().map_err(|source| EbpfError::Kernel { what: "a netlink socket", source })?;
         Ok(Self {
             programs: Programs::new(object)?,
             filters,
             pins,
+            rules,
             on: BTreeSet::new(),
             kind,
             has_tcx: !KernelVersion::current().is_ok_and(|version| version < TCX_SINCE),
@@ -201,6 +230,12 @@ impl EbpfTaps {
         }
     }
 
+    fn forget_rules(&mut self, index: u32) {
+        if let Some(rules) = &mut self.rules {
+            rules.forget(index);
+        }
+    }
+
     fn say_off(&self, index: u32) {
         self.tell(News::Off { index, up_to: self.tell.produced.position() });
     }
@@ -213,6 +248,11 @@ impl Taps for EbpfTaps {
     fn put(&mut self, interface: &Interface, numbers: Numbers) -> Result<Tap, EbpfError> {
         let index = interface.index;
         self.filters.clear_leftovers(index);
+        if let Some(rules) = &mut self.rules {
+            rules
+                .know(index, &interface.name)
+                .map_err(|source| EbpfError::Attach { interface: Arc::clone(&interface.name), source })?;
+        }
         self.tell(News::On { index, numbers });
         let chosen = self.choose(index);
         let result = self.put_by(chosen, interface).or_else(|error| {
@@ -251,11 +291,21 @@ impl Taps for EbpfTaps {
             Tap::Clsact(..) if gone => {}
             Tap::Clsact(clsact, _) => {
                 self.filters.take_off(index, &clsact);
+                self.forget_rules(index);
                 // No grace period was waited for: a program may still be running. The index remains the interface's.
                 return;
             }
         }
+        self.forget_rules(index);
         self.say_off(index);
+    }
+
+    fn renamed(&mut self, interface: &Interface) {
+        if let Some(rules) = &mut self.rules
+            && let Err(error) = rules.know(interface.index, &interface.name)
+        {
+            tracing::warn!(%error, "filters go by the old name of {}", interface.name);
+        }
     }
 
     fn is_on(&mut self, tap: &Tap, index: u32) -> bool {

@@ -2,7 +2,10 @@
 
 use super::book::Book;
 use super::kept::TakenOver;
+use crate::filters::{EARLIER_RULES, Filtered, Filtering};
 use mermin_flow::{Loss, Sightings, Tally};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const NANOS_PER_MS: u64 = 1_000_000;
 
@@ -10,6 +13,10 @@ const NANOS_PER_MS: u64 = 1_000_000;
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) sightings: Sightings,
+    filtering: Option<Arc<Filtering>>,
+    filtered: Filtered,
+    /// By rules of an earlier run that are no more.
+    filtered_earlier: Tally,
     ip_length_over_frame: u64,
     unresolved_fragments: u64,
     ethertypes_other: u64,
@@ -34,6 +41,10 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    pub(super) fn new(filtering: Option<Arc<Filtering>>) -> Self {
+        Self { filtering, ..Self::default() }
+    }
+
     /// Whether an event is of an epoch whose book is still open.
     #[inline]
     pub(super) fn is_live(&self, epoch: u32) -> bool {
@@ -60,7 +71,11 @@ impl Totals {
     /// What earlier processes have left.
     pub(super) fn begin_with(&mut self, over: &TakenOver) {
         let TakenOver { ahead, crashed, unread, books, drained, .. } = over;
-        drained.iter().chain(books).for_each(|book| self.close(book));
+        drained.iter().for_each(|book| self.close(book));
+        if !over.has_our_rules {
+            self.filtered_earlier = std::mem::take(&mut self.filtered).tallies().sum();
+        }
+        books.iter().for_each(|book| self.close(book));
         let Tally { buffers, buffer_bytes, .. } = *ahead;
         let seen = self.sightings.seen - Tally { buffers, buffer_bytes, ..Tally::ZERO };
         self.sightings.seen = seen;
@@ -85,6 +100,7 @@ impl Totals {
         self.live = book.epoch.wrapping_add(1);
         self.handed_closed += std::mem::take(&mut self.handed_live[(book.epoch & 1) as usize]);
         self.due += book.metered();
+        self.filtered.add_all(book.filtered.tallies());
         self.ip_length_over_frame += book.ip_length_over_frame;
         self.unresolved_fragments += book.unresolved_fragments;
         self.ethertypes_other += book.ethertypes_other;
@@ -101,6 +117,22 @@ impl Totals {
         }
     }
 
+    /// By rule.
+    fn filtered(&self) -> BTreeMap<Arc<str>, Tally> {
+        let mut book =
+            self.filtering.as_ref().map(|filtering| filtering.book(&self.filtered)).unwrap_or_default();
+        if self.filtered_earlier != Tally::ZERO {
+            book.insert(EARLIER_RULES.into(), self.filtered_earlier);
+        }
+        book
+    }
+
+    /// Packets that the programs gave a verdict but to meter them.
+    pub(super) fn rejected(&self) -> u64 {
+        let unmetered = self.sightings.unmetered.iter().copied();
+        unmetered.chain(self.filtered.tallies()).map(|tally| tally.packets).sum()
+    }
+
     /// Cumulative counts up to the last closed epoch, and of the epochs since then what was handed on: that much was
     /// certainly seen. `sums`: of what is due, what the programs have summed up.
     pub(super) fn sightings(&self, sums: Tally) -> Sightings {
@@ -111,6 +143,7 @@ impl Totals {
         }
         sightings.in_ring = self.due - self.handed_closed - sums;
         sightings.in_kernel_table = sums;
+        sightings.filtered = self.filtered();
         if self.quarantined != Tally::ZERO {
             sightings.lost.insert(Loss::WorkerQuarantine, self.quarantined);
         }

@@ -41,6 +41,8 @@ pub(super) struct Shape {
     pub(super) ring_bytes: u64,
     /// Entries of each half of the hash.
     pub(super) hash_flows: u32,
+    /// Which filters have numbered what is filtered; 0: none.
+    pub(super) filters: u64,
 }
 
 impl Shape {
@@ -57,6 +59,7 @@ impl Shape {
                 bits(shape.mode),
                 shape.ring_bytes,
                 shape.hash_flows,
+                shape.filters,
             )
         };
         of(self) == of(other)
@@ -75,6 +78,7 @@ struct Head {
     cleared: AtomicU32,
     ring_bytes: AtomicU64,
     seed: AtomicU64,
+    filters: AtomicU64,
 }
 
 #[repr(C, align(128))]
@@ -190,6 +194,7 @@ impl Words {
         head.seed.store(seed, Ordering::Relaxed);
         head.hash_flows.store(shape.hash_flows, Ordering::Relaxed);
         head.ring_bytes.store(shape.ring_bytes, Ordering::Relaxed);
+        head.filters.store(shape.filters, Ordering::Relaxed);
         // The one before the first.
         self.commit(u32::MAX, self.committed().1);
         self.cleared(u32::MAX);
@@ -214,6 +219,7 @@ impl Words {
             mode,
             ring_bytes: head.ring_bytes.load(Ordering::Relaxed),
             hash_flows: head.hash_flows.load(Ordering::Relaxed),
+            filters: head.filters.load(Ordering::Relaxed),
         })
     }
 
@@ -287,7 +293,7 @@ mod tests {
     #[test]
     fn only_maps_of_the_same_shape_are_gone_on_with() {
         let slots = |set_bits, seed| Mode::Slots { set_bits, seed };
-        let shape = Shape { cpus: 2, mode: slots(11, 1), ring_bytes: 4_096, hash_flows: 16 };
+        let shape = Shape { cpus: 2, mode: slots(11, 1), ring_bytes: 4_096, hash_flows: 16, filters: 1 };
         assert!(shape.fits(&Shape { mode: slots(11, 2), ..shape }), "the seed is the older one's");
         for other in [
             Shape { cpus: 4, ..shape },
@@ -295,6 +301,7 @@ mod tests {
             Shape { mode: Mode::Packet, ..shape },
             Shape { ring_bytes: 8_192, ..shape },
             Shape { hash_flows: 17, ..shape },
+            Shape { filters: 0, ..shape },
         ] {
             assert!(!shape.fits(&other), "{other:?}");
         }

@@ -16,6 +16,8 @@ mod tests;
 
 pub use damage::{Damage, Fault, OpenError, Part};
 
+use crate::FilterRules;
+use crate::filters::Filtering;
 use crate::frame::{Frame, Frames};
 use classic::Classic;
 use input::Opened;
@@ -130,6 +132,12 @@ impl ReplaySource {
         let interrupted = Arc::default();
         let opened = input::open_all(paths, &interrupted)?;
         Ok(Self { interrupted, ..Self::of(opened.into(), points) })
+    }
+
+    /// The same, going by these filters.
+    #[must_use]
+    pub fn filtered(self, rules: &FilterRules) -> Self {
+        Self { frames: Frames::new(Filtering::of(rules), &self.points), ..self }
     }
 
     /// One capture from any reader; `name` stands for it in a [`Damage`].

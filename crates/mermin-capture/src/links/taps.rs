@@ -25,6 +25,9 @@ pub(crate) trait Taps: Send + 'static {
     /// Goes off. With `gone` the interface isn't there any more. What was seen before is still delivered.
     fn take_off(&mut self, index: u32, tap: Self::Tap, gone: bool);
 
+    /// The interface has got another name.
+    fn renamed(&mut self, _: &Interface) {}
+
     /// Whether a tap is on the interface that has this index now. An interface that can't be asked counts as yes.
     fn is_on(&mut self, tap: &Self::Tap, index: u32) -> bool;
 
@@ -167,6 +170,7 @@ impl<T: Taps> Put<T> {
         if on.interface.name != device.name {
             on.interface.name = Arc::clone(&device.name);
             on.numbers.iter().for_each(|number| self.points.rename(*number, &device.name));
+            self.taps.renamed(&on.interface);
         }
         if let Some(shown) = self.links.view().on.get_mut(&device.index) {
             shown.name = Arc::clone(&device.name);

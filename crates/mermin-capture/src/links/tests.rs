@@ -48,7 +48,8 @@ fn ebpf(attach: AttachKind, follow: Follow) -> Under<EbpfSource> {
 
 fn af_packet(follow: Follow) -> Under<AfPacketSource> {
     let points = Arc::default();
-    let options = AfPacketOptions { ring_bytes: 4 << 20, follow: Some(follow) };
+    let options =
+        AfPacketOptions { ring_bytes: 4 << 20, filters: crate::FilterRules::default(), follow: Some(follow) };
     let source = AfPacketSource::open(&[], &points, &options).unwrap();
     Under { links: source.links(), source, points, kept: Kept::default() }
 }

@@ -117,6 +117,7 @@ pub(crate) fn assert_balanced(sightings: &Sightings, kept: &Kept) {
         + sightings.in_kernel_table
         + sightings.lost.values().copied().sum()
         + sightings.unmetered.iter().copied().sum()
+        + sightings.filtered.values().copied().sum()
         + kept.tally();
     assert_eq!(
         (sightings.seen.buffers, sightings.seen.buffer_bytes),

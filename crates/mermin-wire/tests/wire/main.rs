@@ -3,6 +3,7 @@
 mod build;
 mod captures;
 mod counts;
+mod filter;
 mod ip;
 mod link;
 mod plain;

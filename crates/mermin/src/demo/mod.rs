@@ -162,7 +162,8 @@ fn on_stage(
             (Err(error), _) => in_full(&error),
         },
     };
-    let options = AfPacketOptions { ring_bytes, follow: None };
+    let options =
+        AfPacketOptions { ring_bytes, filters: mermin_capture::FilterRules::default(), follow: None };
     let source = AfPacketSource::open(std::slice::from_ref(&interface), &points, &options)
         .map_err(|error| refused(in_full(&error)))?;
     let warnings = if no_ebpf.is_empty() { Vec::new() } else { vec![fallback(&no_ebpf)] };

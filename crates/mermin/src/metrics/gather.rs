@@ -362,9 +362,13 @@ fn verdicts(ledger: &Ledger) -> Vec<(Vec<Label>, Tally)> {
     let mut terms = vec![
         (verdict("metered"), ledger.metered),
         (verdict("secondary"), ledger.secondary),
-        (verdict("filtered"), ledger.filtered.values().copied().sum()),
         (verdict("sampled_out"), ledger.sampled_out),
     ];
+    terms.extend(ledger.filtered.iter().map(|(rule, tally)| {
+        let mut labels = verdict("filtered");
+        labels.push(("reason", Cow::Owned(rule.to_string())));
+        (labels, *tally)
+    }));
     let unmetered = Unmetered::ALL.map(Unmetered::name);
     let lost = Loss::ALL.map(Loss::name);
     for (name, known, counted) in

@@ -308,7 +308,7 @@ const LEDGER: &str = "\
 Two of the [ledger's](statistics.md) three books. All figures of one answer are one cut through the running pipeline: \
 they speak of the same packets. Where a stage did not answer in time they are read where they are, and \
 `mermin_ledger_consistent` is 0; no count ever falls. `verdict` is `metered`, `secondary`, `unmetered`, `filtered`, \
-`sampled_out` or `lost`; `unmetered` and `lost` have a `reason`. These are 0 in every consistent answer, for each agent:
+`sampled_out` or `lost`; `unmetered` and `lost` have a `reason`, and that of `filtered` is the rule (`capture.filters`). These are 0 in every consistent answer, for each agent:
 
 ```promql
 mermin_seen_buffers_total

@@ -79,7 +79,8 @@ impl Source for Few {
     }
     fn sightings(&mut self) -> Option<Sightings> {
         let anomalies = [("ip_length_over_frame", 5), ("link_resyncs", 1)].into();
-        Some(Sightings { anomalies, ..Sightings::default() })
+        let filtered = [("no_dns".into(), Tally::ZERO)].into();
+        Some(Sightings { anomalies, filtered, ..Sightings::default() })
     }
 }
 
@@ -235,6 +236,7 @@ fn figures_are_those_of_the_pipeline_and_their_number_is_fixed() {
         ("mermin_verdict_bytes", &[("verdict", "metered")], 300 * 114),
         ("mermin_verdict_packets", &[("verdict", "unmetered"), ("reason", "arp")], 0),
         ("mermin_verdict_packets", &[("verdict", "lost"), ("reason", "ring_full")], 0),
+        ("mermin_verdict_packets", &[("verdict", "filtered"), ("reason", "no_dns")], 0),
         ("mermin_resident_packets", &[("place", "flow_table")], 300),
         ("mermin_released_packets", &[], 0),
         ("mermin_ledger_consistent", &[], 1),

@@ -51,6 +51,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         Live,
         "Mermin goes off interfaces that are no longer wanted and on those that are; flows of the former end by their timeouts",
     ),
+    ("capture.filters", Restart, ""),
     ("capture.attach", Restart, ""),
     ("capture.on_exit", Restart, ""),
     ("capture.orphan_timeout", Restart, ""),

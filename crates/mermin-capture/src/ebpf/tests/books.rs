@@ -20,7 +20,7 @@ fn what_was_counted_while_the_kernel_gave_no_grace_period_is_in_a_book() {
     if !can_run("what_was_counted_while_the_kernel_gave_no_grace_period_is_in_a_book") {
         return;
     }
-    let mut object = Object::load(page(), Mode::Packet, None).unwrap();
+    let mut object = Object::load(page(), Mode::Packet, None, None).unwrap();
     let control = Mapped::new(&object).unwrap();
     let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
     let grace = Grace::refused().unwrap();

@@ -150,7 +150,7 @@ fn killed_after_the_flip(options: &EbpfOptions, then: impl FnOnce(&Words, u32)) 
         }
     };
     let state = KeptState::open(options.shape(mode).unwrap()).unwrap();
-    let object = Object::load(state.shape.ring_bytes, state.shape.mode, Some(Arc::clone(&state.pins)));
+    let object = Object::load(state.shape.ring_bytes, state.shape.mode, None, Some(Arc::clone(&state.pins)));
     let mapped = Mapped::new(&object.unwrap()).unwrap();
     let left = mapped.live();
     mapped.go_live(left + 1);

@@ -2,15 +2,20 @@
 
 use super::can_run;
 use super::frames::{Random, damaged, datagrams, ethernet};
+use crate::ebpf::book::tally;
 use crate::ebpf::mapped::Mapped;
 use crate::ebpf::object::{Mode, Object, page, program};
 use crate::ebpf::ring::Ring;
 use crate::ebpf::slots::Slots;
+use crate::filters::{FilterRules, Filtered, Filtering};
 use aya::TestRunOptions;
 use aya::programs::TestRun as _;
 use mermin_abi::{Counters, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
-use mermin_flow::Hook;
-use mermin_wire::{Buffer, Headers, Link, Unmetered, count, macs, parse};
+use mermin_flow::{Hook, Tally};
+use mermin_wire::{Buffer, Headers, Link, METERED, PortForm, Question, Unmetered, count, macs, parse};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::FromBytes as _;
 
 /// What a frame came to.
@@ -18,6 +23,8 @@ use zerocopy::FromBytes as _;
 enum Outcome {
     Metered(Event),
     Unmetered(Unmetered, u64),
+    /// By this verdict, so much.
+    Filtered(u8, Tally),
 }
 
 fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> Event {
@@ -52,12 +59,31 @@ fn event(link: Link, frame: &[u8], headers: &Headers, buffer: &Buffer) -> Event 
     }
 }
 
-fn in_user_space(link: Link, frame: &[u8], segment_size: u32) -> (Outcome, u64) {
+fn in_user_space(
+    link: Link,
+    frame: &[u8],
+    segment_size: u32,
+    filtering: Option<&Filtering>,
+) -> (Outcome, u64) {
     let buffer = Buffer { segment_size, ..Buffer::packet(frame.len() as u32) };
     let mut headers = Headers::new(buffer.length, None);
     match parse(link, frame, &mut headers) {
         Ok(()) => {
-            let over = count(&headers, &buffer).length_over_frame;
+            let counts = count(&headers, &buffer);
+            let over = counts.length_over_frame;
+            let verdict = filtering.map_or(METERED, |filtering| {
+                let about = Question::of(&headers, filtering.rules_of(Some("lo")));
+                filtering.tables.verdict(filtering.sizes, &about)
+            });
+            if verdict != METERED {
+                let tally = Tally {
+                    packets: counts.packets.into(),
+                    bytes: counts.frame_bytes,
+                    buffers: 1,
+                    buffer_bytes: buffer.length.into(),
+                };
+                return (Outcome::Filtered(verdict, tally), u64::from(over));
+            }
             (Outcome::Metered(event(link, frame, &headers, &buffer)), u64::from(over))
         }
         Err(reason) => (Outcome::Unmetered(reason, u64::from(headers.ethertype)), 0),
@@ -73,7 +99,15 @@ struct Kernel {
 
 impl Kernel {
     fn new(mode: Mode) -> Self {
-        let object = Object::load(page(), mode, None).unwrap();
+        Self::with(mode, None)
+    }
+
+    /// The kernel runs programs over buffers of the loopback interface, whose index is 1 everywhere.
+    fn with(mode: Mode, filtering: Option<&Filtering>) -> Self {
+        let mut object = Object::load(page(), mode, filtering, None).unwrap();
+        if let Some(filtering) = filtering {
+            object.interface_rules().unwrap().insert(1, filtering.rules_of(Some("lo")), 0).unwrap();
+        }
         let ring = Ring::new(object.map("RING").unwrap(), object.ring_bytes).unwrap();
         let mapped = Mapped::new(&object).unwrap();
         let slots = Slots::new(&object, 16).unwrap();
@@ -100,7 +134,8 @@ impl Kernel {
             events.push(Event::read_from_bytes(record).unwrap());
         });
         let in_ring = events.len() as u64;
-        let in_slots = self.slots.read_slots(0, &mut events);
+        let mut filtered = Filtered::default();
+        let in_slots = self.slots.read_slots(0, &mut events, &mut filtered);
         self.slots.read_hash(0, &mut events).unwrap();
         self.slots.clear(0).unwrap();
         let mut outcomes = Vec::new();
@@ -126,8 +161,11 @@ impl Kernel {
                 let ethertype = ethertypes.first().copied().unwrap_or(0);
                 outcomes.push(Outcome::Unmetered(Unmetered::of_number(number as u8), ethertype));
             }
+            filtered.add_all(counters.filtered.iter().map(tally));
         });
         self.mapped.clear(0);
+        let filtered = (1..).zip(filtered.tallies()).filter(|(_, tally)| *tally != Tally::ZERO);
+        outcomes.extend(filtered.map(|(verdict, tally)| Outcome::Filtered(verdict, tally)));
         assert_eq!((seen, submitted), (1, in_ring));
         assert_eq!(in_slots.buffers + overflowed, events.len() as u64 - in_ring);
         outcomes.extend(events.into_iter().map(|event| {
@@ -148,10 +186,23 @@ const MODES: [Mode; 3] = [Mode::Packet, Mode::Slots { set_bits: 2, seed: 7 }, Mo
 
 /// Runs every frame in user space and in all modes of the kernel's programs; how many the kernel took.
 fn compare(link: Link, frames: impl Iterator<Item = Vec<u8>>) -> usize {
-    let mut kernels = MODES.map(Kernel::new);
+    compare_filtered(link, frames, None, &mut BTreeSet::new())
+}
+
+/// The same with filters; which verdicts there were.
+fn compare_filtered(
+    link: Link,
+    frames: impl Iterator<Item = Vec<u8>>,
+    filtering: Option<&Filtering>,
+    verdicts: &mut BTreeSet<u8>,
+) -> usize {
+    let mut kernels = MODES.map(|mode| Kernel::with(mode, filtering));
     let mut compared = 0;
     for frame in frames {
-        let expected = in_user_space(link, &frame, 0);
+        let expected = in_user_space(link, &frame, 0, filtering);
+        if let Outcome::Filtered(verdict, _) = expected.0 {
+            verdicts.insert(verdict);
+        }
         for kernel in &mut kernels {
             if let Some(outcome) = kernel.run(link, &frame, 0) {
                 assert_eq!(outcome, expected, "{link:?} {frame:02x?}");
@@ -197,7 +248,7 @@ fn segmented_buffers_count_as_on_the_wire() {
     for mut frame in ethernet() {
         frame.resize(2_000, 7);
         for size in [1, 100, 1_448, 1_940, 1_946, 1_947, 5_000] {
-            let expected = in_user_space(Link::Ethernet, &frame, size);
+            let expected = in_user_space(Link::Ethernet, &frame, size, None);
             for kernel in &mut kernels {
                 if let Some(outcome) = kernel.run(Link::Ethernet, &frame, size) {
                     assert_eq!(outcome, expected, "{size} {frame:02x?}");
@@ -207,4 +258,85 @@ fn segmented_buffers_count_as_on_the_wire() {
         }
     }
     assert!(compared > 900, "only {compared} compared");
+}
+
+/// Rules about what such packets hold, so that they match often.
+fn random_rules(packets: &[Headers], random: &mut Random) -> FilterRules {
+    let address = |words: [u64; 2], version| match version {
+        4 => IpAddr::from(Ipv4Addr::from((words[0] as u32).to_ne_bytes())),
+        _ => IpAddr::from(Ipv6Addr::from_bits(
+            u128::from(u64::from_be(words[0])) << 64 | u128::from(u64::from_be(words[1])),
+        )),
+    };
+    let mut rule = |at: usize| {
+        let mut some = |what: &mut dyn FnMut(&Headers, &mut Random) -> Value| {
+            let few = random.below(8).saturating_sub(5);
+            (0..few).map(|_| what(&packets[random.below(packets.len())], random)).collect::<Vec<_>>()
+        };
+        let mut networks = |h: &Headers, random: &mut Random| {
+            let address = address(if random.below(2) == 0 { h.source } else { h.destination }, h.version);
+            let length = random.below(if h.version == 4 { 33 } else { 129 });
+            json!(format!("{address}/{length}").parse::<mermin_flow::Network>().map_or_else(
+                // The network that it should have been.
+                |error| error.to_string().rsplit(' ').next().unwrap_or_default().to_owned(),
+                |network| network.0.to_string(),
+            ))
+        };
+        let mut ports = |h: &Headers, random: &mut Random| {
+            let port = u16::from_be(h.port_pair()[random.below(2)]);
+            match random.below(3) {
+                0 => json!(format!("{port}-{}", port.saturating_add(3))),
+                1 => json!(format!("0-{port}")),
+                _ => json!(port),
+            }
+        };
+        let lists = json!({
+            "networks": some(&mut networks),
+            "source_networks": some(&mut networks),
+            "destination_networks": some(&mut networks),
+            "ports": some(&mut ports),
+            "source_ports": some(&mut ports),
+            "destination_ports": some(&mut ports),
+            "protocols": some(&mut |h, _| json!(h.protocol)),
+            "interfaces": some(&mut |_, random| json!(["lo", "eth*", "*"][random.below(3)])),
+        });
+        let action = if random.below(3) == 0 { "include" } else { "exclude" };
+        json!([{ "name": format!("r{at}"), "action": action, "match": lists }])
+    };
+    // One that nothing could match is none.
+    let rules =
+        (0..64).map(&mut rule).filter(|rule| serde_json::from_value::<FilterRules>(rule.clone()).is_ok());
+    let rules: Vec<Value> = rules.map(|rule| rule[0].clone()).collect();
+    serde_json::from_value(Value::Array(rules)).unwrap()
+}
+
+#[test]
+fn kernel_and_user_space_filter_alike() {
+    if !can_run("kernel_and_user_space_filter_alike") {
+        return;
+    }
+    let mut random = Random(5);
+    for (link, whole) in [
+        (Link::Ethernet, ethernet()),
+        (Link::Ip, datagrams().into_iter().map(|(_, datagram)| datagram).collect()),
+    ] {
+        let headers = whole.iter().filter_map(|frame| {
+            let mut headers = Headers::new(frame.len() as u32, None);
+            parse(link, frame, &mut headers).ok().map(|()| headers)
+        });
+        let headers: Vec<_> = headers.collect();
+        assert!(
+            headers.iter().any(|h| h.port_form == PortForm::Ports) && headers.iter().any(|h| h.version == 6)
+        );
+        let (mut compared, mut verdicts) = (0, BTreeSet::new());
+        for _ in 0..8 {
+            let rules = random_rules(&headers, &mut random);
+            let filtering = Filtering::of(&rules).unwrap();
+            let damaged: Vec<_> = (0..1_000).map(|n| damaged(&whole[n % whole.len()], &mut random)).collect();
+            let frames = whole.iter().cloned().chain(damaged);
+            compared += compare_filtered(link, frames, Some(&filtering), &mut verdicts);
+        }
+        assert!(compared > 18_000, "only {compared} compared");
+        assert!(verdicts.len() > 8, "only these verdicts: {verdicts:?}");
+    }
 }
