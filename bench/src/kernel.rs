@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, programs::links::FdLink};
-use mermin_capture::CaptureMode;
 use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
 use mermin_capture::interfaces::Interface;
+use mermin_capture::{CaptureMode, FilterRules};
 use mermin_flow::{Observation, ObservationPoints, Polled, Sink, Source as _, Tally};
 use mermin_tests::netns::Net;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub(crate) struct Kernel {
     /// Only traffic whose title has this in it.
     #[arg(long, default_value = "")]
     only: String,
+    /// Also with 64 rules of filters, that meter the packets, or leave them out.
+    #[arg(long)]
+    filters: bool,
 }
 
 /// What is sent.
@@ -64,16 +68,33 @@ enum Subject {
     /// A program of the object that is compared with.
     Compared(&'static str),
     /// The shipped ones.
-    Ours(CaptureMode),
+    Ours(CaptureMode, Filters),
 }
 
-const SUBJECTS: [(&str, Subject); 5] = [
+/// What filters of the shipped programs say of the packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filters {
+    /// There are none.
+    None,
+    /// No rule matches them, and they are metered.
+    Metered,
+    /// The last of all rules leaves them out.
+    Filtered,
+}
+
+const SUBJECTS: [(&str, Subject); 9] = [
     ("empty", Subject::Compared("bench_empty")),
     ("hash, tick", Subject::Compared("bench_hash_tick")),
     ("hash, boot clock", Subject::Compared("bench_hash_boot")),
-    ("packet mode", Subject::Ours(CaptureMode::Packet)),
-    ("aggregate mode", Subject::Ours(CaptureMode::Aggregate)),
+    ("packet mode", Subject::Ours(CaptureMode::Packet, Filters::None)),
+    ("aggregate mode", Subject::Ours(CaptureMode::Aggregate, Filters::None)),
+    ("aggregate, filters meter", Subject::Ours(CaptureMode::Aggregate, Filters::Metered)),
+    ("aggregate, filtered", Subject::Ours(CaptureMode::Aggregate, Filters::Filtered)),
+    ("packet mode, filters meter", Subject::Ours(CaptureMode::Packet, Filters::Metered)),
+    ("packet mode, filtered", Subject::Ours(CaptureMode::Packet, Filters::Filtered)),
 ];
+/// Subjects without filters.
+const UNFILTERED: usize = 5;
 const TICK: usize = 1;
 const AGGREGATE: usize = 4;
 
@@ -90,21 +111,22 @@ impl Kernel {
         route("-6 route add fd11::/16 via fd77::2");
         let _ = net.left.run("ping -q -c 1 10.77.0.2");
         let _ = net.left.run("ping -q -c 1 fd77::2");
-        let titles: Vec<&str> = SUBJECTS.iter().map(|(title, _)| *title).collect();
+        let subjects = if self.filters { &SUBJECTS[..] } else { &SUBJECTS[..UNFILTERED] };
+        let titles: Vec<&str> = subjects.iter().map(|(title, _)| *title).collect();
         println!(
             "| traffic | {} | hash, tick over aggregate mode | reader, ns a delta (deltas a packet) |",
             titles.join(" | ")
         );
-        println!("|---|{}---|---|", "---|".repeat(titles.len()));
+        println!("|---|{}---|---|", "---|".repeat(subjects.len()));
         for traffic in TRAFFIC.iter().filter(|traffic| traffic.title.contains(&self.only)) {
             let order = order(traffic, self.packets);
-            let (mut costs, mut readings) = ([const { Vec::new() }; SUBJECTS.len()], Vec::new());
+            let (mut costs, mut readings) = (vec![Vec::new(); subjects.len()], Vec::new());
             // The first turn warms up.
             for turn in 0..=self.turns {
-                for number in 0..SUBJECTS.len() {
-                    let subject = (turn + number) % SUBJECTS.len();
+                for number in 0..subjects.len() {
+                    let subject = (turn + number) % subjects.len();
                     let traffic = || send(traffic, &order, &net);
-                    let (cost, reading) = measure(&net, SUBJECTS[subject].1, &object, traffic)?;
+                    let (cost, reading) = measure(&net, subjects[subject].1, &object, traffic)?;
                     if turn > 0 {
                         costs[subject].push(cost);
                         readings.extend(reading.filter(|_| subject == AGGREGATE));
@@ -203,12 +225,14 @@ fn measure(net: &Net, subject: Subject, object: &[u8], send: impl Fn()) -> Resul
             })?;
             Ok((cost_of(net, send)?, None))
         }
-        Subject::Ours(mode) => ours(net, mode, send).map(|(cost, reading)| (cost, Some(reading))),
+        Subject::Ours(mode, filters) => {
+            ours(net, mode, filters, send).map(|(cost, reading)| (cost, Some(reading)))
+        }
     }
 }
 
 /// The shipped programs, with a reader behind them and epochs as in a run; its books have to balance.
-fn ours(net: &Net, mode: CaptureMode, send: impl Fn()) -> Result<(f64, Reading)> {
+fn ours(net: &Net, mode: CaptureMode, filters: Filters, send: impl Fn()) -> Result<(f64, Reading)> {
     let over = AtomicBool::new(false);
     let index = net.right.run("cat /sys/class/net/right/ifindex");
     let mut source = net.right.within(|| -> Result<EbpfSource> {
@@ -216,7 +240,7 @@ fn ours(net: &Net, mode: CaptureMode, send: impl Fn()) -> Result<(f64, Reading)>
         let link = mermin_wire::Link::Ethernet;
         let interface = Interface { name: Arc::from("right"), index, link, up: true };
         let points = Arc::new(ObservationPoints::default());
-        let options = EbpfOptions { mode, ..EbpfOptions::default() };
+        let options = EbpfOptions { mode, filters: rules(filters)?, ..EbpfOptions::default() };
         Ok(EbpfSource::open(&[interface], &points, &options)?.source)
     })?;
     thread::scope(|scope| {
@@ -226,6 +250,25 @@ fn ours(net: &Net, mode: CaptureMode, send: impl Fn()) -> Result<(f64, Reading)>
         let reading = reading.join().ok().context("the reader panicked")?;
         Ok((cost?, reading.context("the books don't balance")?))
     })
+}
+
+/// As many rules as there can be, and nearly as many networks; the last one is about what is sent, or not.
+fn rules(filters: Filters) -> Result<FilterRules> {
+    let last = match filters {
+        Filters::None => return Ok(FilterRules::default()),
+        Filters::Metered => json!(["192.0.2.0/24", "2001:db8::/32"]),
+        Filters::Filtered => json!(["11.0.0.0/8", "fd11::/16"]),
+    };
+    let rule = |number: usize, networks: serde_json::Value, ports: &[u16]| {
+        let matches = json!({ "destination_networks": networks, "destination_ports": ports });
+        json!({ "name": format!("r{number}"), "action": "exclude", "match": matches })
+    };
+    let others = (0..63).map(|n| {
+        let networks =
+            (0..7).flat_map(|m| [format!("172.16.{n}.{}/32", 9 * m), format!("fd12::{n}:{m}/128")]);
+        rule(n, networks.collect(), &[n as u16])
+    });
+    Ok(serde_json::from_value(others.chain([rule(63, last, &[])]).collect())?)
 }
 
 /// Adds up what it is given.
@@ -262,7 +305,8 @@ fn read(source: &mut EbpfSource, over: &AtomicBool) -> Option<Reading> {
     let sightings = source.sightings()?;
     let lost: Tally = sightings.lost.values().copied().sum();
     let unmetered: Tally = sightings.unmetered.iter().copied().sum();
-    let balances = sightings.seen.buffers == (sum.0 + lost + unmetered).buffers;
+    let filtered: Tally = sightings.filtered.values().copied().sum();
+    let balances = sightings.seen.buffers == (sum.0 + lost + unmetered + filtered).buffers;
     balances.then_some(Reading { nanos, observations: sum.1, packets: sum.0.packets })
 }
 
