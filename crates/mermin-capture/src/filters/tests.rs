@@ -1,11 +1,13 @@
 //! What rules mean, said in another way; and what is no rule.
 
-use super::{FilterRules, Filtering};
+use super::{FilterRules, Filtering, FrameFilter};
+use mermin_flow::{ObservationPoint, ObservationPoints, Tally};
 use mermin_wire::{FILTERED, METERED, NO_RULE, Question};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 fn rules(value: &Value) -> FilterRules {
     serde_json::from_value(value.clone()).unwrap()
@@ -148,6 +150,22 @@ fn rules_by_interface(interface: Option<&'static str>) -> u8 {
         { "name": "lan", "action": "include", "match": { "interfaces": ["lan"] } },
     ]));
     verdict(&rules, &Packet { interface, ..Packet::of("10.0.0.1", "10.0.0.2", 6, Some([1, 2])) })
+}
+
+#[test]
+fn a_point_goes_by_the_name_that_it_has() {
+    let list = json!([{ "name": "new", "action": "exclude", "match": { "interfaces": ["new*"] } }]);
+    let points = Arc::new(ObservationPoints::default());
+    let old = ObservationPoint { interface: Some("old".into()), ..ObservationPoint::default() };
+    let number = points.register(old, 0).unwrap();
+    let mut filter = FrameFilter::new(Filtering::of(&rules(&list)).unwrap(), Arc::clone(&points));
+    let packet = Packet::of("10.0.0.1", "10.0.0.2", 1, None);
+    let about = || packet.question(&Filtering::of(&rules(&list)).unwrap());
+    assert!(!filter.filter(about(), number, Tally::frame(60)));
+    points.rename(number, &"new0".into());
+    assert!(filter.filter(about(), number, Tally::frame(60)));
+    assert!(!filter.filter(about(), ObservationPoints::UNKNOWN, Tally::frame(60)), "a point without a name");
+    assert_eq!(filter.book()["new"], Tally::frame(60));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use super::can_run;
 use crate::af_packet::{AfPacketOptions, AfPacketSource};
 use crate::ebpf::{Aggregation, EbpfOptions, EbpfSource, clean_up};
+use crate::interfaces::Selection;
+use crate::links::Follow;
 use crate::testing::{Kept, Pair, finish, interface, run, sender};
 use crate::{CaptureMode, FilterRules, KernelTable, OnExit};
 use mermin_flow::{Loss, ObservationPoints, Polled, Sightings, Source, Tally};
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ports that are sent to.
 const PORTS: std::ops::Range<u16> = 10_000..10_100;
@@ -199,34 +201,52 @@ fn connections_are_filtered_from_their_first_packet_to_their_last() {
     }
 }
 
-/// Of flows that are under way, too: a name is looked at with every packet, or every sum.
 #[test]
 fn an_interface_that_is_renamed_is_filtered_by_its_new_name() {
     if !can_run("an_interface_that_is_renamed_is_filtered_by_its_new_name") {
         return;
     }
-    let list = json!([{ "name": "new", "action": "exclude", "match": { "interfaces": ["new*"] } }]);
-    let rules = rules(&list);
-    let filtering = crate::filters::Filtering::of(&rules).unwrap();
-    assert!(filtering.is_by_interface());
-    let points = Arc::new(ObservationPoints::default());
-    let point =
-        |name: &str| mermin_flow::ObservationPoint { interface: Some(name.into()), ..Default::default() };
-    let number = points.register(point("old"), 0).unwrap();
-    let mut filter = crate::filters::FrameFilter::new(filtering, Arc::clone(&points));
-    let about = || mermin_wire::Question {
-        source: [0; 2],
-        destination: [0; 2],
-        ports: 0,
-        has_ports: false,
-        version: 4,
-        protocol: 1,
-        rules: 0,
-    };
-    assert!(!filter.filter(about(), number, Tally::frame(60)));
-    points.rename(number, &"new0".into());
-    assert!(filter.filter(about(), number, Tally::frame(60)));
-    assert_eq!(filter.book()["new"], Tally::frame(60));
+    let pair = Pair::new();
+    Pair::inside(&pair.there, || {
+        let _receivers = receivers();
+        let list = json!([{ "name": "new", "action": "exclude", "match": { "interfaces": ["new*"] } }]);
+        let selection = Selection::new(&["vb".to_owned(), "new*".to_owned()], &[]).unwrap();
+        let points = Arc::new(ObservationPoints::default());
+        let options = EbpfOptions {
+            mode: CaptureMode::Packet,
+            filters: rules(&list),
+            follow: Some(Follow::new(selection)),
+            ..EbpfOptions::default()
+        };
+        let mut source = EbpfSource::open(&[interface("vb")], &points, &options).unwrap().source;
+        let mut kept = Kept::default();
+        let send = || {
+            Pair::inside(&pair.here, || {
+                let socket = sender();
+                for port in PORTS {
+                    socket.send_to(&[7; 100], ("10.9.0.2", port)).unwrap();
+                }
+            });
+        };
+        let all = PORTS.map(|_| Tally::frame(142)).sum::<Tally>();
+        while source.poll(&mut kept, 256) == Polled::More {}
+        Pair::inside(&pair.here, || run("ping -q -c 1 -W 5 10.9.0.2"));
+        send();
+        for command in ["set vb down", "set vb name newb", "set newb up"] {
+            run(&format!("ip link {command}"));
+        }
+        let began = Instant::now();
+        while !source.links().on().iter().any(|link| &*link.name == "newb") {
+            assert!(began.elapsed() < Duration::from_secs(10), "nobody noticed the name");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Pair::inside(&pair.here, || run("ping -q -c 1 -W 5 10.9.0.2"));
+        send();
+        let sightings = finish(&mut source, &mut kept);
+        assert_eq!(came(&kept, PORTS, 4), all, "what came under the old name, and nothing else");
+        let filtered = sightings.filtered["new"];
+        assert!(filtered.packets >= all.packets + 2 && filtered.bytes > all.bytes, "{filtered:?}");
+    });
 }
 
 /// Ends in good order and leaves its programs; what it has counted.
