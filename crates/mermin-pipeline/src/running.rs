@@ -16,7 +16,7 @@ use tracing::info;
 /// How often outputs are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks for the end of a live run.
-const LIVE_LOOK: Duration = Duration::from_millis(20);
+const LIVE_LOOK: Duration = Duration::from_millis(50);
 
 /// How a run ended.
 pub struct Outcome<S> {
