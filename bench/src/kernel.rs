@@ -3,8 +3,9 @@
 
 use crate::measure::Spread;
 use crate::random::Random;
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::{SchedClassifier, TcAttachType};
+use anyhow::{Context as _, Result, ensure};
+use aya::TestRunOptions;
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _};
 use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, programs::links::FdLink};
 use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
@@ -36,6 +37,9 @@ pub(crate) struct Kernel {
     /// Turns.
     #[arg(long, default_value_t = 7)]
     turns: usize,
+    /// Runs the programs on frames that are made (`BPF_PROG_TEST_RUN`), instead of sending these over the veth.
+    #[arg(long)]
+    test_run: bool,
     /// Only traffic whose title has this in it.
     #[arg(long, default_value = "")]
     only: String,
@@ -125,7 +129,13 @@ impl Kernel {
             for turn in 0..=self.turns {
                 for number in 0..subjects.len() {
                     let subject = (turn + number) % subjects.len();
-                    let traffic = || send(traffic, &order, &net);
+                    let traffic = |program: &SchedClassifier| match self.test_run {
+                        true => test_run(traffic, &order, program),
+                        false => {
+                            send(traffic, &order, &net);
+                            Ok(())
+                        }
+                    };
                     let (cost, reading) = measure(&net, subjects[subject].1, &object, traffic)?;
                     if turn > 0 {
                         costs[subject].push(cost);
@@ -189,7 +199,6 @@ fn order(traffic: &Traffic, packets: usize) -> Vec<u64> {
 
 /// Sends each flow's packet to an address and port of its own.
 fn send(traffic: &Traffic, order: &[u64], net: &Net) {
-    let scatter = |flow: u64| Random::new(flow).next();
     net.left.within(|| {
         let mut cpus = CpuSet::new();
         cpus.set(0);
@@ -212,8 +221,57 @@ fn send(traffic: &Traffic, order: &[u64], net: &Net) {
     });
 }
 
+/// Runs the program on each flow's frame.
+fn test_run(traffic: &Traffic, order: &[u64], program: &SchedClassifier) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(0);
+    thread::scope(|scope| {
+        let run = || {
+            sched_setaffinity(None, &cpus)?;
+            let mut frame = frame(traffic.ipv6);
+            for flow in order {
+                address(&mut frame, traffic.ipv6, scatter(*flow));
+                program.test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })?;
+            }
+            Ok(())
+        };
+        scope.spawn(run).join().ok().context("the runner panicked")?
+    })
+}
+
+/// Ethernet, IP, UDP and 24 bytes, as [`send`] makes the kernel send them.
+fn frame(ipv6: bool) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    if ipv6 {
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 17, 64]);
+        frame.extend([0xfd; 32]);
+    } else {
+        frame.extend([8, 0, 0x45, 0, 0, 52, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 77, 0, 1, 11, 0, 0, 0]);
+    }
+    frame.extend([0x9c, 0x40, 0, 0, 0, 32, 0, 0]);
+    frame.extend([0; 24]);
+    frame
+}
+
+/// Makes it one of another flow.
+fn address(frame: &mut [u8], ipv6: bool, random: u64) {
+    let to = if ipv6 { 38..54 } else { 30..34 };
+    let port = to.end + 2;
+    frame[to.end - 3..to.end].copy_from_slice(&random.to_be_bytes()[5..]);
+    frame[port..port + 2].copy_from_slice(&((random >> 48) as u16 | 1).to_be_bytes());
+}
+
+fn scatter(flow: u64) -> u64 {
+    Random::new(flow).next()
+}
+
 /// ns a packet in a program at the right end's ingress, and what it was to read what the shipped ones said.
-fn measure(net: &Net, subject: Subject, object: &[u8], send: impl Fn()) -> Result<(f64, Option<Reading>)> {
+fn measure(
+    net: &Net,
+    subject: Subject,
+    object: &[u8],
+    send: impl Fn(&SchedClassifier) -> Result<()>,
+) -> Result<(f64, Option<Reading>)> {
     match subject {
         Subject::Compared(name) => {
             let mut ebpf = Ebpf::load(object).context("what is compared with")?;
@@ -232,7 +290,12 @@ fn measure(net: &Net, subject: Subject, object: &[u8], send: impl Fn()) -> Resul
 }
 
 /// The shipped programs, with a reader behind them and epochs as in a run; its books have to balance.
-fn ours(net: &Net, mode: CaptureMode, filters: Filters, send: impl Fn()) -> Result<(f64, Reading)> {
+fn ours(
+    net: &Net,
+    mode: CaptureMode,
+    filters: Filters,
+    send: impl Fn(&SchedClassifier) -> Result<()>,
+) -> Result<(f64, Reading)> {
     let over = AtomicBool::new(false);
     let index = net.right.run("cat /sys/class/net/right/ifindex");
     let mut source = net.right.within(|| -> Result<EbpfSource> {
@@ -311,18 +374,24 @@ fn read(source: &mut EbpfSource, over: &AtomicBool) -> Option<Reading> {
 }
 
 /// Run time over run count of what is on the hook, while `send` sends. By the hook: programs of the same name may be on others.
-fn cost_of(net: &Net, send: impl Fn()) -> Result<f64> {
-    let counted = || -> Result<(Duration, u64)> {
+fn cost_of(net: &Net, send: impl Fn(&SchedClassifier) -> Result<()>) -> Result<f64> {
+    let info = || -> Result<ProgramInfo> {
         let (_, programs) =
             net.right.within(|| SchedClassifier::query_tcx("right", TcAttachType::Ingress))?;
-        let [program] = &programs[..] else { bail!("{} programs are on the hook", programs.len()) };
-        Ok((program.run_time(), program.run_count()))
+        let count = programs.len();
+        let [program] =
+            <[_; 1]>::try_from(programs).ok().with_context(|| format!("{count} programs are on the hook"))?;
+        Ok(program)
     };
+    let counted = || info().map(|info| (info.run_time(), info.run_count()));
+    let on_the_hook =
+        || -> Result<SchedClassifier> { Ok(SchedClassifier::from_program_info(info()?, "measured".into())?) };
+    let program = on_the_hook()?;
     // Maps are new: what is measured is the second time that each flow sends.
-    send();
+    send(&program)?;
     thread::sleep(Duration::from_millis(50));
     let before = counted()?;
-    send();
+    send(&program)?;
     // What is on a backlog still runs through it.
     thread::sleep(Duration::from_millis(50));
     let after = counted()?;
@@ -342,6 +411,23 @@ mod tests {
         let line = row("title", &costs);
         assert!(line.starts_with("| title | 42 | 100 (97–100) |"), "{line}");
         assert!(line.ends_with(" 48 (46–48) | 2.08 |"), "{line}");
+    }
+
+    #[test]
+    fn frames_are_whole_and_of_their_flows() {
+        for (ipv6, length, port) in [(false, 66, 36), (true, 86, 56)] {
+            let mut frames = [frame(ipv6), frame(ipv6)];
+            assert_eq!(frames[0].len(), length);
+            frames.iter_mut().zip([3, 4]).for_each(|(frame, flow)| address(frame, ipv6, scatter(flow)));
+            let [one, other] = frames;
+            assert!(one[..port] != other[..port] && one[port..port + 2] != [0; 2]);
+            let ip_bytes = if ipv6 {
+                40 + u16::from_be_bytes([one[18], one[19]])
+            } else {
+                u16::from_be_bytes([one[16], one[17]])
+            };
+            assert_eq!(usize::from(ip_bytes) + 14, length);
+        }
     }
 
     #[test]

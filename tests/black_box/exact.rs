@@ -59,7 +59,11 @@ fn exact(packets: u64, flows: u64, segments: u64, table: &str) {
         program = program.set(&format!("capture.{setting}"));
     }
     program = program.set(&format!("capture.kernel_table={table}")).set("flow.table_capacity=500000");
-    program = program.set("flow.udp_timeout=10m").set("capture.kernel_hash_flows=65536");
+    // One record a flow, at the end, when outputs are waited for.
+    program = program
+        .set("flow.udp_timeout=1h")
+        .set("flow.active_timeout=1h")
+        .set("capture.kernel_hash_flows=65536");
     let running = program.start();
     let (sent, received) = (interface(&net.left, "left").sent, ip_received(&net.right).packets);
     let senders: Vec<_> = (0..SENDERS)
@@ -79,6 +83,14 @@ fn exact(packets: u64, flows: u64, segments: u64, table: &str) {
     assert!((packets..packets + 100).contains(&wire), "{title}: {wire} received");
     let outcome = running.interrupt().kept_books(0);
     nothing_lost(&outcome);
+    let outputs = &outcome.statistics()["outputs"];
+    let dropped = outputs
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|output| output["dropped"].as_object().unwrap().values());
+    let dropped: u64 = dropped.filter_map(|part| part["records"].as_u64()).sum();
+    assert_eq!(dropped, 0, "{title}: records that the output had no time for: {outputs}");
     let recorded = recorded(&file);
     assert_eq!(recorded.len() as u64, flows, "{title}");
     let each = packets / flows;
