@@ -262,34 +262,117 @@ fn requests_and_answers_that_take_different_links_are_one_flow() {
     }
 }
 
-/// A firewall in a pod: what is bridged through it, and what it routes, comes back by another link.
+/// Two pods, and a firewall between them in a third, of which the node has a link on either side.
+struct Guarded {
+    node: Namespace,
+    a: Namespace,
+    b: Namespace,
+    _firewall: Namespace,
+    /// Of the second pod.
+    address: &'static str,
+}
+
+impl Guarded {
+    const LINKS: [&str; 4] = ["va", "w1", "w2", "vb"];
+
+    fn new(routes: bool) -> Self {
+        let [node, a, firewall, b] = [namespace(), namespace(), namespace(), namespace()];
+        let of = |address: &'static str| if routes { address } else { "" };
+        link((&node, "va", ""), (&a, "eth0", "10.9.0.1/24"));
+        link((&node, "w1", ""), (&firewall, "in", of("10.9.0.9/24")));
+        link((&node, "w2", ""), (&firewall, "out", of("10.9.5.9/24")));
+        let address = if routes { "10.9.5.2" } else { "10.9.0.2" };
+        link((&node, "vb", ""), (&b, "eth0", if routes { "10.9.5.2/24" } else { "10.9.0.2/24" }));
+        bridge(&node, "br1", &["va", "w1"]);
+        bridge(&node, "br2", &["w2", "vb"]);
+        if routes {
+            a.ip("route add 10.9.5.0/24 via 10.9.0.9");
+            b.ip("route add 10.9.0.0/24 via 10.9.5.9");
+        } else {
+            bridge(&firewall, "br0", &["in", "out"]);
+        }
+        Self { node, a, b, _firewall: firewall, address }
+    }
+}
+
+/// What is bridged through the firewall, and what it routes, comes back by another link.
 #[test]
 fn what_goes_through_a_pod_and_back_counts_once() {
     need!(namespaces(), tool("ethtool"), tool("nft"));
     for mode in MODES {
         for routes in [false, true] {
-            let [node, a, firewall, b] = [namespace(), namespace(), namespace(), namespace()];
-            let of = |address: &'static str| if routes { address } else { "" };
-            link((&node, "va", ""), (&a, "eth0", "10.9.0.1/24"));
-            link((&node, "w1", ""), (&firewall, "in", of("10.9.0.9/24")));
-            link((&node, "w2", ""), (&firewall, "out", of("10.9.5.9/24")));
-            let address = if routes { "10.9.5.2" } else { "10.9.0.2" };
-            link((&node, "vb", ""), (&b, "eth0", if routes { "10.9.5.2/24" } else { "10.9.0.2/24" }));
-            bridge(&node, "br1", &["va", "w1"]);
-            bridge(&node, "br2", &["w2", "vb"]);
-            if routes {
-                a.ip("route add 10.9.5.0/24 via 10.9.0.9");
-                b.ip("route add 10.9.0.0/24 via 10.9.5.9");
-            } else {
-                bridge(&firewall, "br0", &["in", "out"]);
-            }
-            let run = || send((&a, "10.9.0.1"), (&b, address));
-            let (record, received) = capture(&node, &["va", "w1", "w2", "vb"], mode, run);
+            let net = Guarded::new(routes);
+            let run = || send((&net.a, "10.9.0.1"), (&net.b, net.address));
+            let (record, received) = capture(&net.node, &Guarded::LINKS, mode, run);
             assert_eq!((received, totals(&record)), (SENT, [SENT, SENT / 10]), "{mode} {routes}");
             let counted: Vec<_> = hops(&record, "flow.hops").into_iter().filter(|hop| hop.2).collect();
             assert_eq!(counted, [hop("va", "ingress", true, SENT)]);
             assert!(hops(&record, "flow.hops").iter().all(|hop| hop.3 == SENT), "{record:?}");
             assert_eq!(hops(&record, "flow.hops").len(), 4);
+        }
+    }
+}
+
+/// Flows of [`many_flows_through_a_pod_and_back_count_once`], and packets of each.
+const FLOWS: u64 = 400;
+const EACH: u64 = 20;
+
+/// Far more flows than slots push each other's sums out, and a packet socket reads link by link: points come in any order.
+#[test]
+fn many_flows_through_a_pod_and_back_count_once() {
+    need!(namespaces(), tool("ethtool"), tool("nft"));
+    for (source, settings) in [
+        ("ebpf", &["capture.mode=aggregate", "capture.kernel_slots=16"][..]),
+        ("ebpf", &["capture.mode=aggregate", "capture.kernel_table=hash"]),
+        ("ebpf", &["capture.mode=packet"]),
+        ("af_packet", &[]),
+    ] {
+        for routes in [false, true] {
+            let net = Guarded::new(routes);
+            let mut program = Program::new("run").args(["--source", source]).inside(&net.node.name);
+            for link in Guarded::LINKS {
+                program = program.args(["-i", link]);
+            }
+            for setting in settings {
+                program = program.set(setting);
+            }
+            let running = program.start();
+            let server = net.b.within(|| UdpSocket::bind((net.address, PORT)).unwrap());
+            server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            let echo = thread::spawn(move || {
+                let mut echoed = 0;
+                while let Ok((length, from)) = server.recv_from(&mut [0; 64]) {
+                    assert_eq!(server.send_to(&[1; 32], from).unwrap(), length);
+                    echoed += 1;
+                }
+                echoed
+            });
+            net.a.within(|| {
+                let sockets: Vec<_> = (0..FLOWS).map(|_| UdpSocket::bind(("10.9.0.1", 0)).unwrap()).collect();
+                for _ in 0..EACH {
+                    // The server's socket has room for so many.
+                    for sockets in sockets.chunks(40) {
+                        for socket in sockets {
+                            socket.send_to(&[0; 32], (net.address, PORT)).unwrap();
+                        }
+                        thread::sleep(Duration::from_millis(3));
+                    }
+                }
+            });
+            let echoed: u64 = echo.join().unwrap();
+            let outcome = running.interrupt().kept(0);
+            nothing_lost(&outcome);
+            let of_test = |record: &&Record| record.whole("network.transport.number") == Some(17);
+            let records = outcome.records();
+            let (mut flows, mut answers) = (0, 0);
+            for record in records.iter().filter(of_test) {
+                let [forward, reverse] = totals(record);
+                // A server that is slow may have lost some of them.
+                assert!(forward == EACH && reverse <= EACH, "{source} {settings:?} {routes}: {record:?}");
+                assert_eq!(record.whole("destination.port"), Some(PORT.into()));
+                (flows, answers) = (flows + 1, answers + reverse);
+            }
+            assert_eq!((flows, answers), (FLOWS, echoed), "{source} {settings:?} {routes}");
         }
     }
 }

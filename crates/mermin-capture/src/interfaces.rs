@@ -41,8 +41,10 @@ pub struct Device {
     pub lower: Option<u32>,
     /// Index of the link that it is a port of: a bridge, a bond.
     pub upper: Option<u32>,
-    /// Whether that is a bond or a team.
+    /// Whether that is a bond or a team, and this port is in use.
     pub is_bonded: bool,
+    /// Whether it is of Open vSwitch, whose internal ports lie on all others.
+    pub is_open_vswitch: bool,
     /// Whether it is the loopback device.
     pub is_loopback: bool,
 }
@@ -197,6 +199,7 @@ mod tests {
                 lower: None,
                 upper: None,
                 is_bonded: false,
+                is_open_vswitch: false,
                 is_loopback: kind == 772,
             })
             .collect()

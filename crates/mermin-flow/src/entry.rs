@@ -167,6 +167,26 @@ impl Entry {
         self.points[side]
     }
 
+    /// Whether the side of this observation has had no packets.
+    pub(crate) fn begins_with(&self, o: &Observation) -> bool {
+        !self.is(HAS_PACKETS, usize::from(o.reversed))
+    }
+
+    /// The side is counted at another point from the start: what was counted of it is taken back.
+    pub(crate) fn begin_again(&mut self, side: usize, o: &Observation) {
+        self.points[side] = o.point;
+        self.delta[side] = Counts::default();
+        (self.ttl_min[side], self.ttl_max[side]) = (u8::MAX, 0);
+        self.traffic_class[side] = o.traffic_class;
+    }
+
+    /// It turns out that the flow began with this observation.
+    pub(crate) fn began_with(&mut self, o: &Observation) {
+        if self.initiator == Initiator::FirstSeen {
+            self.sides = self.sides & !(3 * INITIATED) | INITIATED << u8::from(o.reversed);
+        }
+    }
+
     /// Whether the side of this observation is counted at another point.
     pub(crate) fn is_counted_elsewhere(&self, o: &Observation) -> bool {
         let side = usize::from(o.reversed);
@@ -353,6 +373,11 @@ impl Facts {
             self.community_id = CommunityId::of(key, seed);
         }
         self.community_id
+    }
+
+    /// Whether packets and bytes since the last record are others than the buffers'.
+    pub(crate) const fn is_segmented(&self) -> bool {
+        self.packets_over_buffers != 0 || self.bytes_over_buffers != 0
     }
 
     /// Notes by how much packets and bytes differ from the buffers that carried them.

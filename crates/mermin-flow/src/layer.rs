@@ -4,7 +4,6 @@
 //! another one. Those are *hops* of one way, and their counts are of the same packets. Counts of points that no packet passes
 //! both of (the members of a bond, two uplinks) are of different packets, and add up.
 
-use crate::observation::Observation;
 use crate::point::Hook;
 
 /// Where a link lies among the others of its host.
@@ -32,7 +31,7 @@ impl Layer {
     }
 
     /// Whether no packet passes the same hook of this link, of index `own`, and of the other one, as far as the links tell. One
-    /// that comes back does ([`First`]).
+    /// that comes back does.
     pub(crate) fn is_apart_from(&self, own: u32, other: &Self, index: u32) -> bool {
         own != index && !self.below.contains(&index) && !other.below.contains(&own)
     }
@@ -43,31 +42,36 @@ impl Layer {
     }
 }
 
-/// What was first seen of a direction, to tell its packets when they come again by another link: from a firewall in a pod, or
-/// from a host beside this one. What was routed on the way has a lower TTL, what was bridged the same MAC addresses.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct First {
-    /// The least TTL that was counted.
-    pub(crate) ttl: u8,
-    /// Of the flow's first packet.
-    pub(crate) macs: [u8; 12],
+/// How two points of one direction are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// A packet may pass both, or nothing is known.
+    No,
+    /// No packet passes both, as far as the links tell.
+    Links,
+    /// They are ports of one bond, in which all frames have the same addresses.
+    Ports,
 }
 
-impl First {
-    /// Whether `o` may be of packets that were counted before.
-    pub(crate) fn comes_back(&self, o: &Observation) -> bool {
-        let ends = |macs: &[u8; 12]| {
-            let (to, from) = macs.split_at(6);
-            if to < from { [to, from].concat() } else { [from, to].concat() }
-        };
-        o.ttl < self.ttl || o.macs != [0; 12] && ends(&o.macs) == ends(&self.macs)
-    }
+/// The addresses of a frame, in either order; 0: it has none. By them packets are told that come again by another link, bridged on
+/// the way. Two pairs are taken for one in one of 2^31 cases.
+pub(crate) fn frame_ends(macs: &[u8; 12]) -> u32 {
+    let end = |at: usize| {
+        let word = macs[at..at + 6].iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+        let word = (word ^ word >> 24).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (word ^ word >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    };
+    if *macs == [0; 12] { 0 } else { (end(0).wrapping_add(end(6)) >> 32) as u32 | 1 }
+}
+
+/// Whether a frame goes to a group: it may reach a host by several links.
+pub(crate) const fn is_to_group(macs: &[u8; 12]) -> bool {
+    macs[0] & 1 != 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::udp;
 
     fn layer(depth: u8, below: &[u32]) -> Layer {
         Layer { depth, below: below.into(), ..Layer::default() }
@@ -101,25 +105,17 @@ mod tests {
     }
 
     #[test]
-    fn packets_come_back_with_a_lower_ttl_or_in_the_same_frame() {
+    fn frames_are_told_by_their_ends_in_either_order() {
         let macs = |to: u8, from: u8| {
             let mut macs = [0; 12];
             (macs[5], macs[11]) = (to, from);
             macs
         };
-        let seen = |ttl, macs| Observation { ttl, macs, ..udp("10.0.0.2:9", "10.0.0.1:53") };
-        let first = First { ttl: 63, macs: macs(1, 2) };
-        for (ttl, macs, comes_back) in [
-            (63, macs(3, 4), false),
-            (64, macs(3, 4), false),
-            (62, macs(3, 4), true),
-            (63, macs(1, 2), true),
-            (63, macs(2, 1), true),
-            (63, [0; 12], false),
-        ] {
-            assert_eq!(first.comes_back(&seen(ttl, macs)), comes_back, "{ttl} {macs:?}");
-        }
-        let without = First { ttl: 63, macs: [0; 12] };
-        assert!(!without.comes_back(&seen(63, [0; 12])), "links without addresses");
+        assert_eq!(frame_ends(&macs(1, 2)), frame_ends(&macs(2, 1)));
+        assert_eq!(frame_ends(&[0; 12]), 0);
+        let ends: std::collections::HashSet<_> =
+            (0..=u8::MAX).flat_map(|to| (0..to).map(move |from| frame_ends(&macs(to, from)))).collect();
+        assert!(ends.len() > 255 * 256 / 2 - 5, "{} of 32 640", ends.len());
+        assert!(is_to_group(&[0xff; 12]) && !is_to_group(&macs(1, 2)));
     }
 }

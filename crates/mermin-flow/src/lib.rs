@@ -15,6 +15,7 @@ mod entry;
 mod eviction;
 mod fault;
 mod flow_table;
+mod hop_table;
 mod hops;
 mod icmp;
 mod identity;

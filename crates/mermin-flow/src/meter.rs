@@ -9,13 +9,14 @@ use crate::clock::Lateness;
 use crate::config::FlowConfig;
 use crate::entry::Counted;
 use crate::flow_table::FlowTable;
-use crate::hops::HopTable;
+use crate::hop_table::HopTable;
 use crate::index::Place;
 use crate::key::{FlowKey, SHARDS};
 use crate::observation::Observation;
 use crate::point::ObservationPoints;
 use crate::record::FlowRecord;
 use crate::sampled::Samples;
+use crate::sampling::Sampling;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::tally::Tally;
@@ -175,9 +176,34 @@ impl Meter {
     pub(crate) fn count(&mut self, place: Place, o: &Observation) -> Counted {
         let Some((entry, facts)) = self.table.get_mut(place) else { return Counted::Secondary };
         facts.spread.spans(o.span(), self.settings.active);
-        if entry.is_counted_elsewhere(o) && !self.hops.note((entry, facts), o, &self.points) {
-            self.book.secondary += o.tally();
-            return Counted::Secondary;
+        // Others may come that were seen before.
+        let is_held_back = o.watermark < o.end;
+        if is_held_back && o.start < facts.start_time && facts.sequence == 0 && !entry.is_tcp() {
+            facts.start_time = o.start;
+            entry.began_with(o);
+        }
+        if entry.begins_with(o) {
+            self.hops.begin_side(facts, o);
+        } else if entry.is_counted_elsewhere(o) {
+            let taken_over =
+                match is_held_back && o.sampling == Sampling::NONE && self.samples.of(facts).is_none() {
+                    true => self.hops.take_over((entry, facts), o, &self.points),
+                    false => None,
+                };
+            if let Some(before) = taken_over {
+                // Nothing of it was in segments.
+                let before = Tally {
+                    packets: before.packets,
+                    bytes: before.frame_bytes,
+                    buffers: before.packets,
+                    buffer_bytes: before.frame_bytes,
+                };
+                self.book.metered = self.book.metered - before;
+                self.book.secondary += before;
+            } else if !self.hops.note((entry, facts), o, &self.points) {
+                self.book.secondary += o.tally();
+                return Counted::Secondary;
+            }
         }
         let counted = entry.count(o, facts);
         self.book.metered += o.tally();

@@ -5,7 +5,7 @@
 //! by time and ordinal.
 
 use crate::flow_table::FlowTable;
-use crate::hops::ShardHops;
+use crate::hop_table::ShardHops;
 use crate::key::SHARDS;
 use crate::meter::Meter;
 use crate::sampled::ShardSamples;

@@ -1,6 +1,6 @@
 //! Observation points (RFC 7011 section 2): an interface and, live, a hook.
 
-use crate::layer::{Layer, SOMEWHERE};
+use crate::layer::{Apart, Layer, SOMEWHERE};
 use crate::record::FlowRecord;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,18 +139,21 @@ impl ObservationPoints {
         place.and_then(|place| Some(place.layer.as_ref()?.order(place.point.hook?))).unwrap_or(SOMEWHERE)
     }
 
-    /// Whether what two points see of a direction are different packets: nothing passes both, unless it comes back, as these
-    /// look as if they did.
-    pub(crate) fn are_apart(&self, one: u16, other: u16, comes_back: bool) -> bool {
+    /// Whether what two points see of a direction are different packets, unless some come back.
+    pub(crate) fn are_apart(&self, one: u16, other: u16) -> Apart {
         let inner = self.read();
-        let place = |number: u16| inner.places.get(usize::from(number));
-        let (Some(one), Some(other)) = (place(one), place(other)) else { return false };
-        let (Some(layer), Some(other_layer)) = (&one.layer, &other.layer) else { return false };
-        let (Some(index), Some(other_index)) = (one.point.index, other.point.index) else { return false };
-        one.point.hook.is_some()
-            && one.point.hook == other.point.hook
-            && layer.is_apart_from(index, other_layer, other_index)
-            && (!comes_back || layer.is_bonded_with(other_layer))
+        let place = |number: u16| {
+            let place = inner.places.get(usize::from(number))?;
+            Some((place.layer.as_deref()?, place.point.index?, place.point.hook?))
+        };
+        match (place(one), place(other)) {
+            (Some((layer, index, hook)), Some((other, other_index, other_hook)))
+                if hook == other_hook && layer.is_apart_from(index, other, other_index) =>
+            {
+                if layer.is_bonded_with(other) { Apart::Ports } else { Apart::Links }
+            }
+            _ => Apart::No,
+        }
     }
 
     /// The point that has this number now.

@@ -165,9 +165,10 @@ impl std::ops::AddAssign for Counts {
 impl std::ops::SubAssign for Counts {
     #[inline]
     fn sub_assign(&mut self, other: Self) {
-        self.packets -= other.packets;
-        self.bytes -= other.bytes;
-        self.frame_bytes -= other.frame_bytes;
+        debug_assert!(self.packets >= other.packets, "a part is not more than the whole");
+        self.packets = self.packets.saturating_sub(other.packets);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.frame_bytes = self.frame_bytes.saturating_sub(other.frame_bytes);
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::clock::DISORDER;
 use crate::community_id::CommunityId;
 use crate::entry::{Entry, Facts};
-use crate::hops::{HopTable, Hops};
+use crate::hop_table::HopTable;
+use crate::hops::Hops;
 use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
 use crate::point::ObservationPoints;

@@ -8,8 +8,9 @@ use hashbrown::HashTable;
 use mermin_flow::{Observation, Tally};
 use std::collections::VecDeque;
 
-/// Directions and observation points of one flow that are looked for: both directions at two points.
-const WAYS: usize = 4;
+/// Directions and observation points of one flow that are looked for: both directions at four points, as where a pod's packets pass
+/// a bridge.
+const WAYS: usize = 8;
 
 /// The number of no observation.
 const NONE: u64 = u64::MAX;
@@ -64,7 +65,10 @@ impl Waiting {
         let number = first + observations.len() as u64;
         let newest = |flow: &Flow| &observations[(flow.newest - first) as usize];
         let Some(flow) = flows.find_mut(hash(o), |flow| newest(flow).is_of_flow_of(o)) else {
-            let open = if o.is_turn() { [NONE; WAYS] } else { [number, NONE, NONE, NONE] };
+            let mut open = [NONE; WAYS];
+            if !o.is_turn() {
+                open[0] = number;
+            }
             flows.insert_unique(hash(o), Flow { newest: number, open }, |flow| hash(newest(flow)));
             observations.push_back(*o);
             return false;
@@ -259,12 +263,12 @@ mod tests {
     fn more_points_than_ways_cost_room_and_nothing_else() {
         let mut waiting = Waiting::new(1_000);
         for n in 0..600_u64 {
-            waiting.push(&packet(0, false, (n % 6) as u16, ACK, n));
+            waiting.push(&packet(0, false, (n % 10) as u16, ACK, n));
         }
         assert_eq!((waiting.tally().packets, waiting.len()), (600, 600));
         for n in 600..1_000 {
-            waiting.push(&packet(0, false, (n % 4) as u16, ACK, n));
+            waiting.push(&packet(0, false, (n % 8) as u16, ACK, n));
         }
-        assert_eq!((waiting.tally().packets, waiting.len()), (1_000, 604));
+        assert_eq!((waiting.tally().packets, waiting.len()), (1_000, 608));
     }
 }

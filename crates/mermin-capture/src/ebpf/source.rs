@@ -24,7 +24,7 @@ use crate::interfaces::Interface;
 use crate::links::{Links, follow};
 use mermin_abi::{EVENT_EGRESS, Event};
 use mermin_flow::{ObservationPoints, Polled, Settlement, Sightings, Sink, Source, Tally, WallClock};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -357,9 +357,11 @@ impl EbpfSource {
                 self.totals.close(&book);
                 if let Some(summed) = &mut self.summed {
                     let (points, all) = (&self.points, &self.all_points);
-                    let point =
-                        |delta: &Event| points.get_summed(delta.ifindex, delta.flags & EVENT_EGRESS != 0);
-                    summed.take(&mut book, |delta| all.order(point(delta)));
+                    let mut known = HashMap::new();
+                    summed.take(&mut book, |delta| {
+                        let point = points.get_summed(delta.ifindex, delta.flags & EVENT_EGRESS != 0);
+                        *known.entry(point).or_insert_with(|| all.order(point))
+                    });
                 }
             }
             Err(error) => {

@@ -60,7 +60,7 @@ impl Summed {
     }
 
     /// `order`: of the observation point of a delta ([`mermin_flow::ObservationPoints::order`]).
-    pub(super) fn take(&mut self, book: &mut Book, order: impl Fn(&Event) -> u8) {
+    pub(super) fn take(&mut self, book: &mut Book, mut order: impl FnMut(&Event) -> u8) {
         if let Some(ticks) = book.ticks {
             self.ticks = ticks;
         }

@@ -21,12 +21,13 @@ struct Ties {
     upper: Option<u32>,
     is_bonded: bool,
     is_loopback: bool,
+    is_open_vswitch: bool,
 }
 
 impl Layers {
     pub(super) fn is(&mut self, device: &Device) {
-        let &Device { index, lower, upper, is_bonded, is_loopback, .. } = device;
-        let ties = Ties { lower, upper, is_bonded, is_loopback };
+        let &Device { index, lower, upper, is_bonded, is_loopback, is_open_vswitch, .. } = device;
+        let ties = Ties { lower, upper, is_bonded, is_loopback, is_open_vswitch };
         self.is_stale |= self.ties.insert(index, ties) != Some(ties);
     }
 
@@ -56,6 +57,12 @@ impl Layers {
             if let Some(upper) = ties.upper {
                 lowers.entry(upper).or_default().insert(index);
             }
+        }
+        let is_switch = |index: &u32| self.ties.get(index).is_some_and(|ties| ties.is_open_vswitch);
+        let ports = self.ties.iter().filter(|(_, ties)| ties.upper.as_ref().is_some_and(is_switch));
+        let ports: Vec<u32> = ports.map(|(index, _)| *index).collect();
+        for index in self.ties.keys().filter(|index| is_switch(index)) {
+            lowers.entry(*index).or_default().extend(&ports);
         }
         let mut known = BTreeMap::new();
         for (&index, ties) in &self.ties {
@@ -107,6 +114,7 @@ mod tests {
             lower,
             upper,
             is_bonded: false,
+            is_open_vswitch: false,
             is_loopback: index == 1,
         }
     }
@@ -152,6 +160,18 @@ mod tests {
         assert_eq!(told(&mut layers), [(7, 0, vec![])]);
         layers.retain(&BTreeSet::from([3, 4, 7]));
         assert_eq!(told(&mut layers), [(4, 1, vec![3])]);
+    }
+
+    /// `ovs-system`, an internal port beside it, and two ports.
+    #[test]
+    fn internal_ports_of_open_vswitch_lie_on_all_ports() {
+        let mut layers = Layers::default();
+        for index in [2, 3] {
+            layers.is(&Device { is_open_vswitch: true, ..device(index, None, None) });
+        }
+        [4, 5].into_iter().for_each(|index| layers.is(&device(index, None, Some(2))));
+        let expected = [(2, 1, vec![4, 5]), (3, 1, vec![4, 5]), (4, 0, vec![]), (5, 0, vec![])];
+        assert_eq!(told(&mut layers), expected);
     }
 
     #[test]

@@ -26,6 +26,9 @@ const IFLA_LINK_NETNSID: u16 = 37;
 /// Within `IFLA_LINKINFO`.
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BOND_SLAVE_STATE: u16 = 1;
+const BOND_STATE_BACKUP: u8 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const AF_UNSPEC: u8 = 0;
 /// `struct ifinfomsg`.
@@ -63,15 +66,21 @@ impl Change {
                 let get =
                     |wanted: u16| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
                 let info = |wanted: u16| {
-                    let info = attributes(get(IFLA_LINKINFO)?).find(|(kind, _)| *kind == wanted);
-                    info.map(|(_, value)| netlink::text(value))
+                    attributes(get(IFLA_LINKINFO)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
                 };
+                let named = |wanted: u16| info(wanted).map(netlink::text).unwrap_or_default();
                 let name = get(IFLA_IFNAME)?;
-                // Of a veth it is the other end, with a namespace it is a link of that one.
-                let lies_on_it =
-                    info(IFLA_INFO_KIND).as_deref() != Some("veth") && get(IFLA_LINK_NETNSID).is_none();
+                let own = named(IFLA_INFO_KIND);
+                // Of a pair it is the other end; with a namespace it is a link of that one.
+                let lies_on_it = own != "veth" && own != "netkit" && get(IFLA_LINK_NETNSID).is_none();
                 let other = |wanted| get(wanted).and_then(|value| word(value, 0)).filter(|other| *other != 0);
-                let bond = info(IFLA_INFO_SLAVE_KIND);
+                let port = named(IFLA_INFO_SLAVE_KIND);
+                let state = info(IFLA_INFO_SLAVE_DATA).and_then(|data| {
+                    attributes(data)
+                        .find(|(kind, _)| *kind == IFLA_BOND_SLAVE_STATE)
+                        .and_then(|(_, value)| value.first())
+                });
+                let is_backup = port == "bond" && state == Some(&BOND_STATE_BACKUP);
                 Some(Self::Is(Device {
                     name: netlink::text(name).into(),
                     index,
@@ -79,7 +88,8 @@ impl Change {
                     up: flags & libc::IFF_UP as u32 != 0,
                     lower: other(IFLA_LINK).filter(|lower| lies_on_it && *lower != index),
                     upper: other(IFLA_MASTER),
-                    is_bonded: bond.is_some_and(|kind| kind == "bond" || kind == "team"),
+                    is_bonded: (port == "bond" || port == "team") && !is_backup,
+                    is_open_vswitch: own == "openvswitch",
                     is_loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
                 }))
             }
@@ -245,13 +255,14 @@ mod tests {
 
     #[test]
     fn links_say_on_which_they_lie_and_of_which_they_are_ports() {
-        let said = |kind: &str, port: &str, namespace: bool| {
+        let said = |kind: &str, port: &str, namespace: bool, state: u8| {
             let mut body = link(AF_UNSPEC, libc::ARPHRD_ETHER, 7, 1, "link7");
             body.extend(attribute(IFLA_LINK, &5_u32.to_ne_bytes()));
             let mut info = attribute(IFLA_INFO_KIND, kind.as_bytes());
             if !port.is_empty() {
                 body.extend(attribute(IFLA_MASTER, &9_u32.to_ne_bytes()));
                 info.extend(attribute(IFLA_INFO_SLAVE_KIND, port.as_bytes()));
+                info.extend(attribute(IFLA_INFO_SLAVE_DATA, &attribute(IFLA_BOND_SLAVE_STATE, &[state])));
             }
             body.extend(attribute(IFLA_LINKINFO, &info));
             if namespace {
@@ -261,10 +272,14 @@ mod tests {
             let Some(Change::Is(device)) = Change::of(messages(&datagram).next().unwrap()) else { panic!() };
             (device.lower, device.upper, device.is_bonded)
         };
-        assert_eq!(said("vlan", "", false), (Some(5), None, false));
-        assert_eq!(said("macvlan", "bridge", false), (Some(5), Some(9), false));
-        assert_eq!(said("dummy", "bond", true), (None, Some(9), true));
-        assert_eq!(said("veth", "bridge", false), (None, Some(9), false));
+        assert_eq!(said("vlan", "", false, 0), (Some(5), None, false));
+        assert_eq!(said("macvlan", "bridge", false, 0), (Some(5), Some(9), false));
+        assert_eq!(said("dummy", "bond", true, 0), (None, Some(9), true));
+        assert_eq!(said("dummy", "bond", true, BOND_STATE_BACKUP), (None, Some(9), false));
+        assert_eq!(said("dummy", "team", true, 1), (None, Some(9), true));
+        for pair in ["veth", "netkit"] {
+            assert_eq!(said(pair, "bridge", false, 0), (None, Some(9), false));
+        }
     }
 
     fn datagram(kind: u16, body: &[u8]) -> Vec<u8> {

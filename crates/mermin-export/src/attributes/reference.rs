@@ -30,10 +30,12 @@ const HOPS: &str = "
 
 A packet that crosses a host is seen at several observation points: at the ingress of a veth, of the bridge, at the egress
 of another veth. The point that saw a direction's first packet counts the direction. So do points that no packet of it can
-pass besides (the members of a bond, two uplinks), as far as links tell. What others see are the same packets again: they
-are in no delta or total, and in the ledger they are `secondary`. The list has all of them, in the order of their way:
-first ingress, from the lowest link up, then egress, from the highest down; on loopback egress comes first. A packet that
-was lost on the way is missing from the next hop on.
+pass besides (the members of a bond, two uplinks), as far as links, TTLs and addresses of frames tell
+([how](../design/0021-hops.md)). What others see are the same packets again: they are in no delta or total, and in the
+ledger they are `secondary`. The list has all of them: first ingress, from the lowest link up, then egress, from the highest
+down; on loopback egress comes first. That is the order of packets' way, but for what comes back by another link. A packet
+that was lost on the way is missing from the next hop on: over a flow's life, for of single records a hop may have an
+epoch's packets more or less than another. Sampling draws at each hop by itself.
 
 A hop is an object (in OTLP a list of keys and values; in log events a text like `eth0 ingress 10`, ten being packets):
 

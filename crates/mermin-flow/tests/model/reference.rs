@@ -30,6 +30,8 @@ struct Conversation {
 struct Seen {
     point: u16,
     counted: bool,
+    /// Ends of its first frame, in either order.
+    ends: [Vec<u8>; 2],
     counts: Counts,
 }
 
@@ -424,19 +426,18 @@ impl Flow {
             seen.counts += counts;
             return seen.counted;
         }
+        let mut ends = [o.macs[..6].to_vec(), o.macs[6..].to_vec()];
+        ends.sort();
+        let mut counting = self.seen[side].iter().filter(|seen| seen.counted);
         let is_first = self.seen[side].is_empty();
-        let lower_ttl = self.ttl[side].is_some_and(|(least, _)| o.ttl < least);
-        let macs = |macs: [u8; 12]| {
-            let mut ends = [macs[..6].to_vec(), macs[6..].to_vec()];
-            ends.sort();
-            ends
-        };
-        let same_frame = o.macs != [0; 12] && macs(o.macs) == macs(self.first.macs);
-        let counting: Vec<_> =
-            self.seen[side].iter().filter(|seen| seen.counted).map(|seen| seen.point).collect();
-        let is_apart = o.point < 2 && counting.iter().all(|point| *point < 2);
-        let counted = is_first || is_apart && !lower_ttl && !same_frame;
-        self.seen[side].push(Seen { point: o.point, counted, counts });
+        let is_to_group = o.macs[0] % 2 == 1;
+        let has_other_ttl = self.ttl[side].is_some_and(|ttl| ttl != (o.ttl, o.ttl));
+        let counted = is_first
+            || !is_to_group
+                && !has_other_ttl
+                && counting
+                    .all(|seen| o.point < 2 && seen.point < 2 && (o.macs == [0; 12] || seen.ends != ends));
+        self.seen[side].push(Seen { point: o.point, counted, ends, counts });
         counted
     }
 
