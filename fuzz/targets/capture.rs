@@ -44,10 +44,11 @@ struct Said {
 
 fuzz_target!(|data: &[u8]| {
     let (whole, compressed) = replay(Box::new(Cursor::new(data.to_vec())), 512);
-    // A decompressor loses what it wrote in the call that met damage, and calls fall differently here.
+    // A decompressor loses what it wrote in the call that met damage, and calls fall differently here. And it looks more closely
+    // at a frame that comes in parts than at one that it has as a whole.
     if !compressed {
-        let (trickled, _) = replay(Box::new(Trickle(Cursor::new(data.to_vec()))), 1);
-        assert_eq!(whole, trickled, "a slow pipe says the same");
+        let (trickled, compressed) = replay(Box::new(Trickle(Cursor::new(data.to_vec()))), 1);
+        assert!(compressed || whole == trickled, "a slow pipe says the same: {whole:?} {trickled:?}");
     }
 });
 

@@ -69,6 +69,7 @@ fn records(number: u32) -> Vec<FlowRecord> {
         shard: 0,
         tally: Tally::frame(60 + u64::from(n)),
         sampled: None,
+        hops: None,
     };
     (0..100 + number).map(record).collect()
 }
