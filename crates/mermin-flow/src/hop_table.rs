@@ -138,25 +138,29 @@ impl HopTable {
         if !is_untold || !is_more || !is_alone || points.order(o.point) >= points.order(point) {
             return None;
         }
+        let all = self.0[usize::from(facts.shard)].entry(facts.ordinal).or_default();
+        let first_of =
+            |side: usize| move |known: &Sighting| known.is == Is::First && usize::from(known.side) == side;
+        let first = |point, side: usize, ends| Sighting {
+            counts: Counts::default(),
+            ends,
+            point,
+            side: side as u8,
+            is: Is::First,
+        };
         let mut ends = frame_ends(&facts.macs);
         if side == entry.first_side() {
+            // The other side's were the same, unless it says others.
+            let other = 1 - side;
+            if entry.ttl(other).is_some() && !all.iter().any(first_of(other)) {
+                all.push(first(entry.point_of(other), other, ends));
+            }
             (facts.macs, facts.vlan, facts.inner_vlan) = (o.macs, o.vlan, o.inner_vlan);
-        }
-        let all = self.0[usize::from(facts.shard)].entry(facts.ordinal).or_default();
-        if let Some(first) =
-            all.iter_mut().find(|known| known.is == Is::First && usize::from(known.side) == side)
-        {
-            ends = std::mem::replace(&mut first.ends, frame_ends(&o.macs));
-            first.point = o.point;
-        } else if side != entry.first_side() {
-            let ends = frame_ends(&o.macs);
-            all.push(Sighting {
-                counts: Counts::default(),
-                ends,
-                point: o.point,
-                side: side as u8,
-                is: Is::First,
-            });
+        } else {
+            if let Some(at) = all.iter().position(first_of(side)) {
+                ends = all.swap_remove(at).ends;
+            }
+            all.push(first(o.point, side, frame_ends(&o.macs)));
         }
         all.push(Sighting { counts: before, ends, point, side: side as u8, is: Is::Passed });
         entry.begin_again(side, o);
@@ -512,6 +516,19 @@ mod tests {
         host.held_back = true;
         host.see((1, Ingress), 30, false, 62, (64, 10));
         assert_eq!(host.end().1.packets, 30);
+    }
+
+    /// The frames of the other side are known by the first frame of all, which is another one from then on.
+    #[test]
+    fn a_point_that_lies_ahead_leaves_the_other_sides_frames_known() {
+        let mut host = Host::new(BRIDGE);
+        host.held_back = true;
+        host.see((2, Egress), 20, false, 0, (63, 20));
+        host.see((2, Ingress), 5, true, 0, (64, 20));
+        host.see((1, Ingress), 20, false, 0, (64, 10));
+        host.see((1, Ingress), 5, true, 0, (64, 20));
+        let (records, _) = host.end();
+        assert_eq!((records[0].forward.total.packets, records[0].reverse.total.packets), (20, 5));
     }
 
     /// The answer's sums come first.
