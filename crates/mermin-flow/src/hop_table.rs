@@ -5,18 +5,15 @@
 //! packets that have been counted, and stand in the ledger as `secondary`. Either way they are known by point, so a packet that
 //! was lost inside the host shows as a difference between hops.
 //!
-//! Most flows have one point, and nothing here. What others have stands in a table of its own, by what a flow is called for as
-//! long as it lives; the first point's counts are what is left of the flow's.
+//! Most flows have one point, and nothing here ([`crate::per_flow`]). The first point's counts are what is left of the flow's.
 
 use crate::entry::{Entry, Facts};
 use crate::hops::{Hop, Hops};
-use crate::key::SHARDS;
 use crate::layer::{Apart, frame_ends, is_to_group};
 use crate::observation::Observation;
+use crate::per_flow::{OfShard, PerFlow};
 use crate::point::ObservationPoints;
 use crate::record::Counts;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Points of a direction that have a hop. What more see of it is `secondary`, and no more is known of it.
 const HOPS_MAX: usize = 8;
@@ -42,39 +39,17 @@ enum Is {
     Passed,
 }
 
-/// Ordinals are no secret, and all different.
-#[derive(Debug, Default)]
-pub(crate) struct ByOrdinal(u64);
+/// Of a shard's flows that were seen at several points.
+pub(crate) type ShardHops = OfShard<Vec<Sighting>>;
 
-impl Hasher for ByOrdinal {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    /// Odd, so that no two are alike, and spread over the upper bits, by which the table tells entries apart.
-    fn write_u64(&mut self, ordinal: u64) {
-        self.0 = (self.0 ^ ordinal).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-/// Of a shard's flows that were seen at several points, by ordinal.
-pub(crate) type ShardHops = HashMap<u64, Vec<Sighting>, BuildHasherDefault<ByOrdinal>>;
-
-/// A map with room for more than so many times what it holds is made smaller.
-const SLACK: usize = 8;
-
-/// Of all flows in a table, by shard.
+/// Of all flows in a table.
 #[derive(Debug)]
-pub(crate) struct HopTable(Vec<ShardHops>);
+pub(crate) struct HopTable(PerFlow<Vec<Sighting>>);
 
 impl HopTable {
     /// Of a table without flows.
     pub(crate) fn new() -> Self {
-        Self((0..SHARDS).map(|_| ShardHops::default()).collect())
+        Self(PerFlow::new())
     }
 
     /// The second side of a flow begins.
@@ -97,7 +72,7 @@ impl HopTable {
         o: &Observation,
         points: &ObservationPoints,
     ) -> bool {
-        let sightings = self.0[usize::from(facts.shard)].entry(facts.ordinal).or_default();
+        let sightings = self.0.get_or(facts, Vec::new);
         let side = u8::from(o.reversed);
         let known = sightings.iter_mut().find(|known| known.is_of(side) && known.point == o.point);
         if let Some(known) = known {
@@ -131,14 +106,14 @@ impl HopTable {
         let is_more = u64::from(o.packets) >= before.packets
             && o.bytes >= before.bytes
             && o.frame_bytes >= before.frame_bytes;
-        let sightings = self.0[usize::from(facts.shard)].get(&facts.ordinal).map_or(&[][..], Vec::as_slice);
+        let sightings = self.0.get(facts).map_or(&[][..], Vec::as_slice);
         let of_side = || sightings.iter().filter(|known| known.is_of(side as u8));
         let is_alone = of_side().all(|known| known.is == Is::Passed && known.point != o.point)
             && of_side().count() + 1 < HOPS_MAX;
         if !is_untold || !is_more || !is_alone || points.order(o.point) >= points.order(point) {
             return None;
         }
-        let all = self.0[usize::from(facts.shard)].entry(facts.ordinal).or_default();
+        let all = self.0.get_or(facts, Vec::new);
         let first_of =
             |side: usize| move |known: &Sighting| known.is == Is::First && usize::from(known.side) == side;
         let first = |point, side: usize, ends| Sighting {
@@ -168,7 +143,7 @@ impl HopTable {
     }
 
     fn push(&mut self, facts: &Facts, sighting: Sighting) {
-        self.0[usize::from(facts.shard)].entry(facts.ordinal).or_default().push(sighting);
+        self.0.get_or(facts, Vec::new).push(sighting);
     }
 
     /// What the points of a flow have seen since its last record; `None` where each direction has one at most. `source`: which side
@@ -181,17 +156,13 @@ impl HopTable {
         source: usize,
         points: &ObservationPoints,
     ) -> Option<Hops> {
-        let shard = &self.0[usize::from(facts.shard)];
-        if shard.is_empty() { None } else { hops(shard.get(&facts.ordinal)?, entry, source, points) }
+        hops(self.0.get(facts)?, entry, source, points)
     }
 
     /// A record has told it.
     #[inline]
     pub(crate) fn told(&mut self, facts: &Facts) {
-        let shard = &mut self.0[usize::from(facts.shard)];
-        if !shard.is_empty()
-            && let Some(sightings) = shard.get_mut(&facts.ordinal)
-        {
+        if let Some(sightings) = self.0.get_mut(facts) {
             sightings.iter_mut().for_each(|known| known.counts = Counts::default());
         }
     }
@@ -199,31 +170,23 @@ impl HopTable {
     /// The flow is no more.
     #[inline]
     pub(crate) fn forget(&mut self, facts: &Facts) {
-        let shard = &mut self.0[usize::from(facts.shard)];
-        if !shard.is_empty() && shard.remove(&facts.ordinal).is_some() {
-            // Memory that flows of the past took is given back.
-            if shard.is_empty() {
-                *shard = ShardHops::default();
-            } else if shard.len() < shard.capacity() / SLACK {
-                shard.shrink_to(2 * shard.len());
-            }
-        }
+        self.0.forget(facts);
     }
 
     /// Takes out what is known of a shard's flows.
     pub(crate) fn give(&mut self, shard: usize) -> ShardHops {
-        std::mem::take(&mut self.0[shard])
+        self.0.give(shard)
     }
 
     /// Takes in what another has given of a shard that has nothing here.
     pub(crate) fn take(&mut self, shard: usize, given: ShardHops) {
-        self.0[shard] = given;
+        self.0.take(shard, given);
     }
 
     /// Flows that there is room for.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.0.iter().map(ShardHops::capacity).sum()
+        self.0.capacity()
     }
 }
 
@@ -288,6 +251,7 @@ mod tests {
     use super::*;
     use crate::config::FlowConfig;
     use crate::key::HashSecret;
+    use crate::key::SHARDS;
     use crate::layer::Layer;
     use crate::meter::Meter;
     use crate::point::{Hook, ObservationPoint};

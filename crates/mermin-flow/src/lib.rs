@@ -31,6 +31,7 @@ mod metric;
 mod moving;
 mod network;
 mod observation;
+mod per_flow;
 mod point;
 mod prefetch;
 mod record;

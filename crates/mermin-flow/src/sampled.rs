@@ -12,11 +12,10 @@
 //! stands in a table of its own, by what a flow is called for as long as it lives.
 
 use crate::entry::Facts;
-use crate::key::SHARDS;
 use crate::observation::Observation;
+use crate::per_flow::{OfShard, PerFlow};
 use crate::record::Counts;
 use crate::sampling::Sampling;
-use std::collections::HashMap;
 
 /// What one direction had beyond what was metered of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,20 +117,17 @@ impl Sampled {
     }
 }
 
-/// Of a shard's flows that were sampled since their last record, by ordinal; directions are sides.
-pub(crate) type ShardSamples = HashMap<u64, Sampled>;
+/// Of a shard's flows that were sampled since their last record; directions are sides.
+pub(crate) type ShardSamples = OfShard<Sampled>;
 
-/// A map with room for more than so many times what it holds is made smaller.
-const SLACK: usize = 8;
-
-/// Of all flows in a table, by shard.
+/// Of all flows in a table.
 #[derive(Debug)]
-pub(crate) struct Samples(Vec<ShardSamples>);
+pub(crate) struct Samples(PerFlow<Sampled>);
 
 impl Samples {
     /// Of a table without flows.
     pub(crate) fn new() -> Self {
-        Self((0..SHARDS).map(|_| ShardSamples::new()).collect())
+        Self(PerFlow::new())
     }
 
     /// An observation was added to this flow.
@@ -144,43 +140,34 @@ impl Samples {
 
     #[inline(never)]
     fn note(&mut self, facts: &Facts, o: &Observation) {
-        self.0[usize::from(facts.shard)].entry(facts.ordinal).or_insert(Sampled::NOTHING).add(o);
+        self.0.get_or(facts, || Sampled::NOTHING).add(o);
     }
 
     #[inline]
     pub(crate) fn of(&self, facts: &Facts) -> Option<&Sampled> {
-        let shard = &self.0[usize::from(facts.shard)];
-        if shard.is_empty() { None } else { shard.get(&facts.ordinal) }
+        self.0.get(facts)
     }
 
     /// A record has told it, or the flow is no more.
     #[inline]
     pub(crate) fn forget(&mut self, facts: &Facts) {
-        let shard = &mut self.0[usize::from(facts.shard)];
-        if !shard.is_empty() && shard.remove(&facts.ordinal).is_some() {
-            // Sampling may be over for long, or the bounds be smaller: memory that it took is given back.
-            if shard.is_empty() {
-                *shard = ShardSamples::new();
-            } else if shard.len() < shard.capacity() / SLACK {
-                shard.shrink_to(2 * shard.len());
-            }
-        }
+        self.0.forget(facts);
     }
 
     /// Takes out what is known of a shard's flows.
     pub(crate) fn give(&mut self, shard: usize) -> ShardSamples {
-        std::mem::take(&mut self.0[shard])
+        self.0.give(shard)
     }
 
     /// Takes in what another has given of a shard that has nothing here.
     pub(crate) fn take(&mut self, shard: usize, given: ShardSamples) {
-        self.0[shard] = given;
+        self.0.take(shard, given);
     }
 
     /// Flows that there is room for.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.0.iter().map(ShardSamples::capacity).sum()
+        self.0.capacity()
     }
 }
 
@@ -188,7 +175,7 @@ impl Samples {
 mod tests {
     use super::*;
     use crate::config::FlowConfig;
-    use crate::key::HashSecret;
+    use crate::key::{HashSecret, SHARDS};
     use crate::meter::Meter;
     use crate::record::{FlowEvent, FlowRecord};
     use crate::tcp::{ACK, SYN};
