@@ -12,22 +12,22 @@ use std::collections::VecDeque;
 /// a bridge.
 const WAYS: usize = 8;
 
-/// The number of no observation.
-const NONE: u64 = u64::MAX;
+/// The number of no observation. One that has it nevertheless takes nothing in.
+const NONE: u32 = u32::MAX;
 
 /// A flow that waits.
 struct Flow {
-    /// Its newest observation. They are numbered as they came.
-    newest: u64,
+    /// Its newest observation. They are numbered as they came, on from 0 behind the last number.
+    newest: u32,
     /// Of each way, the one that takes further packets in.
-    open: [u64; WAYS],
+    open: [u32; WAYS],
 }
 
 /// See the module's text.
 pub(crate) struct Waiting {
     observations: VecDeque<Observation>,
     /// The number of the first of them.
-    first: u64,
+    first: u32,
     flows: HashTable<Flow>,
     /// Between packets that may be merged, ns.
     gap: u64,
@@ -62,8 +62,8 @@ impl Waiting {
     pub(crate) fn push(&mut self, o: &Observation) -> bool {
         let Self { observations, first, flows, gap } = self;
         let first = *first;
-        let number = first + observations.len() as u64;
-        let newest = |flow: &Flow| &observations[(flow.newest - first) as usize];
+        let number = first.wrapping_add(observations.len() as u32);
+        let newest = |flow: &Flow| &observations[flow.newest.wrapping_sub(first) as usize];
         let Some(flow) = flows.find_mut(hash(o), |flow| newest(flow).is_of_flow_of(o)) else {
             let mut open = [NONE; WAYS];
             if !o.is_turn() {
@@ -77,13 +77,13 @@ impl Waiting {
             flow.open = [NONE; WAYS];
         } else {
             // Its own way, or one that nobody has taken, or the one that was opened first.
-            let way = |open: &u64| match observations.get(open.wrapping_sub(first) as usize) {
-                Some(known) if *open != NONE => (!known.is_beside(o), open + 1),
+            let way = |open: &u32| match observations.get(open.wrapping_sub(first) as usize) {
+                Some(known) if *open != NONE => (!known.is_beside(o), open.wrapping_sub(first) + 1),
                 _ => (true, 0),
             };
             let open = flow.open.iter_mut().min_by_key(|open| way(open)).expect("there are ways");
             if *open != NONE
-                && let Some(known) = observations.get_mut((*open - first) as usize)
+                && let Some(known) = observations.get_mut(open.wrapping_sub(first) as usize)
                 && known.is_beside(o)
                 && known.absorb(o, *gap)
             {
@@ -101,7 +101,7 @@ impl Waiting {
         for _ in 0..n.min(self.observations.len()) {
             let Self { observations, first, flows, .. } = self;
             let o = observations[0];
-            let newest = |flow: &Flow| &observations[(flow.newest - *first) as usize];
+            let newest = |flow: &Flow| &observations[flow.newest.wrapping_sub(*first) as usize];
             if let Ok(mut flow) = flows.find_entry(hash(&o), |flow| newest(flow).is_of_flow_of(&o)) {
                 if flow.get().newest == *first {
                     flow.remove();
@@ -115,7 +115,7 @@ impl Waiting {
             }
             to.push(o);
             observations.pop_front();
-            *first += 1;
+            *first = first.wrapping_add(1);
         }
         if self.observations.is_empty() {
             // Pressure is over: memory that it took is given back.
@@ -258,7 +258,23 @@ mod tests {
         assert_eq!((waiting.len(), waiting.tally().packets), (100, 10_000));
     }
 
-    /// A third observation point takes the place of the one that was opened first.
+    /// After four thousand million observations without a pause.
+    #[test]
+    fn numbers_begin_again() {
+        let mut waiting = Waiting { first: NONE - 3, ..Waiting::new(1_000) };
+        for n in 0..20_u64 {
+            waiting.push(&packet((n % 10) as u8, false, 0, ACK, n));
+        }
+        // One has the number of none.
+        assert_eq!((waiting.len(), waiting.flows.len(), waiting.tally().packets), (11, 10, 20));
+        let mut taken = Vec::new();
+        waiting.take(5, &mut taken);
+        waiting.take(usize::MAX, &mut taken);
+        assert_eq!(taken.iter().map(|o| o.packets).collect::<Vec<_>>(), [2, 2, 2, 1, 2, 2, 2, 2, 2, 2, 1]);
+        assert_eq!((waiting.first, waiting.flows.len()), (7, 0));
+    }
+
+    /// One way more takes the place of the one that was opened first.
     #[test]
     fn more_points_than_ways_cost_room_and_nothing_else() {
         let mut waiting = Waiting::new(1_000);
