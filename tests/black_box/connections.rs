@@ -15,6 +15,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,21 +34,23 @@ fn pin(to: usize) {
     sched_setaffinity(None, &cpus).expect("a CPU of this machine");
 }
 
-/// Answers so many connections, each once its request is there; the client closes first.
-fn serve(port: u16, connections: u64) -> TcpListener {
+/// Answers so many connections, each once its request is there; the client closes first. A word for each whose end the server
+/// has seen.
+fn serve(port: u16, connections: u64) -> Receiver<()> {
     let listener = TcpListener::bind((RIGHT, port)).expect("the port is free");
-    let socket = listener.try_clone().expect("a second handle");
+    let (ended, ends) = sync_channel(connections as usize);
     thread::spawn(move || {
         pin(1);
-        for stream in socket.incoming().take(connections as usize) {
+        for stream in listener.incoming().take(connections as usize) {
             let mut stream = stream.expect("a connection");
             let mut request = [0; REQUEST.len()];
             if stream.read_exact(&mut request).is_ok() && stream.write_all(ANSWER).is_ok() {
                 let _ = stream.read(&mut request);
+                let _ = ended.send(());
             }
         }
     });
-    listener
+    ends
 }
 
 fn exchange(stream: &mut TcpStream) {
@@ -78,6 +81,16 @@ fn capture(net: &Net) -> Running {
     program.set("flow.tcp_rst_timeout=1s").start()
 }
 
+/// Stops it once it has written so many records: all that are expected. Where they don't come, what came is for the test to judge.
+fn stop(running: Running, records: u64) -> Outcome {
+    const AT_MOST: Duration = Duration::from_secs(30);
+    let asked = Instant::now();
+    while (running.stdout().lines().count() as u64) < records && asked.elapsed() < AT_MOST {
+        thread::sleep(Duration::from_millis(200));
+    }
+    running.interrupt().kept(0)
+}
+
 /// What the interface counted while the agent ran.
 fn equals_the_interface(outcome: &Outcome, frames: [u64; 2]) {
     assert_eq!(
@@ -97,7 +110,7 @@ fn frames(net: &Net) -> u64 {
 fn each_short_connection_has_a_record_with_the_right_end() {
     need!(namespaces(), tool("ethtool"));
     let net = Net::new("short", false);
-    let _listeners: Vec<_> = net.right.within(|| {
+    let _ends: Vec<_> = net.right.within(|| {
         let each = CONNECTIONS / u64::from(PORTS);
         (PORT..PORT + PORTS).map(|port| serve(port, each)).collect()
     });
@@ -110,8 +123,7 @@ fn each_short_connection_has_a_record_with_the_right_end() {
             exchange(&mut TcpStream::connect((RIGHT, port)).expect("the server listens"));
         }
     });
-    thread::sleep(Duration::from_secs(4));
-    let outcome = running.interrupt().kept(0);
+    let outcome = stop(running, CONNECTIONS);
     equals_the_interface(&outcome, [before, frames(&net)]);
     let ends = ends(&outcome);
     assert_eq!(ends.len() as u64, CONNECTIONS);
@@ -124,10 +136,8 @@ fn each_short_connection_has_a_record_with_the_right_end() {
     }
 }
 
-/// A connection from a port of the client's choice, that the client resets. Not while the server is in a system call with it: then
-/// the server's kernel puts the reset off and answers the next SYN for the old connection.
+/// A connection from a port of the client's choice, that the client resets.
 fn reset(from: u16, to: u16) {
-    const QUIET: Duration = Duration::from_micros(200);
     // Not for children that other tests start meanwhile: a connection lasts as long as anybody has it.
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
@@ -139,13 +149,9 @@ fn reset(from: u16, to: u16) {
     // One that is just being started has it until it runs its program.
     while let Err(error) = connect(&socket, &address(RIGHT, to)) {
         assert!(error == Errno::ADDRNOTAVAIL && began.elapsed() < Duration::from_secs(5), "{error}");
-        thread::sleep(QUIET);
+        thread::sleep(Duration::from_micros(200));
     }
-    let mut stream = TcpStream::from(socket);
-    exchange(&mut stream);
-    thread::sleep(QUIET);
-    drop(stream);
-    thread::sleep(QUIET);
+    exchange(&mut TcpStream::from(socket));
 }
 
 /// Many connections with the same addresses and ports within one epoch, the server's data counted by another CPU than what opens
@@ -156,17 +162,19 @@ fn connections_that_use_the_same_ports_again_within_an_epoch_are_told_apart() {
     const EACH: u16 = 250;
     need!(namespaces(), tool("ethtool"));
     let net = Net::new("reuse", false);
-    let _listener = net.right.within(|| serve(PORT, u64::from(TUPLES * EACH)));
+    let reset_seen = net.right.within(|| serve(PORT, u64::from(TUPLES * EACH)));
     let before = frames(&net);
     let running = capture(&net);
-    net.left.within(|| {
+    net.left.within(move || {
         pin(0);
         for connection in 0..TUPLES * EACH {
             reset(40_000 + connection / EACH, PORT);
+            // While the server is in a system call its kernel puts the reset off, and takes the next SYN for the old
+            // connection's: it is lost, or answered with what is to be reset.
+            reset_seen.recv_timeout(Duration::from_secs(5)).expect("the server sees the reset");
         }
     });
-    thread::sleep(Duration::from_secs(4));
-    let outcome = running.interrupt().kept(0);
+    let outcome = stop(running, u64::from(TUPLES * EACH));
     equals_the_interface(&outcome, [before, frames(&net)]);
     let mut tuples = BTreeMap::<_, u64>::new();
     for record in ends(&outcome) {
