@@ -7,9 +7,9 @@ mod parts;
 
 use many_records::{chatty, sorted};
 use mermin_flow::{Enricher, FlowRecord};
-use mermin_pipeline::{Hold, Outcome, PipelineConfig, Running, Staffing, Stages, Workers, start};
+use mermin_pipeline::{Hold, Outcome, PipelineConfig, Staffing, Stages, Workers, start};
 use parts::{Collected, Synthetic, assert_settled, config, count, in_reader, stages};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -45,36 +45,44 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// Runs it while the number of workers changes; the outcome, and how many threads were seen. Books balance at every look.
+/// Runs it while the number of workers changes. Each number is waited for once, with packets that trickle so long; from then on
+/// numbers change with the clock. Books balance at every look.
 fn through_all_numbers(
-    running: Running<Synthetic<false>>,
+    pipeline: &PipelineConfig,
+    stages: Stages<Synthetic<false>>,
     prefix: &str,
     pause: Duration,
     want: fn(&Staffing, usize),
-) -> (Outcome<Synthetic<false>>, BTreeSet<usize>) {
+) -> Outcome<Synthetic<false>> {
+    const NUMBERS: [usize; 5] = [5, 2, 4, 1, 3];
+    let trickles = Arc::clone(&stages.source.trickles);
+    trickles.store(true, Ordering::Release);
+    let running = start(pipeline, &chatty(), stages).unwrap();
     let (observer, over) = (running.observer(), AtomicBool::new(false));
     thread::scope(|scope| {
-        let looking = scope.spawn(|| {
-            let mut seen = BTreeSet::new();
+        scope.spawn(|| {
             while !over.load(Ordering::Acquire) {
-                seen.insert(threads(prefix));
                 if let Some(statistics) = observer.snapshot(Duration::from_secs(5)) {
                     assert!(statistics.ledger.balances(), "{:#?}", statistics.ledger);
                 }
             }
-            seen
         });
-        let mut numbers = [5, 2, 4, 1, 3].into_iter().cycle();
-        let (staffing, mut since) = (running.staffing(), Instant::now());
+        let (mut step, staffing, began) = (0, running.staffing(), Instant::now());
+        let mut since = began;
         let outcome = running.wait(|| {
             if since.elapsed() > pause {
                 since = Instant::now();
-                want(&staffing, numbers.next().unwrap());
+                if step >= NUMBERS.len() || threads(prefix) == NUMBERS[step] {
+                    step += 1;
+                }
+                trickles.store(step < NUMBERS.len(), Ordering::Release);
+                want(&staffing, NUMBERS[step % NUMBERS.len()]);
             }
-            false
+            step < NUMBERS.len() && began.elapsed() > Duration::from_secs(30)
         });
         over.store(true, Ordering::Release);
-        (outcome, looking.join().unwrap())
+        assert!(step >= NUMBERS.len(), "{} workers do not come", NUMBERS[step]);
+        outcome
     })
 }
 
@@ -95,11 +103,8 @@ fn workers_that_come_and_go_during_a_replay_give_the_same_records() {
         // Long enough for several numbers of workers; through a channel for a single one packets go slowly.
         let packets = if capacity == 1 { PACKETS / 10 } else { PACKETS };
         let stages = stages(Synthetic::<false>::new(packets, 1_000), &collected);
-        let running = start(&pipeline, &chatty(), stages).unwrap();
-        let (outcome, seen) =
-            through_all_numbers(running, "flow-", Duration::from_millis(15), Staffing::want);
-        assert_settled(&outcome);
-        assert!(seen.contains(&5) && seen.contains(&1), "{capacity}: {seen:?}");
+        let pause = Duration::from_millis(15);
+        assert_settled(&through_all_numbers(&pipeline, stages, "flow-", pause, Staffing::want));
         let records = sorted(&collected);
         if packets == PACKETS {
             assert!(records == undisturbed, "with {capacity}");
@@ -181,12 +186,9 @@ fn enrichment_workers_that_come_and_go_give_the_same_records() {
             enrichment_channel_capacity: count(capacity),
             ..config(2, 1)
         };
-        let running =
-            start(&pipeline, &chatty(), stages(Synthetic::<false>::new(PACKETS, 1_000), &collected)).unwrap();
-        let (outcome, seen) =
-            through_all_numbers(running, "enrich-", Duration::from_millis(7), Staffing::want_enrichment);
-        assert_settled(&outcome);
-        assert!(seen.contains(&5) && seen.contains(&1), "{capacity}: {seen:?}");
+        let (stages, pause) = (stages(Synthetic::new(PACKETS, 1_000), &collected), Duration::from_millis(7));
+        let want = Staffing::want_enrichment;
+        assert_settled(&through_all_numbers(&pipeline, stages, "enrich-", pause, want));
         let mut next = HashMap::new();
         for record in collected.records.lock().unwrap().iter() {
             let next = next.entry(record.id).or_insert(0);

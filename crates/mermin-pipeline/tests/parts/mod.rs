@@ -31,6 +31,8 @@ pub(crate) struct Synthetic<const LIVE: bool> {
     pub(crate) late: Option<(u64, u64)>,
     /// Done before each poll, with how many packets were handed over so far.
     pub(crate) before_poll: Option<Box<dyn FnMut(u64) + Send>>,
+    /// While up, a poll hands over a single packet, a millisecond after the one before.
+    pub(crate) trickles: Arc<AtomicBool>,
     /// How often it was asked for its book: once for each snapshot.
     pub(crate) asked: Arc<AtomicU64>,
 }
@@ -46,6 +48,7 @@ impl<const LIVE: bool> Synthetic<LIVE> {
             burst: 1,
             late: None,
             before_poll: None,
+            trickles: Arc::default(),
             asked: Arc::default(),
         }
     }
@@ -94,7 +97,11 @@ impl<const L: bool> Source for Synthetic<L> {
         if self.closed || (!L && self.sent == self.packets) {
             return Polled::Ended;
         }
-        for _ in 0..budget {
+        let trickles = self.trickles.load(Ordering::Acquire);
+        if trickles {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for _ in 0..if trickles { 1 } else { budget } {
             if self.sent == self.packets {
                 return if L { Polled::Drained } else { Polled::Ended };
             }
