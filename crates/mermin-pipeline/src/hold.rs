@@ -62,8 +62,10 @@ mod switch {
             let every = self.every.load(Ordering::Relaxed);
             let moment = if every == 0 { 1 } else { self.moments.fetch_add(1, Ordering::Relaxed) + 1 };
             let once = self.once.load(Ordering::Relaxed) && self.once.swap(false, Ordering::AcqRel);
-            assert!(!once, "this panic was asked for");
-            assert!(every == 0 || !moment.is_multiple_of(every), "this panic was asked for");
+            if once || (every != 0 && moment.is_multiple_of(every)) {
+                // Without the hook's words on standard error: tests ask for hundreds.
+                std::panic::resume_unwind(Box::new("this panic was asked for"));
+            }
         }
 
         pub(crate) fn lag(&self) {

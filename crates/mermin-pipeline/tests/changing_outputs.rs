@@ -2,10 +2,13 @@
 //! and no figure ever falls.
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
+#[path = "parts/bug.rs"]
+mod bug;
 #[path = "parts/many_records.rs"]
 mod many_records;
 mod parts;
 
+use bug::bug;
 use many_records::{chatty, sorted};
 use mermin_flow::{Exporter, Failure, FlowId, FlowRecord, Interval, Receipt};
 use mermin_pipeline::{
@@ -224,7 +227,7 @@ impl Exporter for Bug {
         while !self.panics.load(Ordering::Acquire) {
             thread::sleep(Duration::from_millis(1));
         }
-        panic!("this panic is the test's")
+        bug()
     }
 
     fn flush(&mut self, _: &mut Receipt) -> Result<(), Failure> {

@@ -7,6 +7,8 @@
 #![cfg(feature = "hold")]
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
+#[path = "parts/bug.rs"]
+mod bug;
 #[path = "parts/many_records.rs"]
 mod many_records;
 mod parts;

@@ -1,6 +1,8 @@
 //! Outputs that panic: what they panic at whatever one does is given up, all other records arrive once, and in order.
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
+#[path = "parts/bug.rs"]
+mod bug;
 #[path = "parts/many_records.rs"]
 mod many_records;
 mod parts;

@@ -23,6 +23,13 @@ const PASSING: &[&str] = &["write_failed"];
 /// Only its name counts.
 struct Nobody;
 
+/// Panics without the hook's words on standard error: hundreds of them would hide why a test has failed.
+fn bug_if(so: bool) {
+    if so {
+        std::panic::resume_unwind(Box::new("this panic is the test's"));
+    }
+}
+
 impl Exporter for Nobody {
     fn name(&self) -> &str {
         "nobody"
@@ -83,12 +90,12 @@ impl Run {
         let state = Arc::new(OutputState::new(guard, books, Arc::default()));
         let (mut encoder, mut decoder) = mermin_spool::codec(Arc::default());
         let encode = move |records: &[FlowRecord]| {
-            assert!(records.iter().all(|record| record.sequence != POISON), "this panic is the test's");
+            bug_if(records.iter().any(|record| record.sequence == POISON));
             encoder.encode(records)
         };
         let decode = move |stored: &Stored| {
             let records = decoder.decode(stored)?;
-            assert!(records.iter().all(|record| record.sequence != UNREADABLE), "this panic is the test's");
+            bug_if(records.iter().any(|record| record.sequence == UNREADABLE));
             Ok(records)
         };
         let incidents = Incidents::new("The test", Arc::default());
