@@ -6,6 +6,7 @@ use clap::Parser;
 mod bench;
 mod ebpf;
 mod examples;
+mod failed;
 mod fuzz;
 mod mutants;
 mod run;

@@ -4,6 +4,7 @@
 //! counts it as passed, this runner as skipped. `--show-output` makes libtest print what passed tests wrote, so the
 //! lines are seen here. With `CI=true` a skip is a failure.
 
+use crate::failed::Failed;
 use crate::run::{cargo, root, succeed, target_dir};
 use crate::tools;
 use anyhow::{Context, Result, bail};
@@ -32,10 +33,8 @@ struct Count {
     skipped: BTreeMap<String, String>,
     /// Test programs that did not get as far as a result.
     broken: Vec<String>,
-    /// What follows is of failed tests, where every line matters.
-    in_failures: bool,
-    /// Those lines, for the end, where a reader looks first.
-    failures: Vec<String>,
+    /// For the end, where a reader looks first.
+    failed_tests: Failed,
 }
 
 impl Test {
@@ -87,23 +86,12 @@ impl Test {
 impl Count {
     /// Counts a line of a test program's output; false where it says nothing that a reader wants.
     fn take(&mut self, line: &str) -> bool {
-        match line {
-            "failures:" => self.in_failures = true,
-            "successes:" => self.in_failures = false,
-            _ => {}
-        }
-        if self.in_failures && line != "failures:" && !line.is_empty() {
-            self.failures.push(line.to_owned());
-        }
+        let of_a_failed_one = self.failed_tests.take(line);
         if let Some((test, what)) = line.strip_prefix("SKIP ").and_then(|rest| rest.split_once(": ")) {
             self.skipped.insert(test.to_owned(), what.to_owned());
         } else if let Some((passed, failed)) = result_line(line) {
-            if self.in_failures {
-                self.failures.pop();
-            }
             self.passed += passed;
             self.failed += failed;
-            self.in_failures = false;
             return passed + failed > 0;
         }
         // libtest's frame around what passed tests wrote: headings, and the list of their names.
@@ -114,7 +102,7 @@ impl Count {
             || line.chars().all(|sign| sign == '.')
             || line.starts_with("    ")
                 && line.trim().chars().all(|sign| sign.is_alphanumeric() || "_:".contains(sign));
-        self.in_failures || !frame
+        of_a_failed_one || !frame
     }
 
     fn report(mut self) -> Result<()> {
@@ -125,10 +113,7 @@ impl Count {
         for what in &self.broken {
             println!("broken {what}");
         }
-        if !self.failures.is_empty() {
-            println!("Of the failed tests, once more:");
-            self.failures.iter().for_each(|line| println!("{line}"));
-        }
+        print!("{}", self.failed_tests);
         self.failed += self.broken.len();
         let skipped = self.skipped.len();
         let passed = self.passed.saturating_sub(skipped);
@@ -164,27 +149,6 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.02s";
         assert_eq!(result_line(line), Some((12, 3)));
         assert_eq!(result_line("test tests::result ... ok"), None);
-    }
-
-    #[test]
-    fn what_failed_tests_wrote_is_kept_for_the_end() {
-        let mut count = Count::default();
-        for line in [
-            "successes:",
-            "---- good stdout ----",
-            "all is well",
-            "failures:",
-            "",
-            "---- bad stdout ----",
-            "thread 'bad' panicked",
-            "failures:",
-            "    bad",
-            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-            "after it",
-        ] {
-            count.take(line);
-        }
-        assert_eq!(count.failures, ["---- bad stdout ----", "thread 'bad' panicked", "    bad"]);
     }
 
     #[test]
