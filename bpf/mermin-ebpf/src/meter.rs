@@ -10,6 +10,7 @@ use crate::table::mermin_table;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::TcContext;
+use core::intrinsics::{likely, unlikely};
 use core::mem::offset_of;
 use core::ptr::read_volatile;
 use mermin_abi::{
@@ -18,8 +19,7 @@ use mermin_abi::{
     WORDS_V6,
 };
 use mermin_wire::{
-    Buffer, Bytes as _, Counts, Fragment, Headers, Link, NO_VLAN, count, count_plain, macs, plain_ipv4,
-    plain_ipv6,
+    Buffer, Bytes as _, Counts, Fragment, Headers, Link, NO_VLAN, count, count_plain, plain_ipv4, plain_ipv6,
 };
 
 pub(crate) const FIN_RST: u8 = 0x05;
@@ -33,6 +33,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) epoch: u32,
     /// Parity and CPU.
     pub(crate) range: u32,
+    /// The kernel's tick (`jiffies`), its low half.
+    pub(crate) now: u32,
     /// The packet took the short way, so its headers don't know the tag that the kernel holds beside it.
     is_plain: bool,
 }
@@ -47,16 +49,18 @@ impl<'a> Seen<'a> {
         egress: u8,
         epoch: Option<u32>,
     ) -> Option<(Self, *mut Counters)> {
+        // SAFETY: inlined to a load.
+        let now = unsafe { bpf_jiffies64() };
         let epoch = match epoch {
             Some(epoch) => epoch,
             None => {
                 let control = CONTROL.get_ptr(0)?;
                 // SAFETY: an element of a mapped array; user space writes the aligned words at any time, hence volatile, and
-                // once. The helper is inlined to a load.
+                // once.
                 unsafe {
                     // 0 becomes the latest of all.
                     let last = read_volatile(&raw const (*control).deadline).wrapping_sub(1);
-                    if bpf_jiffies64() > last {
+                    if unlikely(now > last) {
                         return None;
                     }
                     read_volatile(&raw const (*control).epoch)
@@ -66,21 +70,25 @@ impl<'a> Seen<'a> {
         // SAFETY: a helper without arguments.
         let range = (epoch & 1) * CPUS.load() + unsafe { bpf_get_smp_processor_id() };
         let counters = COUNTERS.get_ptr_mut(range)?;
-        let is_plain = true;
-        Some((Self { context, link, egress, epoch, range, is_plain }, counters))
+        let (now, is_plain) = (now as u32, true);
+        Some((Self { context, link, egress, epoch, range, now, is_plain }, counters))
     }
 
     /// The same in a subprogram.
     #[inline(always)]
     pub(crate) fn walked(context: &'a TcContext, epoch: u32, how: u32) -> Option<(Self, *mut Counters)> {
-        let link = if how & IP_LINK != 0 { Link::Ip } else { Link::Ethernet };
-        let (seen, counters) = Self::new(context, link, how as u8, Some(epoch))?;
+        let (seen, counters) = Self::new(context, link(how), how as u8, Some(epoch))?;
         Some((Self { is_plain: false, ..seen }, counters))
     }
 
-    /// Hook and link for it.
     #[inline(always)]
-    fn how(&self) -> u32 {
+    pub(crate) fn skb(&self) -> *mut __sk_buff {
+        self.context.skb.skb
+    }
+
+    /// Hook and link for a subprogram.
+    #[inline(always)]
+    pub(crate) fn how(&self) -> u32 {
         u32::from(self.egress) | if matches!(self.link, Link::Ip) { IP_LINK } else { 0 }
     }
 
@@ -127,7 +135,12 @@ impl<'a> Seen<'a> {
     #[inline(always)]
     pub(crate) fn counts(&self, counters: &mut Counters, h: &Headers) -> Counts {
         if self.is_plain {
-            return count_plain(h, &self.buffer());
+            // The number of segments is asked for where it is wanted.
+            let segment_size = self.word(offset_of!(__sk_buff, gso_size));
+            if likely(segment_size == 0) {
+                let tag_beside = self.tagged() != 0;
+                return count_plain(h, &Buffer { tag_beside, ..Buffer::packet(self.length()) });
+            }
         }
         let counts = count(h, &self.buffer());
         if counts.length_over_frame {
@@ -142,20 +155,16 @@ impl<'a> Seen<'a> {
         if self.is_plain { [self.tag(), NO_VLAN] } else { [h.vlan, h.inner_vlan] }
     }
 
-    #[inline(always)]
-    pub(crate) fn macs(&self) -> [u32; 3] {
-        let Some(macs) = macs(self.link, &Reach::new(self.context)) else { return [0; 3] };
-        let word = |at: usize| match macs[at..].first_chunk::<4>() {
-            Some(word) => u32::from_ne_bytes(*word),
-            None => 0,
-        };
-        [word(0), word(4), word(8)]
-    }
-
     /// The low half of a key's last word.
     #[inline(always)]
     pub(crate) fn meta(&self, h: &Headers) -> u32 {
-        self.ifindex() << META_IFINDEX_SHIFT
+        self.meta_at(h, self.ifindex())
+    }
+
+    /// The same where the interface is at hand.
+    #[inline(always)]
+    fn meta_at(&self, h: &Headers, ifindex: u32) -> u32 {
+        ifindex << META_IFINDEX_SHIFT
             | (h.port_form as u32) << META_FORM_SHIFT
             | if h.version == 4 { 0 } else { META_V6 }
             | if self.egress & EVENT_EGRESS != 0 { META_EGRESS } else { 0 }
@@ -201,20 +210,37 @@ fn version(bytes: &Direct, link: Link, h: &mut Headers) -> u8 {
 /// A plain packet; false: it goes the long way nevertheless.
 #[inline(always)]
 fn at_once(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
-    if MODE.load() == MODE_PACKET {
+    let (mode, ifindex) = (MODE.load(), seen.ifindex());
+    if mode == MODE_PACKET {
         if !filter::filter_plain(counters, seen, h) {
             one_by_one(counters, seen, h);
         }
         return true;
     }
-    if MODE.load() == MODE_HASH || h.tcp_flags & FIN_SYN_RST != 0 || seen.ifindex() > IFINDEX_MAX {
+    if mode == MODE_HASH || h.tcp_flags & FIN_SYN_RST != 0 || ifindex > IFINDEX_MAX {
         return false;
     }
-    sum_up(counters, seen, h);
+    sum_up(counters, seen, h, seen.meta_at(h, ifindex));
     true
 }
 
 const IP_LINK: u32 = 1 << 8;
+
+#[inline(always)]
+fn link(how: u32) -> Link {
+    if how & IP_LINK != 0 { Link::Ip } else { Link::Ethernet }
+}
+
+/// MAC addresses of the frame as on the wire; zero where its link has none.
+#[inline(always)]
+pub(crate) fn macs(skb: *mut __sk_buff, how: u32) -> [u32; 3] {
+    let Some(macs) = mermin_wire::macs(link(how), &Reach::new(&TcContext::new(skb))) else { return [0; 3] };
+    let word = |at: usize| match macs[at..].first_chunk::<4>() {
+        Some(word) => u32::from_ne_bytes(*word),
+        None => 0,
+    };
+    [word(0), word(4), word(8)]
+}
 
 /// The long way, of a buffer that was counted as seen. A global subprogram: with a stack of its own, and what it needs
 /// doesn't weigh on the short way.
@@ -279,7 +305,7 @@ fn aggregate(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
         }
     }
     if !in_hash {
-        return sum_up(counters, seen, h);
+        return sum_up(counters, seen, h, seen.meta(h));
     }
     if mermin_table(seen.context.skb.skb, counters, h, seen.epoch, seen.how()) == 0 {
         let counts = seen.counts(counters, h);
@@ -309,8 +335,7 @@ pub(crate) extern "C" fn mermin_turn(headers: *const Headers, meta: u32, epoch: 
 
 /// Adds a buffer to what is summed up of its flow.
 #[inline(always)]
-fn sum_up(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) {
-    let meta = seen.meta(h);
+fn sum_up(counters: &mut Counters, seen: &Seen<'_>, h: &Headers, meta: u32) {
     if h.version == 4 {
         account(&SLOTS4, counters, key4(h, meta), seen, h);
     } else {
@@ -360,7 +385,7 @@ fn submit(counters: &mut Counters, seen: &Seen<'_>, h: &Headers, counts: &Counts
     };
     // SAFETY: a helper without arguments.
     let time = unsafe { bpf_ktime_get_boot_ns() };
-    let (macs, [vlan, inner_vlan]) = (seen.macs(), seen.vlans(h));
+    let (macs, [vlan, inner_vlan]) = (macs(seen.skb(), seen.how()), seen.vlans(h));
     let event = entry.as_mut_ptr();
     // SAFETY: the entry holds a whole event, aligned to 8 bytes, and every field is written. Field by field: a whole
     // struct becomes a call of `memcpy`, byte by byte.

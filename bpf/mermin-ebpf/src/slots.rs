@@ -5,11 +5,12 @@
 
 use crate::filter::{self, mermin_filter_v4, mermin_filter_v6};
 use crate::maps::{CLOSED, CPUS, RING, SEED, SET_BITS, SLOTS4, SLOTS6, STAGES};
-use crate::meter::{FIN_RST, Seen};
+use crate::meter::{FIN_RST, Seen, macs};
 use crate::ring::wakeup;
 use crate::table::mermin_spill;
 use aya_ebpf::btf_maps::Array;
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use core::intrinsics::likely;
 use core::ptr::{read_volatile, write_volatile};
 use mermin_abi::{
     Counters, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
@@ -20,16 +21,29 @@ use mermin_wire::Headers;
 const TCP: u8 = 6;
 const FORM: u32 = 3;
 
-/// Three multiplies with folds between are as good as random on dense and structured keys; the seed is a secret, so nobody
-/// can choose flows that meet in one set.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+const FACTOR_BESIDE: u64 = 0xc2b2_ae3d_27d4_eb4f;
+const FACTOR_LAST: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// Multiplies with folds between are as good as random on dense and structured keys; the seed is a secret, so nobody can
+/// choose flows that meet in one set. Addresses of IPv6 are mixed side by side, for a product waits for the one before, and the packet for the
+/// last; each in a way of its own: in the same way, hosts of two networks with one another would take a few sets only.
 #[inline(always)]
 fn mix<const W: usize>(key: &[u64; W]) -> u64 {
-    let mut x = SEED.load();
-    for word in key {
-        x = (x ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x ^= x >> 32;
+    let seed = SEED.load();
+    let mut x = fold::<FACTOR, 32>(seed ^ key[0]);
+    if W != WORDS_V4 {
+        x = fold::<FACTOR, 32>(x ^ key[1]);
+        let beside = fold::<FACTOR_BESIDE, 31>(seed ^ key[2 % W]);
+        x ^= fold::<FACTOR_BESIDE, 31>(beside ^ key[3 % W]);
     }
-    x.wrapping_mul(0xd6e8_feb8_6659_fd93)
+    fold::<FACTOR, 32>(x ^ key[W - 1]).wrapping_mul(FACTOR_LAST)
+}
+
+#[inline(always)]
+fn fold<const FACTOR: u64, const SHIFT: u32>(x: u64) -> u64 {
+    let x = x.wrapping_mul(FACTOR);
+    x ^ x >> SHIFT
 }
 
 /// Not `==`: on arrays that becomes a call of `memcmp`, byte by byte.
@@ -54,34 +68,37 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     let hash = mix(&key);
     let Some(set) = slots.get_ptr_mut(index(seen.range, hash)) else { return };
     // SAFETY: this CPU's range in the live half. Bottom halves are off, so nobody else adds to it.
-    let set = unsafe { &mut *set };
-    let [a, b] = &mut set.ways;
-    let [first_a, first_b] = &mut set.first;
-    let (slot, first, hit) = if same(&a.key, &key) {
-        (a, first_a, true)
-    } else if same(&b.key, &key) {
-        (b, first_b, true)
-    } else if b.sums.last < a.sums.last || (b.sums.last == a.sums.last && b.sums.packets < a.sums.packets) {
-        (b, first_b, false)
+    let Set { ways, first } = unsafe { &mut *set };
+    let way = if same(&ways[0].key, &key) {
+        Some(0)
+    } else if same(&ways[1].key, &key) {
+        Some(1)
     } else {
-        (a, first_a, false)
+        None
     };
-    // SAFETY: inlined to a load.
-    let now = unsafe { bpf_jiffies64() } as u32;
-    let goes_on = slot.sums.stale == 0 && slot.sums.ttl == h.ttl && slot.sums.buffer_bytes < SLOT_BYTES_MAX;
-    if hit && goes_on {
+    if let Some(way) = way
+        && let slot = if way == 0 { &mut ways[0] } else { &mut ways[1] }
+        && likely(slot.sums.stale == 0 && slot.sums.ttl == h.ttl && slot.sums.buffer_bytes < SLOT_BYTES_MAX)
+    {
         let counts = seen.counts(counters, h);
         let sums = &mut slot.sums;
         sums.ip_bytes += counts.ip_bytes;
         sums.frame_bytes += counts.frame_bytes;
-        sums.packets += counts.packets;
-        sums.buffers += 1;
+        let flags = u16::from(h.tcp_flags) | u16::from(h.has_tcp_flags) << 8;
+        // SAFETY: two fields at once that lie side by side, aligned to both: packets and buffers, neither of which overflows into the other,
+        // and TCP flags and whether they say something.
+        unsafe {
+            *(&raw mut sums.packets).cast::<u64>() += u64::from(counts.packets) | 1 << 32;
+            if flags != 0 {
+                *(&raw mut sums.tcp_flags).cast::<u16>() |= flags;
+            }
+        }
         sums.buffer_bytes += seen.length();
-        sums.last = now;
-        sums.tcp_flags |= h.tcp_flags;
-        sums.has_tcp_flags |= h.has_tcp_flags as u8;
+        sums.last = seen.now;
         return;
     }
+    let way = way.unwrap_or_else(|| older(&ways[0].sums, &ways[1].sums));
+    let (slot, first) = (&mut ways[way], &mut first[way]);
     // Who comes into a free slot has the time for an exact one; where flows push each other out, the tick has to do, but where
     // two connections with this key may have to be told apart.
     let exact = slot.sums.packets == 0 || h.protocol == TCP && is_closed(seen.epoch, hash);
@@ -106,8 +123,8 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     sums.packets = counts.packets;
     sums.buffers = 1;
     sums.buffer_bytes = seen.length();
-    sums.first = now;
-    sums.last = now;
+    sums.first = seen.now;
+    sums.last = seen.now;
     sums.tcp_flags = h.tcp_flags;
     sums.has_tcp_flags = h.has_tcp_flags as u8;
     sums.ttl = h.ttl;
@@ -124,10 +141,18 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
             mermin_filter_v6(key.cast(), seen.ifindex())
         } as u8;
     }
-    let words = seen.macs();
+    let words = macs(seen.skb(), seen.how());
     first.macs[0] = words[0];
     first.macs[1] = words[1];
     first.macs[2] = words[2];
+}
+
+/// Which of two is the older, of one age the smaller one: 0 or 1. By a branch: an answer from both slots would have to wait for the lines of
+/// both, where the processor goes on with its guess.
+#[inline(always)]
+fn older(a: &Sums, b: &Sums) -> usize {
+    let stamp = |sums: &Sums| u64::from(sums.last) << 32 | u64::from(sums.packets);
+    usize::from(stamp(b) < stamp(a))
 }
 
 /// Moves a delta on: to the stage, and with others from there. A global subprogram: the program has no registers to spare.

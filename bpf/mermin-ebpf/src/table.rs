@@ -3,9 +3,9 @@
 //! Shared by all CPUs, so everything that is merged is merged by atomic addition.
 
 use crate::maps::{OVERFLOW, SPILL};
-use crate::meter::Seen;
+use crate::meter::{Seen, macs};
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::programs::TcContext;
 use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use mermin_abi::{
@@ -90,21 +90,19 @@ fn to_table(counters: &mut Counters, seen: &Seen<'_>, h: &Headers) -> bool {
     let last = u64::from(h.ports) << 32 | u64::from(seen.meta(h));
     let flags = u64::from(h.tcp_flags) | u64::from(h.has_tcp_flags) << 8 | u64::from(h.ttl) << 16;
     let key: OverflowKey = [h.source[0], h.source[1], h.destination[0], h.destination[1], last, flags];
-    // SAFETY: inlined to a load.
-    let now = unsafe { bpf_jiffies64() } as u32;
     value.ip_bytes = counts.ip_bytes;
     value.frame_bytes = counts.frame_bytes;
     value.packets = u64::from(counts.packets);
     value.buffers = 1;
     value.buffer_bytes = u64::from(seen.length());
-    value.first = now;
-    value.last = now;
+    value.first = seen.now;
+    value.last = seen.now;
     if OVERFLOW.get(seen.epoch & 1).is_some_and(|hash| hash.get_ptr_mut(&key).is_some()) {
         value.nanos = 0;
     } else {
         // SAFETY: a helper without arguments.
         value.nanos = unsafe { bpf_ktime_get_boot_ns() } as u32 | 1;
-        let (macs, [vlan, inner_vlan]) = (seen.macs(), seen.vlans(h));
+        let (macs, [vlan, inner_vlan]) = (macs(seen.skb(), seen.how()), seen.vlans(h));
         value.macs[0] = macs[0];
         value.macs[1] = macs[1];
         value.macs[2] = macs[2];

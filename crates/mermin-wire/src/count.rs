@@ -71,11 +71,11 @@ pub struct Counts {
     pub length_over_frame: bool,
 }
 
-/// Counts a buffer with a plain packet, whose datagram lies within the frame: as [`count`], in fewer steps for most.
+/// Counts a buffer with a plain packet, whose datagram has a length and lies within the frame: as [`count`], in fewer steps for most.
 #[inline(always)]
 #[must_use]
 pub const fn count_plain(h: &Headers, buffer: &Buffer) -> Counts {
-    if buffer.segment_size != 0 || h.ip_length == 0 {
+    if buffer.segment_size != 0 {
         return count(h, buffer);
     }
     let (_, frame_bytes) = buffer.unmetered();

@@ -1,9 +1,11 @@
-//! Which packets are plain, and that a plain packet's headers are those of the walk.
+//! Which packets are plain, and that a plain packet's headers and counts are those of the walk.
 
 use crate::build::{TCP, UDP, ethernet, extension, fragment, ipv4, ipv6, tagged, tcp, udp};
-use mermin_wire::{Headers, Link, Next, link_header, parse, plain_ipv4, plain_ipv6};
+use mermin_wire::{
+    Buffer, Headers, Link, Next, count, count_plain, link_header, parse, plain_ipv4, plain_ipv6,
+};
 
-/// The headers of a plain packet; that the walk finds the same.
+/// The headers of a plain packet; that the walk finds the same, and that it counts the same.
 pub(crate) fn plain(link: Link, bytes: &[u8], wire_length: usize) -> Option<Headers> {
     let mut headers = Headers::new(wire_length as u32, None);
     let plain = match link_header(bytes, link, &mut headers) {
@@ -14,6 +16,10 @@ pub(crate) fn plain(link: Link, bytes: &[u8], wire_length: usize) -> Option<Head
     plain.then(|| {
         let mut walked = Headers::new(wire_length as u32, None);
         assert_eq!((parse(link, bytes, &mut walked), walked), (Ok(()), headers), "{bytes:02x?}");
+        for (segment_size, tag_beside) in [(0, false), (0, true), (7, false), (7, true)] {
+            let buffer = Buffer { segment_size, tag_beside, ..Buffer::packet(wire_length as u32) };
+            assert_eq!(count_plain(&headers, &buffer), count(&headers, &buffer), "{bytes:02x?}, {buffer:?}");
+        }
         headers
     })
 }

@@ -12,7 +12,9 @@ use aya::TestRunOptions;
 use aya::programs::TestRun as _;
 use mermin_abi::{Counters, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event};
 use mermin_flow::{Hook, Tally};
-use mermin_wire::{Buffer, Headers, Link, METERED, PortForm, Question, Unmetered, count, macs, parse};
+use mermin_wire::{
+    Buffer, Fragment, Headers, Link, METERED, PortForm, Question, Unmetered, count, macs, parse,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -115,7 +117,7 @@ impl Kernel {
     }
 
     /// `None`: the kernel makes no such buffer.
-    fn run(&mut self, link: Link, frame: &[u8], segment_size: u32) -> Option<(Outcome, u64)> {
+    fn start(&mut self, link: Link, frame: &[u8], segment_size: u32) -> Option<()> {
         // `gso_segs` and `gso_size` of `struct __sk_buff`.
         let mut context = [0_u8; 192];
         context[176..180].copy_from_slice(&segment_size.to_ne_bytes());
@@ -127,7 +129,12 @@ impl Kernel {
         };
         let result = program.test_run(options).ok()?;
         assert_eq!(result.return_value, u32::MAX, "TC_ACT_UNSPEC");
+        Some(())
+    }
 
+    /// The same, and what it came to.
+    fn run(&mut self, link: Link, frame: &[u8], segment_size: u32) -> Option<(Outcome, u64)> {
+        self.start(link, frame, segment_size)?;
         let mut events = Vec::new();
         let written = self.ring.produced().position();
         self.ring.read(size_of::<Event>(), usize::MAX, written, |record| {
@@ -258,6 +265,64 @@ fn segmented_buffers_count_as_on_the_wire() {
         }
     }
     assert!(compared > 900, "only {compared} compared");
+}
+
+/// Packets of a flow, one after the other, with other flags and in segments: what its slot holds in the end is what they add up to.
+#[test]
+fn packets_of_a_flow_add_up_in_its_slot() {
+    if !can_run("packets_of_a_flow_add_up_in_its_slot") {
+        return;
+    }
+    const ACK_PSH_URG_ECE: [u8; 4] = [0x10, 0x08, 0x20, 0x40];
+    let mut kernel = Kernel::new(MODES[1]);
+    let (mut flows, mut with_flags) = (0, 0);
+    for frame in ethernet() {
+        let mut h = Headers::new(frame.len() as u32, None);
+        if parse(Link::Ethernet, &frame, &mut h).is_err() || h.fragment != Fragment::Whole {
+            continue;
+        }
+        let mut expected: Option<Event> = None;
+        for (flag, segment_size) in ACK_PSH_URG_ECE.into_iter().zip([0, 0, 1, 0]) {
+            let mut frame = frame.clone();
+            if h.has_tcp_flags {
+                frame[h.offset as usize - 20 + 13] = flag;
+            }
+            if kernel.start(Link::Ethernet, &frame, segment_size).is_none() {
+                continue;
+            }
+            let (Outcome::Metered(event), _) = in_user_space(Link::Ethernet, &frame, segment_size, None)
+            else {
+                panic!("not metered: {frame:02x?}");
+            };
+            let Some(sum) = &mut expected else {
+                expected = Some(event);
+                continue;
+            };
+            sum.packets += event.packets;
+            sum.ip_bytes += event.ip_bytes;
+            sum.frame_bytes += event.frame_bytes;
+            sum.buffers += 1;
+            sum.buffer_bytes += event.buffer_bytes;
+            sum.tcp_flags |= event.tcp_flags;
+        }
+        let mut events = Vec::new();
+        kernel.slots.read_slots(0, &mut events, &mut Filtered::default());
+        kernel.slots.clear(0).unwrap();
+        let sums: Vec<Event> = events
+            .into_iter()
+            .map(|event| Event {
+                first: 0,
+                last: 0,
+                ifindex: 0,
+                flags: event.flags & EVENT_HAS_TCP_FLAGS,
+                ..event
+            })
+            .collect();
+        assert_eq!(sums, Vec::from_iter(expected), "{frame:02x?}");
+        flows += 1;
+        with_flags += usize::from(sums[0].tcp_flags == 0x78);
+    }
+    assert!(flows > 20 && with_flags > 5, "{flows} flows, {with_flags} of them with flags");
 }
 
 /// Rules about what such packets hold, so that they match often.
