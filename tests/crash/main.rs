@@ -9,12 +9,14 @@
 
 mod kept;
 
+use mermin_flow::Amount;
 use mermin_spool::{Fsync, Read, Spool, SpoolSettings};
 use mermin_tests::capture_file::{EPOCH, Pcap, Resolution, link};
 use mermin_tests::frame::{Ends, ethernet, udp};
 use mermin_tests::program::Program;
 use mermin_tests::servers::faulty_collector::{Answer, FaultyCollector};
 use rustix::process::Signal;
+use serde_json::json;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
@@ -67,9 +69,11 @@ fn copy(folder: &Path) -> TempDir {
     copy
 }
 
-/// The flows whose records are in such files.
-fn taken(folder: &Path) -> HashSet<Vec<u8>> {
+/// The flows whose records are in such files; and what an append has left of itself that the kill interrupted, which was never
+/// taken.
+fn taken(folder: &Path) -> (HashSet<Vec<u8>>, Amount) {
     let mut spool = Spool::open(folder, SpoolSettings { bytes: BYTES, fsync: Fsync::Never }).unwrap();
+    let torn = spool.recovery().torn;
     let (_, mut decoder) = mermin_spool::codec(Arc::default());
     let mut flows = HashSet::new();
     while let Some(read) = spool.read().unwrap() {
@@ -77,7 +81,7 @@ fn taken(folder: &Path) -> HashSet<Vec<u8>> {
         let records = decoder.decode(&stored).unwrap();
         flows.extend(records.iter().map(|record| record.id.0.to_be_bytes().to_vec()));
     }
-    flows
+    (flows, torn)
 }
 
 #[test]
@@ -108,12 +112,18 @@ fn what_the_buffer_has_taken_is_delivered_after_fifty_kills() {
             let outcome = agent(&folder, &collector, KILLS + round, 1).run().kept_books(0);
             let book = &outcome.statistics()["outputs"]["otlp:traces"];
             assert_eq!(book["spooled"]["records"], 0, "{book}");
-            assert_eq!(book["dropped"], serde_json::json!({}));
+            let mut torn = Amount::default();
             for taken in reading.drain(..) {
-                let taken = taken.join().unwrap();
-                with_some += u64::from(!taken.is_empty());
-                expected.extend(taken);
+                let flows;
+                (flows, torn) = taken.join().unwrap();
+                with_some += u64::from(!flows.is_empty());
+                expected.extend(flows);
             }
+            // By the last kill: each start cuts off what is torn, and says so.
+            let Amount { records, packets, bytes } = torn;
+            let counts = json!({"records": records, "packets": packets, "bytes": bytes});
+            let dropped = if records > 0 { json!({"buffer_damaged": counts}) } else { json!({}) };
+            assert_eq!(book["dropped"], dropped);
         }
     }
     let kept = collector.kept();
