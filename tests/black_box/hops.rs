@@ -9,7 +9,9 @@ use mermin_tests::netns::Namespace;
 use mermin_tests::program::Program;
 use mermin_tests::record::Record;
 use mermin_tests::witness::interface;
+use rustix::net::sockopt;
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -80,28 +82,41 @@ fn by_two_ways(namespace: &Namespace, to: &str, ways: [(&str, &str); 2]) {
 /// Sends so many datagrams within half a second, so that epochs end meanwhile; how many were received.
 fn send((from, own): (&Namespace, &str), (to, address): (&Namespace, &str)) -> u64 {
     let receiver = to.within(|| UdpSocket::bind((address, PORT)).unwrap());
+    // All of them, where the receiver has to wait for a CPU.
+    sockopt::set_socket_recv_buffer_size_force(&receiver, 4 << 20).unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let received = thread::spawn(move || {
+    let all_sent = AtomicBool::new(false);
+    let receive = || {
         let mut received = 0;
-        while let Ok((_, from)) = receiver.recv_from(&mut [0; 64]) {
+        loop {
+            let rest = all_sent.load(Ordering::Acquire);
+            let Ok((_, from)) = receiver.recv_from(&mut [0; 64]) else {
+                if rest {
+                    return received;
+                }
+                continue;
+            };
             received += 1;
             // Every tenth has an answer.
             if received % 10 == 0 {
                 receiver.send_to(&[1; 32], from).unwrap();
             }
         }
-        received
-    });
-    from.within(|| {
-        let socket = UdpSocket::bind((own, 0)).unwrap();
-        for number in 0..SENT {
-            socket.send_to(&[0; 32], (address, PORT)).unwrap();
-            if number % 10 == 9 {
-                thread::sleep(Duration::from_millis(5));
+    };
+    thread::scope(|scope| {
+        let receiving = scope.spawn(receive);
+        from.within(|| {
+            let socket = UdpSocket::bind((own, 0)).unwrap();
+            for number in 0..SENT {
+                socket.send_to(&[0; 32], (address, PORT)).unwrap();
+                if number % 10 == 9 {
+                    thread::sleep(Duration::from_millis(5));
+                }
             }
-        }
-    });
-    received.join().unwrap()
+        });
+        all_sent.store(true, Ordering::Release);
+        receiving.join().unwrap()
+    })
 }
 
 /// What the agent says of the flow that runs while it captures on these interfaces.

@@ -24,14 +24,14 @@ pub(super) const NODES: [(&str, &str); 2] = [("n1", "10.100.0.1"), ("n2", "10.10
 /// Everything that records say of an end, by key without `source.` or `destination.`; not the resolution.
 pub(super) type Names = BTreeMap<String, String>;
 
-/// Waits until something is there, half a minute at most.
+/// Waits until something is there: three minutes at most, which is for machines that have other things to do.
 pub(super) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{what} does not come");
+        assert!(began.elapsed() < Duration::from_secs(180), "{what} does not come");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -180,18 +180,21 @@ fn is_whole(outcome: &Outcome, pairs: &[Pair]) {
 fn is_true(records: &[Record], directory: &Directory) {
     let (mut exact, mut degraded) = (0, 0);
     for record in records {
+        let is_degraded = record.get("enrichment") == Some("degraded");
         for side in ["source", "destination"] {
             let (names, expected) = (said(record, side), directory.names(record, side));
             assert!(names.iter().all(|(key, name)| expected.get(key) == Some(name)), "{side}: {record:?}");
             if record.text(&format!("{side}.k8s.resolution")) == "exact" {
                 assert_eq!(names, expected, "{side}: {record:?}");
-                exact += 1;
+                exact += usize::from(!is_degraded);
             }
         }
-        degraded += usize::from(record.get("enrichment") == Some("degraded"));
+        degraded += usize::from(is_degraded);
         assert_eq!(record.get("enrichment").is_some(), record.0.contains_key("enrichment_age"), "{record:?}");
     }
-    eprintln!("{} records, {exact} of their ends exact, {degraded} records degraded", records.len());
+    let sound = records.len() - degraded;
+    eprintln!("{degraded} records degraded; of the {sound} others {exact} ends exact");
     assert!(degraded > 0, "the outages left no trace");
-    assert!(exact > records.len(), "hardly anything was named");
+    // How long outages last, and so how many are degraded, is the machine's affair.
+    assert!(sound > 0 && exact > sound, "hardly anything was named");
 }
