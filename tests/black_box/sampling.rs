@@ -6,16 +6,25 @@ use mermin_tests::need;
 use mermin_tests::need::namespaces;
 use mermin_tests::netns::{Net, RIGHT};
 use mermin_tests::program::Program;
+use mermin_tests::servers::http::{Client, Request};
+use mermin_tests::servers::place::Place;
+use serde_json::Value;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 9_999;
 
-/// Sends datagrams of two lengths for so long, some ten thousand a second; how many, and their IP bytes.
-fn send(how_long: Duration) -> (u64, u64) {
+/// Sends datagrams of two lengths, some ten thousand a second, until so long after there was `news`, which is asked for now and
+/// then, or a minute; how many, and their IP bytes.
+fn send(how_long: Duration, news: impl Fn() -> bool) -> (u64, u64) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    let (began, mut packets, mut bytes) = (Instant::now(), 0, 0);
-    while began.elapsed() < how_long {
+    let (began, mut asked, mut told) = (Instant::now(), Instant::now(), None::<Instant>);
+    let (mut packets, mut bytes) = (0, 0);
+    while told.map_or(began.elapsed() < Duration::from_secs(60), |told| told.elapsed() < how_long) {
+        if told.is_none() && asked.elapsed() > Duration::from_millis(500) {
+            told = news().then(Instant::now);
+            asked = Instant::now();
+        }
         for length in [100, 1_000].into_iter().cycle().take(200) {
             // Answers that nobody listens there come back as errors of later calls.
             while socket.send_to(&vec![7; length], (RIGHT, PORT)).is_err() {}
@@ -31,7 +40,9 @@ fn send(how_long: Duration) -> (u64, u64) {
 fn what_is_estimated_is_what_was_sent() {
     need!(namespaces());
     let net = Net::new("sample", false);
-    // A thousandth of a core is less than it takes for anything: a step every two seconds, of which the third samples.
+    let place = Place::Namespace(net.left.name.clone());
+    let address = place.free_address();
+    // A thousandth of a core is less than it takes for anything: a step every two seconds or more, of which the third samples.
     let running = Program::new("run")
         .args(["-i", "left"])
         .inside(&net.left.name)
@@ -39,8 +50,15 @@ fn what_is_estimated_is_what_was_sent() {
         .set("capture.mode=packet")
         .set("resources.cpu=0.001")
         .set("flow.active_timeout=2s")
+        .set(&format!("server.listen={address}"))
         .start();
-    let (packets, bytes) = net.left.within(|| send(Duration::from_secs(14)));
+    let client = Client::plain(&place, address);
+    let samples = || {
+        let stats = client.send(Request::get("/stats")).expect("its server answers");
+        let stats: Value = serde_json::from_slice(&stats.body).expect("statistics");
+        stats.pointer("/ledger/sampled_out/packets").and_then(Value::as_u64) > Some(0)
+    };
+    let (packets, bytes) = net.left.within(|| send(Duration::from_secs(8), samples));
     let outcome = running.interrupt().kept(0);
     nothing_lost(&outcome);
     assert!(outcome.number("/ledger/sampled_out/packets") > 0, "{}", outcome.stderr);
