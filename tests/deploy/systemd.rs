@@ -32,7 +32,7 @@ fn a_user_with_the_units_capabilities_captures() {
     // Nobody may not go where the tests' files are.
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("mermin");
-    std::fs::copy(binary(), &copy).unwrap();
+    mermin_tests::container::copy(&binary(), &copy);
     open(folder.path());
     open(&copy);
     let sets = ["bounding-set", "inh-caps", "ambient-caps"].map(|set| format!("--{set}=-all{names}"));
