@@ -45,6 +45,7 @@ impl Meter {
         let mut moved = Vec::new();
         self.table.compact(|from, to| moved.push((from, to)));
         for (from, to) in moved {
+            self.changed(to);
             let Some((entry, facts)) = self.table.get(to) else { continue };
             let (wheel, deadline) =
                 (&mut self.shards[usize::from(facts.shard)].wheel, self.settings.deadline(entry));

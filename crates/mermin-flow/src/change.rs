@@ -39,6 +39,7 @@ impl Meter {
         self.settings.change(config);
         let active = self.settings.active;
         for place in 0..self.table.places() as Place {
+            self.changed(place);
             let Some((entry, facts)) = self.table.get_mut(place) else { continue };
             entry.active_deadline = entry.active_deadline.saturating_sub(before).saturating_add(active);
             if active < before && entry.delta.iter().any(|side| side.packets > 0) {

@@ -1,6 +1,8 @@
 //! A flow in the table: two cache lines that every packet touches, and apart from them its facts, two more, that records
 //! and first packets need.
 
+mod kept;
+
 use crate::community_id::CommunityId;
 use crate::initiator;
 use crate::key::FlowKey;

@@ -7,6 +7,7 @@
 //!
 //! Most flows have one point, and nothing here ([`crate::per_flow`]). The first point's counts are what is left of the flow's.
 
+use crate::bytes::{Bytes, Put as _};
 use crate::entry::{Entry, Facts};
 use crate::hops::{Hop, Hops};
 use crate::layer::{Apart, frame_ends, is_to_group};
@@ -30,6 +31,7 @@ pub(crate) struct Sighting {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum Is {
     /// Where the side is counted: here only to say its frames' ends, where they aren't those of the flow's first packet.
     First,
@@ -183,6 +185,20 @@ impl HopTable {
         self.0.take(shard, given);
     }
 
+    /// Appends what is known of a flow.
+    pub(crate) fn write(&self, facts: &Facts, out: &mut Vec<u8>) {
+        let sightings = self.0.get(facts).map_or(&[][..], Vec::as_slice);
+        out.put([sightings.len() as u8]);
+        sightings.iter().for_each(|sighting| sighting.write(out));
+    }
+
+    /// Takes in what was written down of a flow.
+    pub(crate) fn restore(&mut self, facts: &Facts, sightings: Vec<Sighting>) {
+        if !sightings.is_empty() {
+            self.0.insert(facts, sightings);
+        }
+    }
+
     /// Flows that there is room for.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
@@ -191,6 +207,31 @@ impl HopTable {
 }
 
 impl Sighting {
+    fn write(&self, out: &mut Vec<u8>) {
+        let Self { counts, ends, point, side, is } = self;
+        counts.write(out);
+        out.put(ends.to_le_bytes());
+        out.put(point.to_le_bytes());
+        out.put([*side, *is as u8]);
+    }
+
+    /// Reads what [`HopTable::write`] has appended; `None`: it is cut short or says what can't be.
+    pub(crate) fn read_all(bytes: &mut Bytes<'_>) -> Option<Vec<Self>> {
+        let mut all = Vec::new();
+        for _ in 0..bytes.byte()? {
+            let (counts, ends, point) = (Counts::read(bytes)?, bytes.word()?, bytes.half()?);
+            let [side, is] = bytes.array()?;
+            let is = *[Is::First, Is::Counted, Is::Passed].get(usize::from(is))?;
+            all.push(Self { counts, ends, point, side, is });
+        }
+        Some(all)
+    }
+
+    /// Where it was made.
+    pub(crate) const fn point_mut(&mut self) -> &mut u16 {
+        &mut self.point
+    }
+
     /// Whether it is one of a side's further points.
     const fn is_of(&self, side: u8) -> bool {
         self.side == side && !matches!(self.is, Is::First)

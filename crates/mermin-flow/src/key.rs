@@ -135,6 +135,11 @@ impl FlowKey {
         IpAddr::V6(Ipv6Addr::from(octets))
     }
 
+    /// What has these words ([`FlowKey::words`]).
+    pub(crate) const fn of_words([a, b, c, d, selector]: [u64; 5]) -> Self {
+        Self { addresses: [a, b, c, d], selector }
+    }
+
     /// The key's words, for hashing it into a flow id.
     #[must_use]
     pub(crate) const fn words(&self) -> [u64; 5] {

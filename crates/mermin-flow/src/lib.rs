@@ -5,10 +5,12 @@
 
 mod book;
 mod bounds;
+mod bytes;
 mod change;
 mod clock;
 mod community_id;
 mod config;
+mod cut;
 mod datagram;
 mod delivery;
 mod entry;
@@ -24,6 +26,7 @@ mod initiator;
 mod key;
 mod large_pages;
 mod layer;
+mod lease;
 mod lifecycle;
 mod merge;
 mod meter;
@@ -60,6 +63,7 @@ pub use book::MeterBook;
 pub use clock::{Lateness, Watermark};
 pub use community_id::CommunityId;
 pub use config::FlowConfig;
+pub use cut::{KeptFlows, KeptShard};
 pub use datagram::{Datagrams, Orientation};
 pub use delivery::{Delivery, DeliveryState};
 pub use hops::{Hop, Hops};
@@ -68,6 +72,7 @@ pub use identity::{
 };
 pub use key::{FlowKey, HashSecret, KeyForm, SHARDS};
 pub use layer::Layer;
+pub use lease::Lease;
 pub use mermin_wire::{Fragment, NO_VLAN, PortForm};
 pub use meter::{Meter, RecordSink};
 pub use metric::{Family, Label, Metric, MetricKind, Sample, Value};
@@ -81,7 +86,10 @@ pub use recovery::{CountingSink, GivenUp, Incident, panic_message};
 pub use sampled::{Estimate, Sampled};
 pub use sampling::Sampling;
 pub use sightings::{Loss, Sightings};
-pub use stage::{Amount, Enricher, Exporter, Failure, Polled, QUARANTINE, Receipt, Settlement, Sink, Source};
+pub use stage::{
+    Amount, Enricher, Exporter, Failure, Polled, QUARANTINE, Receipt, Settlement, Sink, Source, SourceCut,
+    Voider,
+};
 pub use tally::Tally;
 pub use top_flows::{FlowOrder, TopFlows};
 pub use units::{ByteSize, Interval, UnitError};

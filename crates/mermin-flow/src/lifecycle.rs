@@ -63,6 +63,10 @@ impl Meter {
         self.touch.flow(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return false };
         fault::point();
+        let is_due = entry.active_deadline <= self.settings.idle_deadline(entry).min(now);
+        if let Some(changes) = self.changes.as_mut().filter(|_| is_due) {
+            changes.mark(place);
+        }
         let idle = self.settings.idle_deadline(entry);
         if entry.active_deadline <= idle.min(now) {
             // Every packet so far came before this deadline; later intervals up to `now` have none, and give no record.
@@ -109,6 +113,9 @@ impl Meter {
         let deadline = self.settings.deadline(&entry);
         self.samples.add(&facts, o);
         let place = self.table.insert(entry, facts);
+        if let Some(changes) = &mut self.changes {
+            changes.mark(place);
+        }
         fault::point();
         shard.wheel.schedule(&mut self.links, place, deadline);
         shard.ordinal = ordinal + 1;
@@ -155,6 +162,9 @@ impl Meter {
         shard.wheel.cancel(&mut self.links, place);
         fault::point();
         self.hops.forget(facts);
+        if let Some(changes) = &mut self.changes {
+            changes.gone(facts);
+        }
         self.table.remove(place);
         self.touch.ended = None;
         self.book.released += 1;
@@ -180,6 +190,7 @@ impl Meter {
 
     /// The record of the flow at `place` was taken.
     pub(crate) fn told(&mut self, place: Place, event: FlowEvent) {
+        self.changed(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return };
         if event != FlowEvent::Start {
             self.book.reported += entry.tally(facts);

@@ -35,6 +35,7 @@ impl FlowRecord {
             (Some(own), None) => own.take_in_counts([earlier.forward.delta, earlier.reverse.delta]),
             (None, _) => {}
         }
+        self.lease.take_in(&earlier.lease);
         self.enrichment.omitted |= earlier.enrichment.omitted;
         self.enrichment.degraded = self.enrichment.degraded.max(earlier.enrichment.degraded);
     }
@@ -44,6 +45,7 @@ impl FlowRecord {
 mod tests {
     use super::*;
     use crate::identity::{Enrichment, Identity};
+    use crate::lease::Lease;
     use crate::record::{Counts, Direction, End, FlowEndReason, FlowId, Initiator, TcpState};
     use crate::sampled::{Estimate, Sampled};
     use crate::{CommunityId, Tally};
@@ -99,6 +101,7 @@ mod tests {
             },
             sampled: None,
             hops: None,
+            lease: Lease::default(),
         }
     }
 

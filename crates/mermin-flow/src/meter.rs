@@ -7,6 +7,7 @@
 use crate::book::MeterBook;
 use crate::clock::Lateness;
 use crate::config::FlowConfig;
+use crate::cut::Changes;
 use crate::entry::Counted;
 use crate::flow_table::FlowTable;
 use crate::hop_table::HopTable;
@@ -55,6 +56,8 @@ pub struct Meter {
     pub(crate) hops: HopTable,
     /// Where these lie.
     pub(crate) points: Arc<ObservationPoints>,
+    /// Which flows have changed, where somebody will ask.
+    pub(crate) changes: Option<Changes>,
     /// What is being done, for whoever comes after a panic.
     pub(crate) touch: Touch,
 }
@@ -74,6 +77,7 @@ impl Meter {
             samples: Samples::new(),
             hops: HopTable::new(),
             points: Arc::default(),
+            changes: None,
             touch: Touch::default(),
         }
     }
@@ -127,6 +131,9 @@ impl Meter {
             && entry.count_plain(o)
         {
             self.book.metered += o.tally();
+            if let (Some(changes), Some(place)) = (&mut self.changes, likely) {
+                changes.mark(place);
+            }
         } else {
             self.observe_with_care(o, sink);
         }
@@ -174,6 +181,7 @@ impl Meter {
 
     /// Counts an observation of the flow at `place`.
     pub(crate) fn count(&mut self, place: Place, o: &Observation) -> Counted {
+        self.changed(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return Counted::Secondary };
         facts.spread.spans(o.span(), self.settings.active);
         // Others may come that were seen before.
@@ -209,6 +217,14 @@ impl Meter {
         self.book.metered += o.tally();
         self.samples.add(facts, o);
         counted
+    }
+
+    /// The flow at `place` is another one than it was.
+    #[inline(always)]
+    pub(crate) fn changed(&mut self, place: Place) {
+        if let Some(changes) = &mut self.changes {
+            changes.mark(place);
+        }
     }
 
     /// Time has come to `watermark`: ends and reports what is due.

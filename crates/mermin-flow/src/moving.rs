@@ -93,16 +93,19 @@ impl Meter {
     }
 
     /// Goes on with a shard where `before` has come to, without flows.
-    fn begin_shard(&mut self, number: usize, before: &Shard) {
+    pub(crate) fn begin_shard(&mut self, number: usize, before: &Shard) {
         let wheel = before.wheel.without_places();
         self.due[number] = wheel.next();
         self.shards[number] = Shard { ordinal: before.ordinal, wheel, ..Shard::new(number as u8) };
     }
 
-    fn put(&mut self, (entry, facts): Flow) {
+    pub(crate) fn put(&mut self, (entry, facts): Flow) {
         let (shard, deadline) = (&mut self.shards[usize::from(facts.shard)], self.settings.deadline(&entry));
         shard.hold(facts.ordinal);
         let place = self.table.insert(entry, facts);
+        if let Some(changes) = &mut self.changes {
+            changes.mark(place);
+        }
         shard.wheel.schedule(&mut self.links, place, deadline);
     }
 }

@@ -57,6 +57,11 @@ impl<T> PerFlow<T> {
         self.0[usize::from(facts.shard)].entry(facts.ordinal).or_insert_with(new)
     }
 
+    /// The flow has this from now on.
+    pub(crate) fn insert(&mut self, facts: &Facts, what: T) {
+        self.0[usize::from(facts.shard)].insert(facts.ordinal, what);
+    }
+
     /// The flow has nothing any more.
     #[inline]
     pub(crate) fn forget(&mut self, facts: &Facts) {

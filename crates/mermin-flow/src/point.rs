@@ -190,6 +190,31 @@ impl ObservationPoints {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// How many numbers were given out.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.read().places.len()
+    }
+
+    /// All of them by number, as they are called now.
+    pub(crate) fn all(&self) -> Vec<Arc<ObservationPoint>> {
+        self.read().places.iter().map(|place| Arc::clone(&place.point)).collect()
+    }
+
+    /// The number that an earlier run's point has in this one: that of the latest point of the same interface and hook. One that is
+    /// there no more gets a number that names it, and is as one that has gone.
+    pub(crate) fn again(&self, point: &ObservationPoint) -> u16 {
+        let is_same = |place: &Place| (place.point.index, place.point.hook) == (point.index, point.hook);
+        if let Some(number) = self.read().places.iter().rposition(is_same) {
+            return u16::try_from(number).unwrap_or(UNKNOWN);
+        }
+        let number = self.register(point.clone(), 0);
+        if let Some(number) = number {
+            self.retire(number);
+        }
+        number.unwrap_or(UNKNOWN)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Interned> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,6 +2,7 @@
 
 use crate::hops::Hops;
 use crate::identity::{Enrichment, Identity};
+use crate::lease::Lease;
 use crate::sampled::Sampled;
 use crate::tally::Tally;
 use crate::wall::shown;
@@ -256,6 +257,8 @@ pub struct FlowRecord {
     pub sampled: Option<Box<Sampled>>,
     /// What each observation point saw of the packets; `None` where each direction was seen at one.
     pub hops: Option<Box<Hops>>,
+    /// Where a journal has the record, too.
+    pub lease: Lease,
 }
 
 // What the guides and `diagnose` say of queues and channels: about half a KiB a record.

@@ -222,6 +222,9 @@ impl Meter {
         if let Some(place) = self.touch.ended.take() {
             if let Some((_, facts)) = self.table.get(place) {
                 self.hops.forget(facts);
+                if let Some(changes) = &mut self.changes {
+                    changes.gone(facts);
+                }
             }
             self.table.vacate(place);
             self.book.released += 1;
@@ -256,6 +259,9 @@ impl Meter {
         let tally = entry.tally(&facts);
         self.samples.forget(&facts);
         self.hops.forget(&facts);
+        if let Some(changes) = &mut self.changes {
+            changes.gone(&facts);
+        }
         self.book.released += 1;
         self.book.metered = self.book.metered - tally;
         self.book.quarantined += tally;

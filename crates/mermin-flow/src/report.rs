@@ -7,6 +7,7 @@ use crate::hop_table::HopTable;
 use crate::hops::Hops;
 use crate::identity::{Enrichment, Identity};
 use crate::key::KeyForm;
+use crate::lease::Lease;
 use crate::point::ObservationPoints;
 use crate::record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, TcpState};
 use crate::sampled::{Sampled, Samples};
@@ -167,6 +168,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part<'_>, settings: &Settings) -
         tally: part.tally,
         sampled: part.sampled.map(|sampled| Box::new(sampled.seen_from(source))),
         hops: part.hops.map(Box::new),
+        lease: Lease::default(),
     }
 }
 

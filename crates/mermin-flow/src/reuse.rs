@@ -25,6 +25,7 @@ impl Meter {
         if self.table.count(o.hash, &entry.key.superseded()) >= WAITING_MAX {
             return false;
         }
+        self.changed(place);
         let Some((entry, facts)) = self.table.get_mut(place) else { return false };
         entry.key = entry.key.superseded();
         entry.idle_class = IdleClass::Superseded;

@@ -11,6 +11,7 @@
 //! Few flows are sampled, and those seldom, so a flow in the table has no room for it: what is known of those that were
 //! stands in a table of its own, by what a flow is called for as long as it lives.
 
+use crate::bytes::{Bytes, Put as _};
 use crate::entry::Facts;
 use crate::observation::Observation;
 use crate::per_flow::{OfShard, PerFlow};
@@ -89,6 +90,28 @@ impl Sampled {
         }; 2],
     };
 
+    /// Appends it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let Self { one_in, directions } = self;
+        one_in.iter().for_each(|one_in| out.put(one_in.to_le_bytes()));
+        for Estimate { excess, packets_variance, bytes_variance } in directions {
+            excess.write(out);
+            out.put(packets_variance.to_le_bytes());
+            out.put(bytes_variance.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`Sampled::write`] has appended; `None`: it is cut short.
+    pub(crate) fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
+        let one_in = [bytes.word()?, bytes.word()?];
+        let mut directions = [Estimate::default(); 2];
+        for Estimate { excess, packets_variance, bytes_variance } in &mut directions {
+            *excess = Counts::read(bytes)?;
+            [*packets_variance, *bytes_variance] = [bytes.wide()?, bytes.wide()?];
+        }
+        Some(Self { one_in, directions })
+    }
+
     fn add(&mut self, o: &Observation) {
         self.draws(o.sampling.one_in());
         self.directions[usize::from(o.reversed)].add(o);
@@ -162,6 +185,13 @@ impl Samples {
     /// Takes in what another has given of a shard that has nothing here.
     pub(crate) fn take(&mut self, shard: usize, given: ShardSamples) {
         self.0.take(shard, given);
+    }
+
+    /// Takes in what was written down of a flow.
+    pub(crate) fn restore(&mut self, facts: &Facts, sampled: Option<Sampled>) {
+        if let Some(sampled) = sampled {
+            self.0.insert(facts, sampled);
+        }
     }
 
     /// Flows that there is room for.

@@ -14,6 +14,14 @@ impl Spread {
     /// One interval is all.
     pub(crate) const NONE: Self = Self(0);
 
+    pub(crate) const fn byte(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) const fn of_byte(byte: u8) -> Self {
+        Self(byte)
+    }
+
     const fn parts(self) -> (u8, u8) {
         (self.0 & MANY, self.0 >> 4)
     }

@@ -30,6 +30,9 @@ pub trait Sink {
 /// Keeps a cumulative count, beginning with zero, where it outlasts the process. For one thread at a time.
 pub type Settlement = Box<dyn Fn(Tally) + Send + Sync>;
 
+/// See [`Source::voider`].
+pub type Voider = Box<dyn Fn() + Send + Sync>;
+
 /// What a call of [`Source::poll`] ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
@@ -39,6 +42,17 @@ pub enum Polled {
     Drained,
     /// There will never be more.
     Ended,
+}
+
+/// Where a source stands at a moment, as it says it itself: what a later run goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceCut {
+    /// In the source's own form.
+    pub state: Vec<u8>,
+    /// The first part of what it writes down as it reads that is behind it.
+    pub read_from: u64,
+    /// Of what it has handed over, what earlier runs and it itself have settled.
+    pub settled: Tally,
 }
 
 /// Where observations come from.
@@ -69,6 +83,20 @@ pub trait Source: Send {
     /// there are none.
     fn wall_clock(&self) -> WallClock {
         WallClock::default()
+    }
+
+    /// Where it stands: all that it has handed over so far was read before, and all that it has read was handed over. `None`: it holds
+    /// something just now, or can't be gone on with.
+    ///
+    /// # Errors
+    /// What follows can't be written down.
+    fn cut(&mut self) -> Result<Option<SourceCut>, String> {
+        Ok(None)
+    }
+
+    /// What makes all cuts so far void: from then on nobody goes on from them, whatever is found of them.
+    fn voider(&self) -> Option<Voider> {
+        None
     }
 
     /// The observation points that observations name.
