@@ -50,6 +50,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        lease: mermin_flow::Lease::default(),
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn bare() -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        lease: mermin_flow::Lease::default(),
     }
 }
 

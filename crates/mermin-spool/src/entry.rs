@@ -40,6 +40,14 @@ impl Entry {
         self.amount
     }
 
+    /// Its payload and the format of that, to be kept elsewhere.
+    #[must_use]
+    pub fn into_payload(mut self) -> Vec<u8> {
+        self.bytes.truncate(EntryHead::LEN + self.length);
+        self.bytes.drain(..EntryHead::LEN);
+        self.bytes
+    }
+
     /// Bytes that it takes on disk.
     #[must_use]
     pub const fn size(&self) -> u64 {

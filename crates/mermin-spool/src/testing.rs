@@ -58,6 +58,7 @@ pub(crate) fn records(n: u32) -> Vec<FlowRecord> {
         tally: Tally::frame(60 + u64::from(sequence)),
         sampled: None,
         hops: None,
+        lease: mermin_flow::Lease::default(),
     };
     (0..n).map(record).collect()
 }
@@ -231,6 +232,7 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
                 tally,
                 sampled,
                 hops,
+                lease: mermin_flow::Lease::default(),
             }
         },
     )

@@ -165,6 +165,7 @@ impl Tables {
             tally,
             sampled,
             hops,
+            lease: mermin_flow::Lease::default(),
         })
     }
 

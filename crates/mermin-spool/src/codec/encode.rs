@@ -134,6 +134,8 @@ impl<'a> Tables<'a> {
             tally,
             sampled,
             hops,
+            // Of this process.
+            lease: _,
         } = record;
         self.parts.flow_ids.extend_from_slice(&id.0.to_be_bytes());
         self.parts.community_ids.extend_from_slice(&community_id.0);

@@ -124,6 +124,14 @@ impl Decoder {
         if found == said { Ok(records) } else { Err(Undecodable::Amount { said, found }) }
     }
 
+    /// The records of a payload that was kept elsewhere by the same version ([`Entry::into_payload`]).
+    ///
+    /// # Errors
+    /// None of them can be had.
+    pub fn kept(&mut self, payload: &[u8]) -> Result<Vec<FlowRecord>, Undecodable> {
+        self.payload(FORMAT, payload)
+    }
+
     /// The records of a message, which is what a payload is when it is decompressed. Here nothing but the layout is
     /// checked: checksums are the spool's.
     ///
