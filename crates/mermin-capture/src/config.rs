@@ -135,8 +135,8 @@ pub enum OnExit {
     /// They are taken off.
     #[default]
     Detach,
-    /// They stay, and go on counting: the next run goes on with what they have counted, also after `kill -9`, and says what
-    /// was lost in memory. `mermin cleanup` takes them off. Wants a bpffs, at `/run/mermin/bpf` or `/sys/fs/bpf`; where there is
+    /// They stay, and go on counting: the next run goes on with what they have counted, also after `kill -9`, and with what
+    /// the journal has of its memory (`pipeline.journal`); what that hasn't it says is lost. `mermin cleanup` takes them off. Wants a bpffs, at `/run/mermin/bpf` or `/sys/fs/bpf`; where there is
     /// none, one is mounted at the former. Where that can't be, it is said in the log and as with `detach`.
     Keep,
 }

@@ -4,6 +4,7 @@
 //! later whether it has come.
 
 use super::grace::Grace;
+use super::logged::Log;
 use super::mapped::Mapped;
 use super::pulse::Pulse;
 use super::ring::Produced;
@@ -207,6 +208,8 @@ pub(super) struct Closer {
     epoch: u32,
     /// Where what was read is committed before it is cleared, if it outlasts the process; and what was due so far.
     kept: Option<(Arc<Words>, Tally)>,
+    /// Where it is written down before that.
+    log: Option<Log>,
     /// When a flip first began the next epoch, where none has succeeded yet.
     next_began: Option<u64>,
 }
@@ -221,7 +224,7 @@ impl Closer {
         produced: Produced,
     ) -> Self {
         let mut closer =
-            Self { mapped, grace, pulse, slots, produced, epoch: 0, kept: None, next_began: None };
+            Self { mapped, grace, pulse, slots, produced, epoch: 0, kept: None, log: None, next_began: None };
         closer.beat();
         closer
     }
@@ -233,13 +236,13 @@ impl Closer {
 
     /// Goes on where an earlier process has ended: whatever that was at, each half is read once. Its books that were open, the
     /// last of which is that of this moment.
-    pub(super) fn go_on(mut self, words: Arc<Words>) -> io::Result<(Self, Vec<Book>)> {
+    pub(super) fn go_on(mut self, words: Arc<Words>, log: Option<Log>) -> io::Result<(Self, Vec<Book>)> {
         let (committed, due) = words.committed();
         if words.last_cleared() != committed {
             self.clear(committed);
             words.cleared(committed);
         }
-        self.kept = Some((words, due));
+        (self.kept, self.log) = (Some((words, due)), log);
         let (live, mut books) = (self.mapped.live(), Vec::new());
         if live != committed.wrapping_add(1) {
             // It had begun the live epoch, and not come to reading the one before.
@@ -272,7 +275,7 @@ impl Closer {
         Ok(self.read(closed, next_began))
     }
 
-    /// The book of an epoch in which no program runs any more. Read, then committed, then cleared: whenever the process is
+    /// The book of an epoch in which no program runs any more. Read, then written down, then committed, then cleared: whenever the process is
     /// killed, who comes next knows whether it was read.
     fn read(&mut self, closed: u32, next_began: u64) -> Book {
         let mut book = Book {
@@ -292,6 +295,9 @@ impl Closer {
             }
         }
         self.mapped.read(closed, |counters| book.add(counters));
+        if let Some(log) = &self.log {
+            log.sums(closed, &book.deltas);
+        }
         if let Some((words, due)) = &mut self.kept {
             *due += book.metered();
             words.commit(closed, *due);

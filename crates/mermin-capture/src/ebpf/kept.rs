@@ -11,6 +11,7 @@ use super::book::{Book, Closer, Request};
 use super::clsact::Filters;
 use super::error::EbpfError;
 use super::grace::Grace;
+use super::logged::{Log, forgotten};
 use super::mapped::Mapped;
 use super::object::{Mode, Object};
 use super::other::{self, Past};
@@ -21,7 +22,8 @@ use super::slots::{Slots, tally};
 use super::words::{Shape, Words};
 use crate::interfaces::discover;
 use mermin_abi::{EVENT_TICKS, Event};
-use mermin_flow::Tally;
+use mermin_flow::{SourceCut, Tally};
+use mermin_journal::{Carried, SourceJournal};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -43,6 +45,10 @@ pub(super) struct Kept {
     drained: Drained,
     /// What other versions have left.
     past: Past,
+    /// Where what is read is written down.
+    pub(super) log: Option<Log>,
+    /// What was written down by a run that counted here, too.
+    pub(super) carried: Option<Arc<Carried>>,
 }
 
 /// What was taken out of maps that can't be gone on with.
@@ -52,6 +58,8 @@ struct Drained {
     events: Vec<Event>,
     /// What was filtered has the numbers of rules that are still there.
     has_our_rules: bool,
+    /// What the kernel had forgotten before it was drained.
+    forgotten: Option<Vec<Event>>,
 }
 
 /// What a source begins with.
@@ -64,13 +72,15 @@ pub(super) struct TakenOver {
     pub(super) crashed: Tally,
     /// What lay in maps of another version.
     pub(super) unread: Tally,
+    /// Of what was due, what a journal has of an earlier life's memory: it is in flows and records again.
+    pub(super) held: Tally,
     /// Books that were open.
     pub(super) books: Vec<Book>,
     /// Books of maps that are no more, without sums.
     pub(super) drained: Vec<Book>,
     /// Whether what these say of filters is of rules that are still there.
     pub(super) has_our_rules: bool,
-    /// What those maps held, by the time since boot.
+    /// What those maps held, and what a journal has of what was read, by the time since boot.
     pub(super) events: Vec<Event>,
     /// The time since boot of the first packet of all that is still to be handed on.
     pub(super) earliest: Option<u64>,
@@ -82,7 +92,7 @@ impl Kept {
     ///
     /// # Errors
     /// Another agent has it, or the kernel refuses.
-    pub(super) fn open(wanted: Shape) -> Result<Self, EbpfError> {
+    pub(super) fn open(wanted: Shape, journal: Option<&SourceJournal>) -> Result<Self, EbpfError> {
         let pins = Arc::new(Pins::open()?);
         let words = pins.get(WORDS).ok().map(Words::of).transpose()?;
         let Some((words, shape)) = words.and_then(|words| words.shape().map(|shape| (words, shape))) else {
@@ -93,24 +103,37 @@ impl Kept {
             let words = Arc::new(Words::make()?);
             words.begin(&wanted, &past);
             let (ahead, drained) = (Tally::ZERO, Drained::default());
-            return Ok(Self { pins, words, shape: wanted, ahead, drained, past });
+            let log = journal.map(|journal| Log::new(journal.log.clone(), Arc::clone(&words)));
+            begin(journal, &words);
+            return Ok(Self { pins, words, shape: wanted, ahead, drained, past, log, carried: None });
         };
         // What is of another version beside it was added up before.
         pins.clear_others();
         let (words, past) = (Arc::new(words), Past::default());
+        let log = journal.map(|journal| Log::new(journal.log.clone(), Arc::clone(&words)));
+        let carried = journal.and_then(|journal| journal.carried.clone());
+        let carried = carried.filter(|carried| carried.source == words.identity().to_le_bytes());
+        match &carried {
+            Some(carried) => words.set_settled(carried.settled),
+            None => {
+                // What another journal says is of the past from here on.
+                words.rename();
+                begin(journal, &words);
+            }
+        }
         let ahead = words.settled() + words.crashed() - words.committed().1;
         if shape.fits(&wanted) {
             tracing::info!("goes on with what the programs of an earlier run have counted");
-            return Ok(Self { pins, words, shape, ahead, drained: Drained::default(), past });
+            return Ok(Self { pins, words, shape, ahead, drained: Drained::default(), past, log, carried });
         }
-        let mut drained = drain(&pins, &words, &shape)?;
+        let mut drained = drain(&pins, &words, &shape, (log.clone(), carried.as_deref()))?;
         drained.has_our_rules = shape.filters == wanted.filters;
         tracing::info!(
             "an earlier run's programs counted with other sizes or filters: they are off, what they have counted is taken \
              over, and the maps are made anew"
         );
         words.reshape(&wanted);
-        Ok(Self { pins, words, shape: wanted, ahead, drained, past })
+        Ok(Self { pins, words, shape: wanted, ahead, drained, past, log, carried })
     }
 
     /// Gives the counts their name: all maps have theirs, and what other versions have left is in them. Without a sign of life
@@ -130,10 +153,23 @@ impl Kept {
         closer: Closer,
         ring: &Ring,
     ) -> Result<(Closer, TakenOver), EbpfError> {
-        let (closer, mut books) = closer.go_on(Arc::clone(&self.words)).map_err(no_grace)?;
-        let Drained { books: drained, events, has_our_rules } = std::mem::take(&mut self.drained);
+        let Drained { books: drained, mut events, has_our_rules, forgotten: before } =
+            std::mem::take(&mut self.drained);
+        let carried = self.carried.as_deref();
+        let forgotten = before.or_else(|| {
+            let forgotten = carried.map(|carried| forgotten(carried, &self.words, ring.position()));
+            self.log.iter().for_each(|log| log.goes_on(ring.position()));
+            forgotten
+        });
+        let (closer, mut books) =
+            closer.go_on(Arc::clone(&self.words), self.log.clone()).map_err(no_grace)?;
+        if let Some(last) = books.last() {
+            events.extend(forgotten.into_iter().flatten().map(|event| by_boot(event, last)));
+            events.sort_by_key(|event| event.first);
+        }
         let due: Tally = drained.iter().chain(&books).map(Book::metered).sum();
-        let mut left: Tally = events.iter().map(tally).sum();
+        let held = carried.map_or(Tally::ZERO, |carried| carried.held);
+        let mut left: Tally = held + events.iter().map(tally).sum();
         let mut earliest = events.iter().map(|event| event.first).min();
         let mut first = |time| earliest = Some(earliest.map_or(time, |first: u64| first.min(time)));
         for book in &books {
@@ -162,12 +198,32 @@ impl Kept {
             self.words.set_crashed(self.words.crashed() + crashed);
         }
         let (ahead, unread) = (self.ahead, self.past.unread());
-        Ok((closer, TakenOver { ahead, crashed, unread, books, drained, has_our_rules, events, earliest }))
+        Ok((
+            closer,
+            TakenOver { ahead, crashed, unread, held, books, drained, has_our_rules, events, earliest },
+        ))
+    }
+}
+
+/// A journal's first cut: ahead of all that is read.
+fn begin(journal: Option<&SourceJournal>, words: &Words) {
+    let Some(journal) = journal else { return };
+    match journal.log.cut() {
+        Ok(read_from) => {
+            let state = words.identity().to_le_bytes().to_vec();
+            (journal.begin)(SourceCut { state, read_from, settled: words.settled() });
+        }
+        Err(error) => tracing::warn!("The journal can't be written: {}", error.in_full()),
     }
 }
 
 /// Takes programs off that count in maps of this shape, takes all out that they hold, and their names away.
-fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained, EbpfError> {
+fn drain(
+    pins: &Arc<Pins>,
+    words: &Arc<Words>,
+    shape: &Shape,
+    (log, carried): (Option<Log>, Option<&Carried>),
+) -> Result<Drained, EbpfError> {
     pins.linked().into_iter().for_each(|index| pins.forget_links(index));
     take_filters_off()?;
     let mut object = Object::load(shape.ring_bytes, shape.mode, None, Some(Arc::clone(pins)))?;
@@ -181,12 +237,19 @@ fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained,
         Mode::Slots { .. } | Mode::Hash => Some(Slots::new(&object, shape.hash_flows)?),
     };
     let closer = Closer::new(mapped, grace, pulse, slots, ring.produced());
-    let (mut closer, mut books) = closer.go_on(Arc::clone(words)).map_err(no_grace)?;
+    let forgotten = Some(carried.map_or_else(Vec::new, |carried| forgotten(carried, words, ring.position())));
+    log.iter().for_each(|log| log.goes_on(ring.position()));
+    let (mut closer, mut books) = closer.go_on(Arc::clone(words), log.clone()).map_err(no_grace)?;
     // A run of a program that was just being taken off may have come into the next epoch.
     books.push(closer.close(&Request::Flip).map_err(no_grace)?);
     let mut events = Vec::new();
     if let Some(last) = books.last() {
-        events.extend(waiting(&ring, last.up_to).into_iter().map(|event| by_boot(event, last)));
+        let waiting = waiting(&ring, last.up_to);
+        if let Some(log) = &log {
+            // It goes with the ring.
+            log.ring(last.up_to, [&waiting, &[]]);
+        }
+        events.extend(waiting.into_iter().map(|event| by_boot(event, last)));
     }
     for book in &mut books {
         let deltas = std::mem::take(&mut book.deltas);
@@ -194,7 +257,7 @@ fn drain(pins: &Arc<Pins>, words: &Arc<Words>, shape: &Shape) -> Result<Drained,
     }
     events.sort_by_key(|event| event.first);
     pins.clear_maps(WORDS);
-    Ok(Drained { books, events, has_our_rules: false })
+    Ok(Drained { books, events, has_our_rules: false, forgotten })
 }
 
 /// Takes the filters of earlier runs off all interfaces: they would go on counting in maps without a name.

@@ -19,6 +19,7 @@ mod grace;
 mod hooks;
 mod kept;
 mod layout;
+mod logged;
 mod mapped;
 mod object;
 mod observe;
@@ -46,6 +47,6 @@ pub use error::EbpfError;
 pub use hooks::{Attached, hooks};
 pub use options::{Aggregation, EbpfOptions};
 pub use pins::Holder;
-pub use source::{EbpfSource, Opened, Skipped};
+pub use source::{EbpfSource, JournalUse, Opened, Skipped};
 #[cfg(test)]
 pub(crate) use tcx::fill as fill_tcx;

@@ -7,6 +7,7 @@ use crate::filters::Filtering;
 use crate::links::Follow;
 use crate::{AttachKind, CaptureConfig, CaptureMode, FilterRules, KernelTable, OnExit};
 use mermin_abi::{Set, WORDS_V4, WORDS_V6};
+use mermin_journal::SourceJournal;
 use std::time::Duration;
 
 /// How a source is opened.
@@ -26,6 +27,8 @@ pub struct EbpfOptions {
     pub on_exit: OnExit,
     /// The programs go on counting for so long without a sign of life from an agent.
     pub orphan_timeout: Duration,
+    /// Where what is read is written down as well (`on_exit: keep`).
+    pub journal: Option<SourceJournal>,
     /// Follows links that come and go; without it the interfaces of the start are all there will be.
     pub follow: Option<Follow>,
 }
@@ -93,6 +96,7 @@ impl EbpfOptions {
             filters: config.filters.clone(),
             on_exit: config.on_exit,
             orphan_timeout: config.orphan_timeout.0.max(ORPHAN_TIMEOUT_MIN),
+            journal: None,
             follow: None,
         }
     }

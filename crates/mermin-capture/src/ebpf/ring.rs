@@ -54,6 +54,8 @@ pub(super) struct Ring {
     within: usize,
     /// The position that the kernel knows of.
     reported: u64,
+    /// Whether it learns that while records are read, or by [`Ring::tell`] alone.
+    tells: bool,
 }
 
 impl Ring {
@@ -78,7 +80,8 @@ impl Ring {
         let fd = fd.try_clone_to_owned().map_err(error)?;
         let producer = Arc::new(producer);
         let (position, within, reported) = (0, 0, 0);
-        let mut ring = Self { fd, consumer, producer, data: page, size, position, within, reported };
+        let tells = true;
+        let mut ring = Self { fd, consumer, producer, data: page, size, position, within, reported, tells };
         ring.position = ring.consumer_word().load(Ordering::Acquire);
         ring.reported = ring.position;
         Ok(ring)
@@ -152,11 +155,13 @@ impl Ring {
             if header & DISCARD == 0 {
                 take(&record[from..to]);
             }
-            if read % REPORT_EVERY == 0 {
-                self.report();
+            if self.tells && read % REPORT_EVERY == 0 {
+                self.tell();
             }
         };
-        self.report();
+        if self.tells {
+            self.tell();
+        }
         (stopped, read)
     }
 
@@ -189,8 +194,13 @@ impl Ring {
         read
     }
 
+    /// From now on what was read stays until [`Ring::tell`].
+    pub(super) const fn keep_what_is_read(&mut self) {
+        self.tells = false;
+    }
+
     /// Tells the kernel how far was read.
-    fn report(&mut self) {
+    pub(super) fn tell(&mut self) {
         if self.reported != self.position {
             self.consumer_word().store(self.position, Ordering::Release);
             self.reported = self.position;

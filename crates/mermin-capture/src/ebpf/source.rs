@@ -4,6 +4,7 @@ use super::book::{Book, Books, Closer};
 use super::error::EbpfError;
 use super::grace::Grace;
 use super::kept::{Kept, TakenOver};
+use super::logged::Log;
 use super::mapped::{Mapped, Pressure};
 use super::object::{Mode, Object};
 use super::observe::observe;
@@ -23,7 +24,9 @@ use crate::filters::Filtering;
 use crate::interfaces::Interface;
 use crate::links::{Links, follow};
 use mermin_abi::{EVENT_EGRESS, Event};
-use mermin_flow::{ObservationPoints, Polled, Settlement, Sightings, Sink, Source, Tally, WallClock};
+use mermin_flow::{
+    ObservationPoints, Polled, Settlement, Sightings, Sink, Source, SourceCut, Tally, Voider, WallClock,
+};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -46,6 +49,19 @@ pub struct Opened<S> {
     pub source: S,
     /// Devices without a program.
     pub skipped: Vec<Skipped>,
+    /// What became of the journal.
+    pub journal: JournalUse,
+}
+
+/// What a source makes of the journal that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalUse {
+    /// There was none, or nobody could go on with it: programs and maps go with the process.
+    None,
+    /// What it had is of no use: others count, or nobody has before.
+    Afresh,
+    /// What it had is gone on with.
+    GoesOn,
 }
 
 /// A selected device that is not captured from.
@@ -101,6 +117,9 @@ struct KeptOn {
     events: std::vec::IntoIter<Event>,
     /// Read from the ring, which knows, and not handed on: what is read twice would count twice.
     read: VecDeque<Event>,
+    log: Option<Log>,
+    /// What had come to an end in earlier runs.
+    settled: Tally,
     /// For what is lost in a panic.
     quarantined: Option<Settlement>,
 }
@@ -119,7 +138,7 @@ impl EbpfSource {
         let mode = options.mode()?;
         let mut kept = match options.on_exit {
             OnExit::Detach => None,
-            OnExit::Keep => match Kept::open(options.shape(mode)?) {
+            OnExit::Keep => match Kept::open(options.shape(mode)?, options.journal.as_ref()) {
                 Err(EbpfError::NoBpffs { source }) => {
                     tracing::warn!(
                         %source,
@@ -136,7 +155,7 @@ impl EbpfSource {
         let pins = kept.as_ref().map(|kept| Arc::clone(&kept.pins));
         let filtering = Filtering::of(&options.filters);
         let mut object = Object::load(options.ring_bytes, mode, filtering.as_deref(), pins.clone())?;
-        let ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
+        let mut ring = Ring::new(object.map("RING")?, object.ring_bytes)?;
         let mapped = Mapped::new(&object)?;
         let kernel = |what| move |source: io::Error| EbpfError::Kernel { what, source };
         let grace = Grace::new().map_err(kernel("a map to wait on"))?;
@@ -154,7 +173,15 @@ impl EbpfSource {
         let mut over = TakenOver::default();
         if let Some(kept) = &mut kept {
             (closer, over) = kept.take_over(closer, &ring)?;
+            if kept.log.is_some() {
+                ring.keep_what_is_read();
+            }
         }
+        let journal = match &kept {
+            Some(Kept { carried: Some(_), .. }) => JournalUse::GoesOn,
+            Some(Kept { log: Some(_), .. }) => JournalUse::Afresh,
+            Some(_) | None => JournalUse::None,
+        };
         let began = over.earliest.map_or(began, |earliest| earliest.min(began));
         let mut summed = if aggregates {
             let pressure = Pressure::new(&object)?;
@@ -209,7 +236,7 @@ impl EbpfSource {
             let first = skipped.into_iter().next().and_then(|skipped| skipped.error).map(Box::new);
             return Err(EbpfError::NoInterface { count: interfaces.len(), source: first });
         }
-        Ok(Opened { source, skipped })
+        Ok(Opened { source, skipped, journal })
     }
 
     /// Bytes that the kernel holds for it and that are not resident in this process, less those that are resident twice: the
@@ -285,6 +312,11 @@ impl EbpfSource {
                 ring.read_on(size_of::<Event>(), |record| {
                     kept.read.extend(Event::read_from_prefix(record).ok().map(|(event, _)| event));
                 });
+                if let Some(log) = &kept.log {
+                    let (first, second) = kept.read.as_slices();
+                    log.ring(ring.position(), [first, second]);
+                    ring.tell();
+                }
                 while let Some(event) = kept.read.pop_front() {
                     hand_on(event, totals);
                 }
@@ -429,6 +461,25 @@ impl Source for EbpfSource {
         self.watermark
     }
 
+    fn cut(&mut self) -> Result<Option<SourceCut>, String> {
+        let Some((kept, log)) = self.kept.as_ref().and_then(|kept| Some((kept, kept.log.as_ref()?))) else {
+            return Ok(None);
+        };
+        let has_sums = self.summed.as_ref().is_some_and(|summed| !summed.epochs.is_empty());
+        let has_events = kept.events.len() > 0 || !kept.read.is_empty();
+        if has_sums || has_events || self.books.is_on_its_way() {
+            return Ok(None);
+        }
+        let read_from = log.cut().map_err(|error| error.in_full())?;
+        let state = kept.words.identity().to_le_bytes().to_vec();
+        Ok(Some(SourceCut { state, read_from, settled: kept.settled + self.totals.quarantined }))
+    }
+
+    fn voider(&self) -> Option<Voider> {
+        let words = Arc::clone(&self.kept.as_ref()?.words);
+        Some(Box::new(move || words.rename()))
+    }
+
     fn points(&self) -> Arc<ObservationPoints> {
         Arc::clone(&self.all_points)
     }
@@ -501,9 +552,18 @@ impl Drop for EbpfSource {
 
 impl KeptOn {
     fn new(state: Kept, events: Vec<Event>) -> Self {
-        let words = Arc::clone(&state.words);
+        let (words, log) = (Arc::clone(&state.words), state.log.clone());
+        let settled = words.settled();
         let quarantined = settlement(&words);
-        Self { _state: state, words, events: events.into_iter(), read: VecDeque::new(), quarantined }
+        Self {
+            _state: state,
+            words,
+            events: events.into_iter(),
+            read: VecDeque::new(),
+            log,
+            settled,
+            quarantined,
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Totals {
 
     /// What earlier processes have left.
     pub(super) fn begin_with(&mut self, over: &TakenOver) {
-        let TakenOver { ahead, crashed, unread, books, drained, .. } = over;
+        let TakenOver { ahead, crashed, unread, held, books, drained, .. } = over;
         drained.iter().for_each(|book| self.close(book));
         if !over.has_our_rules {
             self.filtered_earlier = std::mem::take(&mut self.filtered).tallies().sum();
@@ -81,6 +81,7 @@ impl Totals {
         self.sightings.seen = seen;
         self.due = self.due - *ahead - *crashed;
         self.crashed = *crashed;
+        self.handed_closed += *held;
         // Of maps that can't be read no book tells.
         self.sightings.seen.buffers += unread.buffers;
         self.sightings.seen.buffer_bytes += unread.buffer_bytes;

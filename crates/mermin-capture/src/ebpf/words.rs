@@ -79,6 +79,10 @@ struct Head {
     ring_bytes: AtomicU64,
     seed: AtomicU64,
     filters: AtomicU64,
+    /// Of these counts, among all that ever were.
+    identity: AtomicU64,
+    /// How often the maps were made anew.
+    shapes: AtomicU32,
 }
 
 #[repr(C, align(128))]
@@ -154,6 +158,7 @@ impl Words {
 
     /// For maps of this shape that hold nothing yet, as nothing has counted in them, after lives with maps of other versions.
     pub(super) fn begin(&self, shape: &Shape, past: &Past) {
+        self.rename();
         // SAFETY: these cells are nobody else's; nobody reads them before the head is complete, or writes them after.
         unsafe { self.layout_cells().write(Layout::ours()) };
         self.commit(u32::MAX, past.due);
@@ -188,6 +193,7 @@ impl Words {
             Mode::Hash => (MODE_HASH, 0, 0),
         };
         let head = self.head();
+        head.shapes.fetch_add(1, Ordering::Relaxed);
         head.cpus.store(shape.cpus, Ordering::Relaxed);
         head.mode.store(mode, Ordering::Relaxed);
         head.set_bits.store(set_bits, Ordering::Relaxed);
@@ -251,10 +257,36 @@ impl Words {
         self.cell(CRASHED).set(crashed, 0);
     }
 
+    /// Nobody goes on from what was said of these counts so far.
+    pub(super) fn rename(&self) {
+        self.head().identity.store(random(), Ordering::Release);
+    }
+
+    /// Tells these counts from any others, and from themselves before somebody went on without a journal.
+    pub(super) fn identity(&self) -> u64 {
+        self.head().identity.load(Ordering::Acquire)
+    }
+
+    /// How often the maps were made anew: numbers of epochs, and positions in the ring, are of these.
+    pub(super) fn shapes(&self) -> u32 {
+        self.head().shapes.load(Ordering::Relaxed)
+    }
+
+    /// A journal knows what has come to an end: less than what stood here, of which some is gone on with. Before anybody counts.
+    pub(super) fn set_settled(&self, settled: Tally) {
+        (FIRST_SETTLED + 1..CELLS).for_each(|index| self.cell(index).set(Tally::ZERO, 0));
+        self.cell(FIRST_SETTLED).set(settled, 0);
+    }
+
     /// What has come to an end in all lives so far: was released, or given another verdict.
     pub(super) fn settled(&self) -> Tally {
         (FIRST_SETTLED..CELLS).map(|index| self.cell(index).get().0).sum()
     }
+}
+
+/// Nobody has had it before.
+fn random() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
 
 /// The next cell for a count of this life, which begins at zero; it goes on from what earlier lives have left there.

@@ -149,7 +149,7 @@ fn killed_after_the_flip(options: &EbpfOptions, then: impl FnOnce(&Words, u32)) 
             Mode::Slots { set_bits: options.aggregation.set_bits(possible_cpus().unwrap()), seed: 0 }
         }
     };
-    let state = KeptState::open(options.shape(mode).unwrap()).unwrap();
+    let state = KeptState::open(options.shape(mode).unwrap(), None).unwrap();
     let object = Object::load(state.shape.ring_bytes, state.shape.mode, None, Some(Arc::clone(&state.pins)));
     let mapped = Mapped::new(&object.unwrap()).unwrap();
     let left = mapped.live();

@@ -141,7 +141,7 @@ fn maps_are_added_up_as_their_version_describes_them() {
         for (committed, unread) in [(8, 0), (7, 1 + 10), (6, 1 + 10 + 100 + 1_000)] {
             leave(&layout(), committed);
             // Killed before its maps had their names.
-            drop(KeptState::open(wanted.shape(Mode::Packet).unwrap()).unwrap());
+            drop(KeptState::open(wanted.shape(Mode::Packet).unwrap(), None).unwrap());
             let mut settled = Tally::ZERO;
             let (sightings, _) = end(open(&wanted), &mut settled);
             assert_eq!(sightings.lost[&Loss::AbiChange], tally(unread + 60), "{committed}");
