@@ -68,6 +68,7 @@ impl Held {
             buffers: std::collections::HashMap::new(),
             output_queue_capacity: 1,
             agent_id: String::new(),
+            journal: None,
             budget: mermin_pipeline::Budget::default(),
             hold: hold.clone(),
         };

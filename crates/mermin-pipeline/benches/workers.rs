@@ -125,6 +125,7 @@ fn run(way: Way) -> (f64, u64) {
         buffers: HashMap::new(),
         output_queue_capacity: 8_192,
         agent_id: String::new(),
+        journal: None,
         budget: Budget::default(),
         hold: hold.clone(),
     };

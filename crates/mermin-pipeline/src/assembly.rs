@@ -9,11 +9,13 @@ use crate::config::{PipelineConfig, ReplayMetering};
 use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
 use crate::crew::{Chair, Crew, Rested};
+use crate::cut::Cuts;
 use crate::enrichment::{EnrichmentCells, EnrichmentCrew, EnrichmentLane, Setup};
 use crate::flow_worker::{Downstream, FlowWorker, Outlet};
 use crate::handover::Handover;
 use crate::in_place::InPlace;
 use crate::incidents::{Incidents, Panics};
+use crate::journal::{Progress, RunJournal};
 use crate::look::Looks;
 use crate::observer::Shared;
 use crate::output::{DiskBuffer, FanOut, NewOutput, Treatment};
@@ -26,7 +28,8 @@ use crate::sampler::Sampler;
 use crate::staff::Staff;
 use crate::threads::{StartError, Threads};
 use crate::tuning::Change;
-use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source};
+use crossbeam_channel::bounded;
+use mermin_flow::{Enricher, Exporter, FlowConfig, HashSecret, Meter, Orientation, Source, Tally};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +58,8 @@ pub struct Stages<S> {
     pub output_queue_capacity: usize,
     /// Goes into flow ids; empty in a replay.
     pub agent_id: String,
+    /// Where what is in memory is written down, and what an earlier run has left there.
+    pub journal: Option<RunJournal>,
     /// What the agent may take.
     pub budget: Budget,
     /// Lets tests hold the flow workers.
@@ -69,6 +74,9 @@ struct Begin<S> {
     control: Arc<ReaderControl>,
     started: Instant,
     incidents: Incidents,
+    cuts: Option<Cuts>,
+    /// What an earlier run has left in flows and records.
+    restored: Tally,
 }
 
 /// Starts all stages.
@@ -158,7 +166,8 @@ pub fn start<S: Source + 'static>(
     // Of the room of one lane: a batch must not fill it.
     let lanes = if enriches { enrichment_workers } else { 1 };
     let record_batch = (capacity / (4 * flow_workers * lanes)).clamp(1, RECORD_BATCH_MAX);
-    let orientation = Orientation::new(HashSecret::new(random()));
+    let secret = stages.journal.as_ref().map_or_else(random, |journal| journal.secret);
+    let orientation = Orientation::new(HashSecret::new(secret));
     let (mut workers, mut meters, mut released) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..flow_workers {
         let downstream = if enriches {
@@ -194,6 +203,18 @@ pub fn start<S: Source + 'static>(
         meters.push(cells);
     }
 
+    let (mut cuts, mut journal_thread, mut restored) = (None, None, Tally::ZERO);
+    let progress =
+        stages.journal.as_ref().map(|journal| Arc::new(Progress::new(journal.cut(), stages.source.voider())));
+    if let (Some(mut journal), Some(progress)) = (stages.journal, progress.clone()) {
+        let points = stages.source.points();
+        restored = journal.restore(&mut workers, staff.working(), &points, &progress);
+        let (to, told) = bounded(flow_workers);
+        cuts = Some(Cuts::new(Arc::clone(&progress), to, journal.cut(), flow_workers, points));
+        let committer = journal.committer(secret, progress);
+        journal_thread = Some(threads.keep("journal", "journal".to_owned(), move || committer.run(&told))?);
+    }
+
     let room = ChannelRoom::new(config.packet_channel_capacity.get(), when_full, config.enable_metrics);
     let sampler = Sampler::new(Arc::clone(&shed));
     let room = Arc::new(ChannelRoom { shed, ..room });
@@ -215,6 +236,8 @@ pub fn start<S: Source + 'static>(
         panicked: Arc::clone(&threads.panicked),
         staff: Arc::clone(&staff),
         budgets,
+        journal: progress,
+        journal_thread,
         ended: Mutex::new(false),
         shutdown_timeout,
         end: Condvar::new(),
@@ -222,7 +245,8 @@ pub fn start<S: Source + 'static>(
         at_end: OnceLock::new(),
     });
     info!("Flow processing pipeline initialized");
-    let begin = Begin { source: stages.source, orientation, sampler, control, started, incidents };
+    let begin =
+        Begin { source: stages.source, orientation, sampler, control, started, incidents, cuts, restored };
     let reader = if in_place && let Some(worker) = workers.pop() {
         spawn_reader(&threads, begin, InPlace::new(worker))?
     } else {
@@ -259,8 +283,9 @@ fn spawn_reader<S: Source + 'static>(
     begin: Begin<S>,
     handover: impl Handover + Send + 'static,
 ) -> Result<JoinHandle<ReaderEnd<S>>, StartError> {
-    let Begin { source, orientation, sampler, control, started, incidents } = begin;
-    let reader = Reader::new(source, (orientation, sampler), handover, control, started, incidents);
+    let Begin { source, orientation, sampler, control, started, incidents, cuts, restored } = begin;
+    let beside = (cuts, restored);
+    let reader = Reader::new(source, (orientation, sampler), handover, control, started, incidents, beside);
     threads.spawn("packet reader", "reader".to_owned(), move || reader.run())
 }
 

@@ -7,6 +7,7 @@ use mermin_flow::Interval;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 /// Where a replay keeps its flow tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,26 @@ pub enum ReplayMetering {
     Reader,
     /// In the flow workers' threads.
     Workers,
+}
+
+/// The journal of a live run by eBPF with `capture.on_exit: keep`: flows that have changed, records that are not delivered, and what
+/// was read from the kernel. After `kill -9` or a crash the next run goes on with them, and `lost.crash` is nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// Whether there is one. Records then come up to a drain interval later (`capture.drain_interval_max`), and 250 ms. Without it what was in
+    /// memory is lost with the process, and told to the packet.
+    pub enabled: bool,
+    /// Where it is; an absolute path. Made where it isn't there. It needs to outlast the process and not the machine, so a folder in
+    /// memory will do. Takes some 250 bytes for each flow, and four times as much before it is written anew (32MiB at least), and up
+    /// to 64MiB for records that are not delivered.
+    pub folder: PathBuf,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { enabled: true, folder: PathBuf::from("/var/lib/mermin/journal") }
+    }
 }
 
 /// The stages between source and outputs: how many workers, how much room between them, what happens when it is full.
@@ -66,6 +87,8 @@ pub struct PipelineConfig {
     /// room, and dropped at last (`breaker_open`). In a replay that waits for its outputs, and at the end of a run, every
     /// output is tried always.
     pub breaker: BreakerConfig,
+    /// Where what is in memory is written down, too, so that a run that is killed loses nothing.
+    pub journal: JournalConfig,
     /// How long an orderly end may take; what is undelivered then stands in the ledger, and the exit code is 75.
     pub shutdown_timeout: Interval,
 }
@@ -88,6 +111,7 @@ impl Default for PipelineConfig {
             enable_backpressure: true,
             priority: Vec::new(),
             breaker: BreakerConfig::default(),
+            journal: JournalConfig::default(),
             shutdown_timeout: Interval::seconds(5),
         }
     }

@@ -8,6 +8,7 @@
 //!
 //! A worker that rests keeps its book and its place among those that send records on; the reader answers for it.
 
+use crate::cut::Cut;
 use crate::flow_worker::FlowWorker;
 use crate::handover::Handover;
 use crate::look::Look;
@@ -221,6 +222,19 @@ impl Handover for Crew {
         }
     }
 
+    fn cut(&mut self, cut: &Arc<Cut>) {
+        self.look_around();
+        for (number, seat) in self.seats.iter_mut().enumerate() {
+            match seat {
+                Seat::Resting(rested) => {
+                    rested.catch_up();
+                    rested.worker.cut(cut);
+                }
+                Seat::Working(_) | Seat::Empty => self.lanes.tell(number, Message::Cut(Arc::clone(cut))),
+            }
+        }
+    }
+
     fn look(&mut self, look: &Arc<Look>) {
         self.look_around();
         for (number, seat) in self.seats.iter_mut().enumerate() {
@@ -250,9 +264,12 @@ impl Handover for Crew {
         self.lanes.coalesce(change.coalescing_capacity, change.flow.shortest_idle_timeout());
     }
 
-    /// Those that rest have no flows: one step is all.
+    /// Those that rest have no flows: one step is all. But they may have records that wait for a cut.
     fn go_on_looking(&mut self) {
-        self.answer_for_resting(FlowWorker::go_on_looking);
+        self.answer_for_resting(|worker| {
+            worker.go_on_looking();
+            worker.flush();
+        });
     }
 
     fn has_room(&mut self) -> bool {
@@ -290,9 +307,10 @@ impl Handover for Crew {
         self.lanes.wait_from_now();
     }
 
-    fn finish(mut self, watermark: u64) -> Tally {
+    fn finish(mut self, watermark: u64, cut: Option<&Arc<Cut>>) -> Tally {
         let working = self.staff.working();
-        let lost = self.lanes.finish(watermark, working);
+        let lost = self.lanes.finish(watermark, cut, working);
+        let mut ended = Vec::new();
         for seat in self.seats.drain(..).skip(working) {
             let mut rested = match seat {
                 Seat::Resting(rested) => rested,
@@ -300,8 +318,11 @@ impl Handover for Crew {
                 Seat::Empty => continue,
             };
             rested.catch_up();
-            rested.worker.finish(watermark);
+            rested.worker.end(watermark, cut);
+            ended.push(rested.worker);
         }
+        // Only now: the cut waits for all of them, and they for the cut.
+        ended.into_iter().for_each(FlowWorker::leave);
         lost
     }
 }

@@ -4,6 +4,7 @@ use crate::cells::MeterCells;
 use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
 use crate::crew::Rested;
+use crate::cut::{Cut, Held};
 use crate::incidents::{Incidents, containing, cost};
 use crate::look::{Look, Looks};
 use crate::output::FanOut;
@@ -37,6 +38,8 @@ pub(crate) struct Outlet {
     taken: u64,
     created: Arc<CreatedLog>,
     hold: crate::Hold,
+    /// Where a journal is kept, records that wait for their cut.
+    held: Option<Held>,
 }
 
 impl Outlet {
@@ -51,7 +54,27 @@ impl Outlet {
             Downstream::FanOut { .. } => 1,
         };
         let open = (0..lanes).map(|_| Vec::with_capacity(batch)).collect();
-        Self { worker, downstream, open, batch, released: Tally::ZERO, taken: 0, created, hold }
+        Self { worker, downstream, open, batch, released: Tally::ZERO, taken: 0, created, hold, held: None }
+    }
+
+    /// From now on records wait for their cut.
+    pub(crate) fn hold_for_cuts(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Hands on the records whose cut is committed; at an orderly end all.
+    fn let_go(&mut self, all: bool) {
+        let Some(held) = &mut self.held else { return };
+        let free = if all { held.let_all_go() } else { held.let_go() };
+        free.into_iter().for_each(|record| self.pass(record));
+    }
+
+    fn pass(&mut self, record: FlowRecord) {
+        let lane = usize::from(record.shard) % self.open.len();
+        self.open[lane].push(record);
+        if self.open[lane].len() >= self.batch {
+            self.send(lane);
+        }
     }
 
     fn send(&mut self, lane: usize) {
@@ -79,13 +102,17 @@ impl Outlet {
     }
 
     fn flush(&mut self) {
+        self.let_go(false);
         for lane in 0..self.open.len() {
             self.send(lane);
         }
     }
 
-    /// Whether an enrichment worker lags behind.
+    /// Whether an enrichment worker lags behind, or the journal does.
     fn is_full(&self) -> bool {
+        if self.held.as_ref().is_some_and(Held::are_many) {
+            return true;
+        }
         match &self.downstream {
             Downstream::Enrichment(queues) => queues.iter().any(|queue| queue.is_full()),
             Downstream::FanOut { .. } => false,
@@ -94,6 +121,9 @@ impl Outlet {
 
     fn mark(&mut self, marker: &Marker) {
         self.flush();
+        if let Some(held) = &self.held {
+            marker.holds(held.tally());
+        }
         match &self.downstream {
             Downstream::Enrichment(queues) => {
                 for queue in queues {
@@ -121,13 +151,12 @@ impl Drop for Outlet {
 impl RecordSink for Outlet {
     fn record(&mut self, record: FlowRecord) {
         self.hold.panic_if_told();
-        let lane = usize::from(record.shard) % self.open.len();
-        self.open[lane].push(record);
         self.taken += 1;
-        self.hold.panic_if_told();
-        if self.open[lane].len() >= self.batch {
-            self.send(lane);
+        match &mut self.held {
+            Some(held) => held.push(record),
+            None => self.pass(record),
         }
+        self.hold.panic_if_told();
     }
 
     fn created(&mut self, community_id: impl FnOnce() -> CommunityId) {
@@ -177,9 +206,11 @@ impl FlowWorker {
             } else {
                 intake.next()
             };
-            match message.unwrap_or(Message::Finish(0)) {
-                Message::Finish(watermark) => {
-                    self.finish(watermark);
+            match message.unwrap_or(Message::Finish(0, None)) {
+                Message::Finish(watermark, cut) => {
+                    self.end(watermark, cut.as_ref());
+                    drop(cut);
+                    self.leave();
                     return None;
                 }
                 Message::Rest => {
@@ -206,11 +237,12 @@ impl FlowWorker {
             }
             Message::Watermark(watermark) => self.advance(watermark),
             Message::Marker(marker) => self.mark(&marker),
+            Message::Cut(cut) => self.cut(&cut),
             Message::Look(look) => self.look(look),
             Message::Change(flow, watermark) => self.change(&flow, watermark),
             Message::Give(shards, to) => self.give(shards, &to),
             Message::Take(from) => self.take(&from),
-            Message::Rest | Message::Finish(_) => {}
+            Message::Rest | Message::Finish(..) => {}
         }
     }
 
@@ -239,6 +271,7 @@ impl FlowWorker {
             let tell = |incident| note(&mut self.incidents, &incident);
             self.meter.observe_contained(batch, &mut self.outlet, tell);
         });
+        self.outlet.let_go(false);
         self.cells.set(&self.meter.book());
     }
 
@@ -273,6 +306,12 @@ impl FlowWorker {
         self.outlet.mark(marker);
     }
 
+    pub(crate) fn cut(&mut self, cut: &Arc<Cut>) {
+        self.begin();
+        cut.passes(&mut self.meter, self.outlet.held.as_mut());
+        self.cells.set(&self.meter.book());
+    }
+
     pub(crate) fn look(&mut self, look: Arc<Look>) {
         self.looks.begin(look);
     }
@@ -288,16 +327,24 @@ impl FlowWorker {
         self.outlet.flush();
     }
 
-    /// Ends all flows. Time has come to `watermark`.
-    pub(crate) fn finish(mut self, watermark: u64) {
+    /// Ends all flows. Time has come to `watermark`. The last cut passes behind that.
+    pub(crate) fn end(&mut self, watermark: u64, cut: Option<&Arc<Cut>>) {
         self.hold.wait();
         self.meter.postpone_updates(false);
         containing(|| {
             let tell = |incident| note(&mut self.incidents, &incident);
             self.meter.finish_contained(watermark, &mut self.outlet, tell);
         });
-        self.outlet.flush();
+        if let Some(cut) = cut {
+            cut.passes(&mut self.meter, self.outlet.held.as_mut());
+        }
         self.cells.set(&self.meter.book());
+    }
+
+    /// After the end: hands on all records.
+    pub(crate) fn leave(mut self) {
+        self.outlet.let_go(true);
+        self.outlet.flush();
     }
 
     fn begin(&mut self) {

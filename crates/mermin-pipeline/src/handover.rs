@@ -1,6 +1,7 @@
 //! What becomes of the observations that the reader has prepared: they go to the threads of flow workers
 //! (`packet_channel.rs`), or the reader meters them itself (`in_place.rs`).
 
+use crate::cut::Cut;
 use crate::look::Look;
 use crate::snapshot::Marker;
 use crate::tuning::Change;
@@ -20,6 +21,9 @@ pub(crate) trait Handover {
 
     /// A snapshot passes, behind everything that was handed over.
     fn mark(&mut self, marker: &Marker);
+
+    /// A cut passes, behind everything that was handed over: nothing waits.
+    fn cut(&mut self, cut: &Arc<Cut>);
 
     /// Somebody wants to see flows.
     fn look(&mut self, look: &Arc<Look>);
@@ -54,6 +58,7 @@ pub(crate) trait Handover {
     /// From now on waits for room, whatever the configuration says: the end has come.
     fn wait_from_now(&mut self);
 
-    /// Hands over what is left and ends all flows, time having come to `watermark`; what was dropped in all.
-    fn finish(self, watermark: u64) -> Tally;
+    /// Hands over what is left and ends all flows, time having come to `watermark`; what was dropped in all. The last cut passes
+    /// behind that, if there is a journal.
+    fn finish(self, watermark: u64, cut: Option<&Arc<Cut>>) -> Tally;
 }

@@ -1,6 +1,7 @@
 //! Metering in the reader's thread: no hand-off, no wake-ups, no second core's caches (figures in
 //! `docs/benchmarks.md`). For sources that can wait.
 
+use crate::cut::Cut;
 use crate::flow_worker::FlowWorker;
 use crate::handover::Handover;
 use crate::look::Look;
@@ -58,6 +59,11 @@ impl Handover for InPlace {
         self.worker.mark(marker);
     }
 
+    fn cut(&mut self, cut: &Arc<Cut>) {
+        self.meter();
+        self.worker.cut(cut);
+    }
+
     fn look(&mut self, look: &Arc<Look>) {
         self.worker.look(Arc::clone(look));
     }
@@ -101,9 +107,10 @@ impl Handover for InPlace {
 
     fn wait_from_now(&mut self) {}
 
-    fn finish(mut self, watermark: u64) -> Tally {
+    fn finish(mut self, watermark: u64, cut: Option<&Arc<Cut>>) -> Tally {
         self.meter();
-        self.worker.finish(watermark);
+        self.worker.end(watermark, cut);
+        self.worker.leave();
         Tally::ZERO
     }
 }

@@ -16,12 +16,14 @@ mod counts;
 mod created_log;
 mod credits;
 mod crew;
+mod cut;
 mod enrichment;
 mod flow_worker;
 mod handover;
 mod hold;
 mod in_place;
 mod incidents;
+mod journal;
 mod ledger;
 mod lock;
 #[cfg(test)]
@@ -57,17 +59,18 @@ mod workers;
 
 pub use assembly::{Stages, start};
 pub use budget::{Budget, BudgetPulse, BudgetsPulse, LOWEST_RATE, Usage};
-pub use config::{PipelineConfig, ReplayMetering};
+pub use config::{JournalConfig, PipelineConfig, ReplayMetering};
 pub use hold::Hold;
 pub use incidents::contained_panics_go_to_the_log;
+pub use journal::RunJournal;
 pub use ledger::Ledger;
 pub use look::FlowsSeen;
 pub use observer::Observer;
 pub use output::{BreakerConfig, BreakerState, ChangeError, DiskBuffer, NewOutput, OutputFailure};
 pub use priority::{Class, Match, PriorityRule, Transport};
 pub use pulse::{
-    BufferPulse, ChannelPulse, CoalescingPulse, EnrichmentPulse, OutputPulse, Pulse, ReaderPulse,
-    WORKER_PATIENCE, WorkersPulse,
+    BufferPulse, ChannelPulse, CoalescingPulse, EnrichmentPulse, JournalPulse, OutputPulse, Pulse,
+    ReaderPulse, WORKER_PATIENCE, WorkersPulse,
 };
 pub use running::{Outcome, Running, Staffing, Stopper};
 pub use snapshot::OutputBook;

@@ -8,6 +8,7 @@ use crate::counts::TallyCell;
 use crate::created_log::CreatedLog;
 use crate::enrichment::{EnrichmentCells, EnrichmentCrew};
 use crate::incidents::Panics;
+use crate::journal::Progress;
 use crate::output::FanOut;
 use crate::reader::ReaderControl;
 use crate::record_queue::RecordQueue;
@@ -18,6 +19,7 @@ use crate::threads::Panicked;
 use mermin_flow::{MeterBook, Sightings, Tally};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// Counts of the ledger that only the source's book has. `lost` has what the reader itself has lost.
@@ -47,6 +49,9 @@ pub(crate) struct Shared {
     pub(crate) panicked: Panicked,
     pub(crate) staff: Arc<Staff>,
     pub(crate) budgets: Budgets,
+    /// How far the journal is.
+    pub(crate) journal: Option<Arc<Progress>>,
+    pub(crate) journal_thread: Option<ThreadId>,
     pub(crate) ended: Mutex<bool>,
     /// How long the end may take.
     pub(crate) shutdown_timeout: Arc<Adjustable>,

@@ -12,6 +12,7 @@
 //! Control messages (time, markers, the end) pass without credits: few exist at a time.
 
 use crate::channel_room::ChannelRoom;
+use crate::cut::Cut;
 use crate::look::Look;
 use crate::snapshot::Marker;
 use crate::waiting::Waiting;
@@ -35,6 +36,8 @@ pub(crate) enum Message {
     Watermark(u64),
     /// A snapshot passes.
     Marker(Marker),
+    /// A cut passes.
+    Cut(Arc<Cut>),
     /// Somebody wants to see flows.
     Look(Arc<Look>),
     /// Other settings count; time has come this far.
@@ -45,8 +48,8 @@ pub(crate) enum Message {
     Take(Receiver<Vec<MovingShard>>),
     /// The worker's thread ends, the worker doesn't.
     Rest,
-    /// No more will come; time has come this far.
-    Finish(u64),
+    /// No more will come; time has come this far. The last cut passes behind that.
+    Finish(u64, Option<Arc<Cut>>),
 }
 
 /// What the reader does when the channel is full.
@@ -422,12 +425,12 @@ impl Lanes {
     }
 
     /// Hands over what is left and tells the first `working` workers that it was all; what was dropped in all.
-    pub(crate) fn finish(mut self, watermark: u64, working: usize) -> Tally {
+    pub(crate) fn finish(mut self, watermark: u64, cut: Option<&Arc<Cut>>, working: usize) -> Tally {
         self.when_full = WhenFull::Wait;
         for worker in 0..self.lanes.len() {
             self.send(worker);
             if worker < working {
-                self.tell(worker, Message::Finish(watermark));
+                self.tell(worker, Message::Finish(watermark, cut.map(Arc::clone)));
             }
         }
         self.tell_what_waits();

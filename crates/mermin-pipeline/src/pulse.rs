@@ -39,6 +39,8 @@ pub struct Pulse {
     pub outputs: Vec<OutputPulse>,
     /// Panics that were contained of outputs that were removed.
     pub past_panics: u64,
+    /// The journal; absent where there is none.
+    pub journal: Option<JournalPulse>,
     /// What the agent may take, and what it does without to keep to that.
     pub budgets: BudgetsPulse,
     /// Panics of the tasks beside the packets that were contained: statistics, scaling, budgets.
@@ -120,6 +122,17 @@ pub struct EnrichmentPulse {
     pub panics: u64,
     /// For how long one of them has been at one batch, at most.
     pub at_work: Duration,
+}
+
+/// What is written down of what is in memory.
+#[derive(Clone, Debug)]
+pub struct JournalPulse {
+    /// Cuts so far, those of earlier runs too.
+    pub cuts: u64,
+    /// Size of the file of cuts.
+    pub bytes: u64,
+    /// Why nothing is written down; absent where it is.
+    pub trouble: Option<String>,
 }
 
 /// An output's disk buffer.
@@ -230,6 +243,7 @@ impl Shared {
             enrichment: (!self.enrichment.is_empty()).then(|| self.enrichment_pulse()),
             outputs,
             past_panics,
+            journal: self.journal.as_ref().map(|journal| journal.pulse()),
             budgets: self.budgets.pulse(),
             task_panics: load(&self.panics.tasks),
             panicked: self.panicked.load(Ordering::Acquire),

@@ -8,6 +8,7 @@
 
 use crate::adjustable::Adjustable;
 use crate::counts::TallyCell;
+use crate::cut::{Cut, Cuts};
 use crate::handover::Handover;
 use crate::incidents::{Incidents, contained};
 use crate::look::{LOOKS_MAX, Look};
@@ -216,6 +217,8 @@ pub(crate) struct Reader<S, H> {
     polling: bool,
     /// Panics in a row by which nothing moved on, and what was observed at the last.
     stuck: (u32, Tally),
+    /// Where a journal is kept.
+    cuts: Option<Cuts>,
 }
 
 /// One warning per statistics interval while the packet channel is full.
@@ -240,8 +243,9 @@ impl<S: Source, H: Handover> Reader<S, H> {
         control: Arc<ReaderControl>,
         started: Instant,
         incidents: Incidents,
+        (cuts, restored): (Option<Cuts>, Tally),
     ) -> Self {
-        let feed = Feed { orientation, sampler, handover, observed: Tally::ZERO, first: u64::MAX, last: 0 };
+        let feed = Feed { orientation, sampler, handover, observed: restored, first: u64::MAX, last: 0 };
         let progress = Progress::new(S::LIVE);
         Self {
             source,
@@ -256,12 +260,14 @@ impl<S: Source, H: Handover> Reader<S, H> {
             incidents,
             polling: false,
             stuck: (0, Tally::ZERO),
+            cuts,
         }
     }
 
     pub(crate) fn run(mut self) -> ReaderEnd<S> {
         info!("Packet reader task started");
         self.looked = Instant::now();
+        self.cuts.iter_mut().for_each(Cuts::begin);
         while !self.feed.handover.worker_gone() {
             match contained(|| self.turn()) {
                 Ok(Polled::Ended) => break,
@@ -279,7 +285,9 @@ impl<S: Source, H: Handover> Reader<S, H> {
             self.feed.handover.wait_from_now();
             self.closed = true;
         }
-        if !self.feed.handover.has_room() {
+        let has_room = self.feed.handover.has_room();
+        let waits_for_cut = self.cuts.as_ref().is_some_and(Cuts::is_overdue) && self.feed.handover.waits();
+        if !has_room || waits_for_cut {
             self.housekeeping();
             std::thread::sleep(PAUSE);
             return Polled::More;
@@ -298,6 +306,26 @@ impl<S: Source, H: Handover> Reader<S, H> {
             Polled::Ended => {}
         }
         polled
+    }
+
+    /// Makes a cut when it is time, nothing waits between source and workers, and the source says where it stands.
+    fn cut(&mut self) {
+        let Some(cuts) = self.cuts.as_mut() else { return };
+        if !cuts.is_due() {
+            return;
+        }
+        self.feed.handover.flush();
+        if self.feed.handover.waits() {
+            return;
+        }
+        match self.source.cut() {
+            Ok(Some(source)) => {
+                let settled = self.feed.handover.lost() + self.feed.sampler.left_out();
+                self.feed.handover.cut(&cuts.next(source, settled));
+            }
+            Ok(None) => {}
+            Err(why) => cuts.fails(why),
+        }
     }
 
     /// Goes on behind what was panicked at, as long as that helps.
@@ -357,6 +385,7 @@ impl<S: Source, H: Handover> Reader<S, H> {
             }
         }
         self.feed.handover.go_on_looking();
+        self.cut();
         if !self.markers.is_empty()
             && let Some(sightings) = self.source.sightings()
         {
@@ -423,6 +452,18 @@ impl<S: Source, H: Handover> Reader<S, H> {
         }
     }
 
+    /// The cut behind the end of all flows. Where there can be none, things go on without the journal.
+    fn last_cut(&mut self) -> Option<Arc<Cut>> {
+        let cuts = self.cuts.as_mut()?;
+        let is_ready = !self.feed.handover.worker_gone() && cuts.is_ready_for_the_last();
+        let Some(source) = is_ready.then(|| self.source.cut().ok().flatten()).flatten() else {
+            cuts.give_up();
+            return None;
+        };
+        let settled = self.feed.handover.lost() + self.feed.sampler.left_out();
+        Some(cuts.last(source, settled))
+    }
+
     fn finish(mut self) -> ReaderEnd<S> {
         self.control.ended.store(true, Ordering::Release);
         self.publish();
@@ -435,7 +476,8 @@ impl<S: Source, H: Handover> Reader<S, H> {
             }
         };
         let part = self.part(sightings);
-        let lost = self.feed.handover.finish(watermark);
+        let cut = self.last_cut();
+        let lost = self.feed.handover.finish(watermark, cut.as_ref());
         self.control.lost.set(lost);
         ReaderEnd { source: self.source, part: ReaderPart { waiting: Tally::ZERO, lost, ..part } }
     }

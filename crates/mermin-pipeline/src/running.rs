@@ -78,7 +78,10 @@ impl<S: Source + 'static> Running<S> {
             }
             // The reader first: it may give a worker a thread.
             if self.reader.is_finished() && self.have_ended() {
-                break;
+                if self.journal_has_ended() {
+                    break;
+                }
+                self.shared.journal.iter().for_each(|journal| journal.nobody_is_left());
             }
             match &mut end {
                 Some(end) if Instant::now() >= end.deadline => break,
@@ -105,14 +108,29 @@ impl<S: Source + 'static> Running<S> {
         self.finish(nobody_reads)
     }
 
-    /// Whether all threads have, but those of outputs that were removed: nobody waits for these.
+    /// Whether all threads have, but those of outputs that were removed: nobody waits for these. And the journal's, which waits
+    /// for the others.
     fn have_ended(&self) -> bool {
+        let mut others = self.shared.fan_out.leaving_threads();
+        others.extend(self.shared.journal_thread);
+        self.threads.have_ended_but(&others)
+    }
+
+    fn journal_has_ended(&self) -> bool {
         self.threads.have_ended_but(&self.shared.fan_out.leaving_threads())
     }
 
     fn finish(self, nobody_reads: bool) -> Outcome<S> {
         let missing = !self.have_ended();
         let shared = self.shared;
+        // What was not delivered in time is told as dropped: it must not be sent again.
+        shared.journal.iter().for_each(|journal| journal.nobody_is_left());
+        let began = Instant::now();
+        while began.elapsed() < LAST_WORDS
+            && shared.journal_thread.is_some_and(|thread| !self.threads.has_ended(thread))
+        {
+            thread::sleep(Duration::from_millis(2));
+        }
         *shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         shared.end.notify_all();
         // Time is up for exporters that wait for a receiver; what they still hold they say themselves, if they can.

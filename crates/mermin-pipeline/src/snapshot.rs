@@ -156,6 +156,11 @@ impl Collector {
         }
     }
 
+    /// A worker's records that wait for their cut; no part of its own.
+    pub(crate) fn holds(&self, tally: Tally) {
+        self.lock().parts.in_enrichment += tally;
+    }
+
     /// Adds the reader's part.
     pub(crate) fn add_reader(&self, part: ReaderPart) {
         self.lock().has_reader = true;

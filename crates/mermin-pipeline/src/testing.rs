@@ -36,5 +36,6 @@ pub(crate) fn record(flow: u128, event: FlowEvent) -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        lease: mermin_flow::Lease::default(),
     }
 }

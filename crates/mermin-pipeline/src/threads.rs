@@ -108,6 +108,11 @@ impl Threads {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this one has.
+    pub(crate) fn has_ended(&self, thread: ThreadId) -> bool {
+        self.lock().iter().all(|one| one.thread().id() != thread || one.is_finished())
+    }
+
     /// Whether all that are kept have ended.
     pub(crate) fn have_ended(&self) -> bool {
         self.lock().iter().all(JoinHandle::is_finished)

@@ -129,6 +129,7 @@ impl<'a> Run<'a> {
             buffers: buffer(self.folder, self.bytes),
             output_queue_capacity: self.queue,
             agent_id: self.agent.to_owned(),
+            journal: None,
             ..stages(Synthetic::new(self.packets, u64::MAX), &Collected::default())
         }
     }

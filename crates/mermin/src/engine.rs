@@ -14,7 +14,7 @@ use crate::summary::summary;
 use mermin_export::otlp::AgentMetrics;
 use mermin_export::resolved;
 use mermin_flow::{Enricher, Exporter, Loss, ObservationPoints, QUARANTINE, Source};
-use mermin_pipeline::{DiskBuffer, Hold, Outcome, Stages, Statistics};
+use mermin_pipeline::{DiskBuffer, Hold, Outcome, RunJournal, Stages, Statistics};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -37,6 +37,8 @@ pub(crate) struct Plan<S> {
     pub(crate) stats: Option<StatsFile>,
     /// Goes into flow ids; empty in a replay.
     pub(crate) agent_id: String,
+    /// Where what is in memory is written down.
+    pub(crate) journal: Option<RunJournal>,
     /// Bytes of memory that are not among the resident ones, less those that are counted twice there.
     pub(crate) beside_resident: i64,
     /// The first line on standard error, without program and version.
@@ -141,6 +143,7 @@ pub(crate) fn drive<S: Source + 'static>(
         buffers: plan.buffers,
         output_queue_capacity: config.export.queue_capacity.get(),
         agent_id: plan.agent_id,
+        journal: plan.journal,
         budget: config.resources.budget(plan.beside_resident),
         hold: Hold::default(),
     };

@@ -2,11 +2,23 @@
 
 use mermin_flow::ByteSize;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 /// A capability and its bit in the process's sets (linux/capability.h).
 const CAPABILITIES: [(&str, u32); 4] =
     [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_NET_RAW", 13)];
 const CAP_SYS_ADMIN: u32 = 21;
+
+/// What has to be the same for a run to go on with what is in the memory of one before: program, boot, network namespace.
+///
+/// # Errors
+/// The kernel doesn't say.
+pub(crate) fn identity() -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let network = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    Ok(format!("mermin {}, boot {}, network namespace {network}", env!("CARGO_PKG_VERSION"), boot.trim()))
+}
 
 /// The capabilities of this process.
 #[derive(Clone, Copy, Debug)]

@@ -15,12 +15,14 @@ use crate::outputs::{self, Enriching, Outputs, Workshop};
 use crate::reload::{Hands, Hangups, Outlets, Reload};
 use crate::server::Bound;
 use crate::signals::Asked;
-use mermin_capture::SourceKind;
 use mermin_capture::af_packet::{AfPacketOptions, AfPacketSource};
-use mermin_capture::ebpf::{EbpfError, EbpfOptions, EbpfSource, Opened};
+use mermin_capture::ebpf::{EbpfError, EbpfOptions, EbpfSource, JournalUse, Opened};
 use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
 use mermin_capture::links::{Follow, Links};
+use mermin_capture::{OnExit, SourceKind};
 use mermin_flow::{ObservationPoints, Source};
+use mermin_journal::SourceJournal;
+use mermin_pipeline::RunJournal;
 use std::cell::RefCell;
 use std::error::Error;
 use std::fs;
@@ -36,6 +38,12 @@ pub(crate) fn run(
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Exit, Stop> {
     let (interfaces, selection) = selected(&args.capture, config)?;
+    let journal = &config.pipeline.journal;
+    if keeps_journal(config) && !journal.folder.is_absolute() {
+        let what = format!("`{}` is not an absolute path", journal.folder.display());
+        let help = "name the whole path: an agent that is started elsewhere would not find its journal";
+        return Err(Stop::new(Exit::Usage, what).at("pipeline.journal.folder").help(help));
+    }
     let server = Bound::bind(config)?;
     let reload = RefCell::new(Some((inputs, hangups)));
     let live = Live { args, config, interfaces, selection, points: Arc::default(), server, reload };
@@ -49,6 +57,11 @@ pub(crate) fn run(
             live.with_af_packet(Some(&no_ebpf), surroundings).unwrap_or_else(neither)
         }),
     }
+}
+
+/// Whether what is in memory is to be written down.
+fn keeps_journal(config: &Config) -> bool {
+    config.pipeline.journal.enabled && config.capture.on_exit == OnExit::Keep
 }
 
 /// What is lost without eBPF.
@@ -120,20 +133,56 @@ impl Live<'_> {
     /// The run's result, or why eBPF can't be used.
     fn with_ebpf(&self, surroundings: &mut Surroundings<'_>) -> Result<Result<Exit, Stop>, String> {
         let follow = Some(Follow::new(self.selection.clone()));
-        let options = EbpfOptions { follow, ..EbpfOptions::of(&self.config.capture) };
-        let Opened { source, skipped } = match EbpfSource::open(&self.interfaces, &self.points, &options) {
-            Ok(opened) => opened,
-            // Another source would do no better: two would count the same packets.
-            Err(error @ EbpfError::Held { .. }) => return Ok(Err(cleanup::stop(&error))),
-            Err(error) => return Err(in_full(&error)),
+        let (mut journal, no_journal) = match self.journal() {
+            Ok(journal) => (journal, None),
+            Err(error) => (None, Some(error)),
         };
+        let options = EbpfOptions {
+            follow,
+            journal: journal.as_ref().map(|(_, part)| part.clone()),
+            ..EbpfOptions::of(&self.config.capture)
+        };
+        let Opened { source, skipped, journal: used } =
+            match EbpfSource::open(&self.interfaces, &self.points, &options) {
+                Ok(opened) => opened,
+                // Another source would do no better: two would count the same packets.
+                Err(error @ EbpfError::Held { .. }) => return Ok(Err(cleanup::stop(&error))),
+                Err(error) => return Err(in_full(&error)),
+            };
         let skipped =
             skipped.iter().map(|one| (&*one.interface, one.error.as_ref().map(|error| in_full(error))));
-        let (names, warnings) = self.told(&skipped.collect::<Vec<_>>());
+        let (names, mut warnings) = self.told(&skipped.collect::<Vec<_>>());
+        warnings.extend(no_journal);
+        match (used, &mut journal) {
+            (JournalUse::None, journal) => {
+                warnings.extend(
+                    journal.take().and_then(|(journal, _)| journal.remove().err()).map(|e| in_full(&e)),
+                );
+            }
+            (JournalUse::Afresh, Some((journal, _))) => journal.starts_afresh(),
+            (JournalUse::Afresh | JournalUse::GoesOn, _) => {}
+        }
+        let journal = journal.map(|(journal, _)| journal);
         let links = source.links();
         let beside = source.beside_resident();
         let kind = format!("ebpf ({} mode)", self.config.capture.mode.name());
-        Ok(self.drive((source, beside), &links, (&kind, &names), warnings, surroundings))
+        Ok(self.drive((source, beside, journal), &links, (&kind, &names), warnings, surroundings))
+    }
+
+    /// Where what is in memory is written down, if it is, and the source's part; or why it isn't.
+    fn journal(&self) -> Result<Option<(RunJournal, SourceJournal)>, String> {
+        if !keeps_journal(self.config) {
+            return Ok(None);
+        }
+        let folder = &self.config.pipeline.journal.folder;
+        let whose = host::identity()
+            .map_err(|error| format!("no journal, as it can't be tied to this boot: {error}"))?;
+        RunJournal::open(folder, whose.as_bytes(), &self.points).map(Some).map_err(|error| {
+            format!(
+                "{} (pipeline.journal): without it what is in memory is lost if this process is killed",
+                in_full(&error)
+            )
+        })
     }
 
     /// The run's result, or why AF_PACKET can't be used. `no_ebpf` is why it is used instead of eBPF.
@@ -154,7 +203,7 @@ impl Live<'_> {
         let (names, skips) = self.told(&skipped.collect::<Vec<_>>());
         let warnings = no_ebpf.into_iter().map(fallback).chain(skips).collect();
         let links = source.links();
-        Ok(self.drive((source, 0), &links, ("af_packet", &names), warnings, surroundings))
+        Ok(self.drive((source, 0, None), &links, ("af_packet", &names), warnings, surroundings))
     }
 
     /// The names of those that are captured on, and a warning for each of the others.
@@ -192,7 +241,7 @@ impl Live<'_> {
 
     fn drive<S: Source + 'static>(
         &self,
-        (source, beside_resident): (S, i64),
+        (source, beside_resident, journal): (S, i64, Option<RunJournal>),
         links: &Arc<Links>,
         (kind, names): (&str, &str),
         warnings: Vec<String>,
@@ -231,6 +280,7 @@ impl Live<'_> {
             buffers: outputs.buffers,
             stats,
             agent_id: agent_id(),
+            journal,
             beside_resident,
             headline: first_line,
             warnings: warnings.into_iter().chain(outputs.warnings).collect(),

@@ -43,6 +43,7 @@ pub(crate) fn replay(
         buffers: outputs.buffers,
         stats,
         agent_id: String::new(),
+        journal: None,
         beside_resident: 0,
         headline: format!("replay of {}; records: {}", files, outputs.description),
         warnings: outputs.warnings,

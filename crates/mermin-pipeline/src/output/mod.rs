@@ -25,6 +25,7 @@ use crate::snapshot::OutputBook;
 use book::{Books, DiskBook, OutputState};
 use buffer::{Buffer, FromDisk, Status, ToDisk, Trouble};
 use guard::Guard;
+use intake::FromQueue;
 use mermin_flow::{Amount, Delivery, Exporter, FlowRecord, QUARANTINE};
 use mermin_spool::Stored;
 use queue::{Consumer, OutputQueue, QueueCounts, Strained};
@@ -186,7 +187,8 @@ impl Output {
         let (consumer, main) = (Consumer(queue), format!("out-{}", output.name));
         let incidents = |what| Incidents::new(format!("{what} {}", output.name), Arc::clone(&output.panics));
         let Some(DiskBuffer { spool, points }) = buffer else {
-            let thread = OutputThread::new(consumer, exporter, shared, incidents("Output"));
+            let intake = FromQueue::new(consumer);
+            let thread = OutputThread::new(intake, exporter, shared, incidents("Output"));
             return (output, vec![(main, Box::new(move || thread.run()))]);
         };
         let (mut encoder, mut decoder) = mermin_spool::codec(points);

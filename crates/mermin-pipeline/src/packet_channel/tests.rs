@@ -50,7 +50,7 @@ fn metered(intake: &Intake) -> usize {
                 n += batch.len();
                 intake.give_back(batch);
             }
-            Message::Finish(_) => break,
+            Message::Finish(..) => break,
             _ => {}
         }
     }
@@ -273,7 +273,7 @@ fn a_waiting_reader_goes_on_when_a_worker_gives_back() {
     for _ in 0..10_000 {
         lanes.push(&observation(0));
     }
-    lanes.finish(0, 1);
+    lanes.finish(0, None, 1);
     assert_eq!(worker.join().unwrap(), 10_000);
 }
 
@@ -293,7 +293,7 @@ fn once_the_end_has_come_the_reader_waits_for_room_whatever_it_did_before() {
             lanes.push(&observation(0));
             assert!(!lanes.is_blocked() && lanes.lost() == Tally::ZERO, "{when_full:?}");
         }
-        assert_eq!(lanes.finish(0, 1), Tally::ZERO);
+        assert_eq!(lanes.finish(0, None, 1), Tally::ZERO);
         assert_eq!(worker.join().unwrap(), 100);
     }
 }

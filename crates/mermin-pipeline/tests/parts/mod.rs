@@ -209,6 +209,7 @@ pub(crate) fn stages<S>(source: S, collected: &Collected) -> Stages<S> {
         buffers: HashMap::new(),
         output_queue_capacity: 8_192,
         agent_id: String::new(),
+        journal: None,
         budget: Budget::default(),
         hold: Hold::default(),
     }

@@ -154,6 +154,7 @@ mod tests {
             },
             enrichment: None,
             outputs: Vec::new(),
+            journal: None,
             budgets: BudgetsPulse::default(),
             task_panics: 0,
             past_panics: 0,

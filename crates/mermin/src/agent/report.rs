@@ -69,6 +69,11 @@ impl Agent {
                 "held": workers.held,
                 "early": workers.early,
             })),
+            "journal": pulse.journal.as_ref().map(|journal| json!({
+                "cuts": journal.cuts,
+                "bytes": journal.bytes,
+                "trouble": journal.trouble,
+            })),
             "outputs": pulse.outputs.iter().map(output).collect::<Vec<_>>(),
             "statistics": self.statistics_json(),
         })

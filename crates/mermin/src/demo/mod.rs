@@ -203,6 +203,7 @@ fn perform<S: Source + 'static>(
         buffers: outputs.buffers,
         stats,
         agent_id: "demo".to_owned(),
+        journal: None,
         beside_resident: 0,
         headline: format!(
             "{kind} on {NEAR}, which leads to {FAR} in another namespace; records: {}; Ctrl-C ends",

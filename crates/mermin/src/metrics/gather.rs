@@ -24,6 +24,7 @@ pub(crate) fn gather(agent: &Agent) -> Vec<Family> {
     all.outputs(&statistics.outputs, &pulse);
     all.flows(&statistics, pulse.budgets.left_of(agent.present.means().table_capacity));
     all.stages(&pulse);
+    all.journal(&pulse);
     all.capture(agent);
     all.kubernetes(agent.kubernetes().as_ref());
     all.configuration(agent);
@@ -151,6 +152,13 @@ impl Gathering {
         let works = buffers().map(|(one, buffer)| sample([output(&one.name)], buffer.trouble.is_none()));
         self.many(&table::OUTPUT_BUFFER_WRITABLE, works);
         self.deliveries(pulse);
+    }
+
+    fn journal(&mut self, pulse: &Pulse) {
+        let Some(journal) = &pulse.journal else { return };
+        self.one(&table::JOURNAL_CUTS, [], journal.cuts);
+        self.one(&table::JOURNAL_BYTES, [], journal.bytes);
+        self.one(&table::JOURNAL_WRITABLE, [], u64::from(journal.trouble.is_none()));
     }
 
     fn deliveries(&mut self, pulse: &Pulse) {

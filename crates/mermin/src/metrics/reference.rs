@@ -47,6 +47,7 @@ fn row(page: &mut String, when: When, metric: &Metric) {
         When::Detailed => "detailed",
         When::Live => "live capture",
         When::OnDisk => "outputs with a disk buffer",
+        When::WithJournal => "there is a journal",
         When::WithReceiver => "outputs with a receiver",
         When::WithKubernetes => "Kubernetes is asked",
     };

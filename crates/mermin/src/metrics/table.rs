@@ -14,6 +14,8 @@ pub(super) enum When {
     Live,
     /// For outputs whose records wait on disk.
     OnDisk,
+    /// Where what is in memory is written down.
+    WithJournal,
     /// For outputs that send to a receiver.
     WithReceiver,
     /// Where Kubernetes is asked.
@@ -161,6 +163,12 @@ metrics! {
     KUBERNETES_UNREADABLE: Counter "kubernetes_unreadable_objects" "{object}" ["kind"]
         "Objects that could not be read, and so are missing";
 
+    JOURNAL_CUTS: Counter "journal_cuts" "{cut}" []
+        "Moments at which what is in memory was written down, or could not be; those of earlier runs too";
+    JOURNAL_BYTES: Gauge "journal_bytes" "By" [] "Size of the journal's file of cuts";
+    JOURNAL_WRITABLE: Gauge "journal_writable" "1" []
+        "0 while the journal can't be written, so that what is in memory is lost if the process is killed, else 1";
+
     BUDGET_CORES: Gauge "budget_cores" "{core}" [] "Cores that the agent may take; 0: all that there are";
     BUDGET_MEMORY: Gauge "budget_memory_bytes" "By" [] "Memory that the agent may take; 0: all that there is";
     SHEDDING_STEP: Gauge "shedding_step" "{step}" ["budget"]
@@ -203,7 +211,7 @@ process! {
 
 /// All metrics, in the order in which they are told.
 pub(super) fn sections() -> Vec<Section> {
-    use When::{Always, Detailed, Live, OnDisk, WithKubernetes, WithReceiver};
+    use When::{Always, Detailed, Live, OnDisk, WithJournal, WithKubernetes, WithReceiver};
     let all = |when: When, metrics: &[&'static Metric]| -> Vec<(When, &'static Metric)> {
         metrics.iter().map(|metric| (when, *metric)).collect()
     };
@@ -254,6 +262,7 @@ pub(super) fn sections() -> Vec<Section> {
             &ENRICHMENT_EARLY,
         ],
     ));
+    stages.extend(all(WithJournal, &[&JOURNAL_CUTS, &JOURNAL_BYTES, &JOURNAL_WRITABLE]));
     let mut kubernetes = all(Always, &[&KUBERNETES_STATE]);
     kubernetes.extend(all(
         WithKubernetes,

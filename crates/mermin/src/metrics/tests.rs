@@ -122,6 +122,10 @@ fn running(enable_metrics: bool, packets: u32, delivery: &Arc<Delivery>) -> Runn
         ("received".to_owned(), DiskBuffer { spool, points: Arc::default() })
     });
     let buffers = buffer.into_iter().collect();
+    let journal = enable_metrics.then(|| {
+        let folder = tempfile::tempdir().unwrap();
+        mermin_pipeline::RunJournal::open(folder.path(), b"test", &Arc::default()).unwrap().0
+    });
     exporters.push(Box::new(Received { delivery: Arc::clone(delivery), _folder: folder }));
     let stages = Stages {
         source: Few { packets, closed: false },
@@ -130,6 +134,7 @@ fn running(enable_metrics: bool, packets: u32, delivery: &Arc<Delivery>) -> Runn
         buffers,
         output_queue_capacity: 100,
         agent_id: String::new(),
+        journal,
         budget: mermin_pipeline::Budget::default(),
         hold: mermin_pipeline::Hold::default(),
     };

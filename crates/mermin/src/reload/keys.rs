@@ -38,6 +38,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         Live,
         "of an output that is let be, a pause gets no longer than the new `pause_max`; with `enabled: false` it is tried at once",
     ),
+    ("pipeline.journal", Restart, ""),
     ("pipeline.shutdown_timeout", Live, ""),
     ("capture.source", Restart, ""),
     ("capture.mode", Restart, ""),

@@ -161,6 +161,11 @@ fn channels(page: &mut String, pulse: &Pulse, paint: Paint) {
         let name = below(page, &name);
         line(page, name, &rest);
     }
+    if let Some(journal) = &pulse.journal {
+        let trouble = journal.trouble.as_ref().map(|trouble| paint.on(YELLOW, &format!("  {trouble}")));
+        let bytes = ByteSize((journal.bytes >> 10) << 10);
+        line(page, "journal", &format!("{bytes}{}", trouble.unwrap_or_default()));
+    }
 }
 
 fn kubernetes(page: &mut String, view: Option<&KubernetesView>, paint: Paint) {
