@@ -11,30 +11,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// One in so many ends is a graceful one.
-const BETWEEN: u64 = 5;
+pub(super) const BETWEEN: u64 = 5;
 /// Upgrades of the test of those.
 const UPGRADES: u64 = 5;
-const PORT: u16 = 9_955;
+pub(super) const PORT: u16 = 9_955;
 /// Flows of the sender, one source port each.
 const SOCKETS: usize = 64;
 
 /// Ends of a test; MERMIN_TEST_KILLS asks for more.
-fn kills() -> u64 {
+pub(super) fn kills() -> u64 {
     std::env::var("MERMIN_TEST_KILLS").map_or(20, |kills| kills.parse().expect("a number"))
 }
 
 /// `ip netns exec` would give each run mounts of its own, and names would go with them.
-fn within(namespace: &str) -> [String; 2] {
+pub(super) fn within(namespace: &str) -> [String; 2] {
     ["nsenter".to_owned(), format!("--net=/run/netns/{namespace}")]
 }
 
-fn mermin(namespace: &str, command: &str) -> String {
+pub(super) fn mermin(namespace: &str, command: &str) -> String {
     let [program, argument] = within(namespace);
     let output = plain(program).arg(argument).arg(binary()).arg(command).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn start(namespace: &str, mode: &str) -> Running {
+    run(namespace, mode).set("pipeline.journal.enabled=false").start()
+}
+
+pub(super) fn run(namespace: &str, mode: &str) -> Program {
     Program::new("run")
         .under(&within(namespace).each_ref().map(String::as_str))
         .args(["-i", "left", "--source", "ebpf"])
@@ -42,11 +46,10 @@ fn start(namespace: &str, mode: &str) -> Running {
         .set("capture.on_exit=keep")
         .set("flow.active_timeout=1s")
         .set("flow.udp_timeout=1s")
-        .start()
 }
 
 /// Packets that `mermin check` says were read, settled and lost.
-fn books(namespace: &str) -> [u64; 3] {
+pub(super) fn books(namespace: &str) -> [u64; 3] {
     let text = mermin(namespace, "check");
     let line = text.lines().find(|line| line.starts_with("kept ")).unwrap().to_owned();
     let before = |what: &str| -> u64 {
@@ -73,6 +76,9 @@ fn load(net: &Net, stop: &AtomicBool) -> u64 {
             for socket in &sockets {
                 sent += u64::from(socket.send_to(&[7; 100], (LEFT, PORT)).is_ok());
             }
+            // Flows of one packet.
+            let once = UdpSocket::bind("0.0.0.0:0").unwrap();
+            sent += u64::from(once.send_to(&[7; 100], (LEFT, PORT)).is_ok());
             std::thread::sleep(Duration::from_micros(500));
         }
         sent
@@ -81,7 +87,11 @@ fn load(net: &Net, stop: &AtomicBool) -> u64 {
 
 /// What crosses the wire while the agents that `lives` starts, one after the other, capture, the first of which is there:
 /// packets sent.
-fn under_load(net: &Net, first: Running, lives: impl FnOnce(Running) -> Running) -> (u64, Running) {
+pub(super) fn under_load(
+    net: &Net,
+    first: Running,
+    lives: impl FnOnce(Running) -> Running,
+) -> (u64, Running) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Also when an assertion fails.
@@ -162,7 +172,7 @@ fn upgrades(mode: &str) {
 }
 
 /// Of the ledger of the last life: of the one before it.
-fn lost(outcome: &Outcome) -> u64 {
+pub(super) fn lost(outcome: &Outcome) -> u64 {
     let ledger = &outcome.statistics()["ledger"];
     for (reason, lost) in ledger["lost"].as_object().unwrap() {
         assert!(reason == "crash" || lost["packets"] == 0, "{ledger}");

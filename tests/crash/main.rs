@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
+mod journal;
 mod kept;
 
 use mermin_flow::Amount;
