@@ -28,6 +28,8 @@ pub(crate) struct Changes {
     places: Vec<Place>,
     /// Shard and ordinal.
     gone: Vec<(u8, u64)>,
+    /// By shard, the next flow's as it was written down.
+    ordinals: Vec<u64>,
 }
 
 impl Changes {
@@ -101,9 +103,13 @@ impl Meter {
             out.put([item::GONE, shard]);
             out.put(ordinal.to_le_bytes());
         }
-        for (number, shard) in self.shards.iter().enumerate() {
-            out.put([item::SHARD, number as u8]);
-            out.put(shard.ordinal.to_le_bytes());
+        changes.ordinals.resize(SHARDS, 0);
+        for ((number, shard), written) in self.shards.iter().enumerate().zip(&mut changes.ordinals) {
+            if *written != shard.ordinal {
+                *written = shard.ordinal;
+                out.put([item::SHARD, number as u8]);
+                out.put(shard.ordinal.to_le_bytes());
+            }
         }
         for place in changes.places.drain(..) {
             changes.marks[place as usize / 64] &= !(1 << (place % 64));
@@ -126,6 +132,7 @@ impl Meter {
     pub fn cut_whole(&mut self, out: &mut Vec<u8>) {
         if let Some(changes) = &mut self.changes {
             (0..self.table.places() as Place).for_each(|place| changes.mark(place));
+            changes.ordinals.clear();
         }
         self.cut(out);
     }

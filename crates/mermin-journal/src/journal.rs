@@ -80,6 +80,8 @@ pub struct Journal {
     is_broken: bool,
     /// The last cut that was committed.
     cut: u64,
+    /// What the run said of itself in it.
+    state: Vec<u8>,
     /// Records of cuts that are not settled, to be carried into the next file; and how many bytes.
     unsettled: BTreeMap<u64, Vec<Vec<u8>>>,
     bytes_unsettled: usize,
@@ -140,6 +142,7 @@ impl Journal {
             whole: 0,
             is_broken: false,
             cut: recovered.cut,
+            state: Vec::new(),
             unsettled: BTreeMap::new(),
             bytes_unsettled: 0,
             buffer: Vec::new(),
@@ -198,6 +201,8 @@ impl Journal {
         let committed = self.write(cut);
         if committed.is_ok() {
             self.cut = cut.number;
+            self.state.clear();
+            self.state.extend_from_slice(cut.state);
         }
         cut.records.iter().for_each(|batch| self.hold(cut.number, batch));
         self.is_broken = committed.is_err();
@@ -208,6 +213,10 @@ impl Journal {
         if self.is_broken && !cut.is_whole {
             let path = path_of(&self.folder.path, NAME, self.number);
             return Err(at(&path)(io::Error::other("what is in it was not written to its end")));
+        }
+        if !cut.is_whole && cut.says_nothing() && cut.state == self.state {
+            // Nothing was read, either.
+            return self.remove(read_log::NAME, cut.read_from);
         }
         if cut.is_whole && (self.whole > 0 || self.is_broken) {
             self.number += 1;
@@ -261,14 +270,14 @@ impl Journal {
     }
 
     /// What was written down is not true any more, as things go on without it: it is removed. The next cut has to be whole, and has
-    /// the records that are not settled by then.
+    /// the records that are not settled by then. `read_from`: what [`ReadLog::pause`] has said.
     ///
     /// # Errors
     /// A file can't be removed.
-    pub fn abandon(&mut self) -> Result<(), JournalError> {
+    pub fn abandon(&mut self, read_from: u64) -> Result<(), JournalError> {
         self.is_broken = true;
         self.remove(NAME, u64::MAX)?;
-        self.remove(read_log::NAME, u64::MAX)
+        self.remove(read_log::NAME, read_from)
     }
 
     /// An orderly end: nothing is left to go on with.
@@ -291,6 +300,11 @@ impl Journal {
 }
 
 impl Cut<'_> {
+    /// Whether nothing has changed.
+    fn says_nothing(&self) -> bool {
+        self.records.is_empty() && self.changes.iter().all(Vec::is_empty)
+    }
+
     /// Appends its entry.
     fn push(&self, out: &mut Vec<u8>) {
         let number = |n: usize| u32::try_from(n).expect("a part has less than 4 GiB").to_le_bytes();

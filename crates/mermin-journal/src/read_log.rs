@@ -20,13 +20,22 @@ struct Files {
     /// `None`: what is appended goes nowhere until the next cut.
     file: Option<File>,
     number: u64,
+    /// Something was appended to the file.
+    is_used: bool,
     buffer: Vec<u8>,
 }
 
 impl ReadLog {
     pub(crate) fn begin(folder: PathBuf, whose: Vec<u8>, number: u64) -> Result<Self, JournalError> {
         let file = Some(create(&path_of(&folder, NAME, number), &whose)?);
-        Ok(Self(Arc::new(Mutex::new(Files { folder, whose, file, number, buffer: Vec::new() }))))
+        Ok(Self(Arc::new(Mutex::new(Files {
+            folder,
+            whose,
+            file,
+            number,
+            is_used: false,
+            buffer: Vec::new(),
+        }))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
@@ -43,6 +52,7 @@ impl ReadLog {
         files.buffer.clear();
         push(&mut files.buffer, Kind::Read, parts);
         let written = file.write_all(&files.buffer);
+        files.is_used = true;
         if written.is_err() {
             // Behind one that was not written to its end nothing is found.
             files.file = None;
@@ -56,13 +66,20 @@ impl ReadLog {
     /// The next file can't be made; what follows stands behind the cut before.
     pub fn cut(&self) -> Result<u64, JournalError> {
         let files = &mut *self.lock();
+        if files.file.is_some() && !files.is_used {
+            return Ok(files.number);
+        }
         files.file = Some(create(&path_of(&files.folder, NAME, files.number + 1), &files.whose)?);
         files.number += 1;
+        files.is_used = false;
         Ok(files.number)
     }
 
-    /// Until the next cut nobody will ask what was read.
-    pub fn pause(&self) {
-        self.lock().file = None;
+    /// Until the next cut nobody will ask what was read. What [`crate::Journal::abandon`] wants to know: the first file to come.
+    #[must_use]
+    pub fn pause(&self) -> u64 {
+        let mut files = self.lock();
+        files.file = None;
+        files.number + 1
     }
 }

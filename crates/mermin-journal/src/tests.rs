@@ -115,7 +115,7 @@ impl Run {
                 expected.read.clear();
             }
             Step::Abandon => {
-                self.journal.abandon().unwrap();
+                self.journal.abandon(self.read_log.pause()).unwrap();
                 self.expected = Expected::default();
                 self.has_none = true;
             }
@@ -161,7 +161,7 @@ proptest! {
         }
         let last = Run::begin(folder.path(), &expected);
         last.journal.close().unwrap();
-        drop(last.read_log);
+        drop(last);
         let Opened { recovered, .. } = Journal::open(folder.path(), b"me").unwrap();
         prop_assert_eq!(found(&recovered), Expected::default(), "after an orderly end nothing is left");
     }

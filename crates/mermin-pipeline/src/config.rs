@@ -28,7 +28,7 @@ pub enum ReplayMetering {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
-    /// Whether there is one. Records then come up to a drain interval later (`capture.drain_interval_max`), and 250 ms. Without it what was in
+    /// Whether there is one. Records then come up to a second later. Without it what was in
     /// memory is lost with the process, and told to the packet.
     pub enabled: bool,
     /// Where it is; an absolute path. Made where it isn't there. It needs to outlast the process and not the machine, so a folder in

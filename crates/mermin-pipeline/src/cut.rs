@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Between two cuts at least.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// Between two cuts at least: as the kernel is drained. Four a second would write most flows down four times as often.
+const INTERVAL: Duration = Duration::from_secs(1);
 /// After a disk has failed.
 const RETRY: Duration = Duration::from_secs(10);
 /// A cut that could not be made for so long keeps the reader from reading: what is in its way then goes.
@@ -107,7 +107,8 @@ impl Cuts {
         workers: usize,
         points: Arc<ObservationPoints>,
     ) -> Self {
-        Self { progress, to, number, made: Instant::now(), workers, points, points_at: (0, 0), is_over: true }
+        let made = Instant::now();
+        Self { progress, to, number, made, workers, points, points_at: (0, 0), is_over: true }
     }
 
     /// Whether the last one is committed, or not going to be.
@@ -129,7 +130,7 @@ impl Cuts {
         self.made.elapsed() >= PATIENCE && self.is_answered() && !self.progress.is_off()
     }
 
-    /// The next one. `settled`: of what the source has handed over in this run, what came to no worker.
+    /// The next one. `settled`: of what was observed, what came to no worker.
     pub(crate) fn next(&mut self, source: SourceCut, settled: Tally) -> Arc<Cut> {
         self.progress.begin(self.number);
         self.number += 1;
@@ -142,7 +143,7 @@ impl Cuts {
             self.points_at = points_at;
         }
         let said = Said {
-            changes: vec![points],
+            changes: if points.is_empty() { Vec::new() } else { vec![points] },
             records: Vec::new(),
             settled: settled + source.settled,
             lease: Lease::new(),

@@ -373,8 +373,8 @@ impl Committer {
 
     /// What was written down is void.
     fn remove(&mut self) {
-        self.read_log.pause();
-        if let Err(error) = lock(&self.journal).abandon() {
+        let read_from = self.read_log.pause();
+        if let Err(error) = lock(&self.journal).abandon(read_from) {
             warn!("The journal can't be removed: {}", error.in_full());
         }
     }
