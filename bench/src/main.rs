@@ -9,6 +9,7 @@ mod cluster;
 mod core;
 mod generate;
 mod headroom;
+mod journal;
 mod kernel;
 mod measure;
 mod otlp;
@@ -36,6 +37,8 @@ enum Task {
     Kernel(kernel::Kernel),
     /// Measures what the agent leaves of a link's throughput, and prints a table.
     Headroom(headroom::Headroom),
+    /// Measures what the journal costs, and prints a table.
+    Journal(journal::JournalCost),
     /// Names the ends of records by a cluster of many pods, while it changes, and tells what it cost.
     Cluster(cluster::ClusterTask),
 }
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
         Task::Ways(task) => task.run(),
         Task::Kernel(task) => task.run(),
         Task::Headroom(task) => task.run(),
+        Task::Journal(task) => task.run(),
         Task::Cluster(task) => task.run(),
     }
 }

@@ -76,7 +76,7 @@ fn ended(id: u32) -> bool {
 }
 
 /// User and system time, at the kernel's clock tick of 100 Hz.
-fn cpu_seconds(id: u32) -> Option<f64> {
+pub(crate) fn cpu_seconds(id: u32) -> Option<f64> {
     let fields = stat(id)?;
     let mut fields = fields.split(' ').skip(11);
     let (user, system): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

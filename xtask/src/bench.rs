@@ -6,18 +6,16 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kernel …`, `headroom …`; `--help` tells more.
+    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kernel …`, `headroom …`, `journal …`; `--help` tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<()> {
-        if self
-            .arguments
-            .first()
-            .is_some_and(|first| ["headroom", "replay", "scrape", "ways"].contains(&first.as_str()))
-        {
+        if self.arguments.first().is_some_and(|first| {
+            ["headroom", "journal", "replay", "scrape", "ways"].contains(&first.as_str())
+        }) {
             succeed(&mut cargo(&["build", "--release", "--quiet", "--package", "mermin"]))?;
         }
         let mut command = cargo(&["run", "--release", "--quiet", "--package", "mermin-bench", "--"]);
