@@ -197,6 +197,14 @@ fn where_the_journals_disk_is_full_the_loss_is_exact() {
     assert!(mermin(&name, "cleanup").contains("removed programs on tcx of left"));
 }
 
+/// What was not settled was lost, and nothing is in records that was.
+fn something_is_lost_to_the_packet(namespace: &str, sent: u64, delivered: &Delivered) {
+    let [due, settled, crashed] = books(namespace);
+    assert_eq!([due, settled + crashed], [sent, sent]);
+    assert!(crashed > 0 && delivered.packets() <= settled, "{} of {settled}", delivered.packets());
+    assert!(mermin(namespace, "cleanup").contains("removed programs on tcx of left"));
+}
+
 /// Whoever damages it loses what was in there, and that is told.
 #[test]
 fn what_is_missing_in_a_journal_is_lost_to_the_packet() {
@@ -225,10 +233,7 @@ fn what_is_missing_in_a_journal_is_lost_to_the_packet() {
     });
     let outcome = last.interrupt().kept_books(0);
     delivered.take_in(&outcome.stdout);
-    let [due, settled, crashed] = books(&name);
-    assert_eq!([due, settled + crashed], [sent, sent]);
-    assert!(crashed > 0 && delivered.packets() <= settled, "{} of {settled}", delivered.packets());
-    assert!(mermin(&name, "cleanup").contains("removed programs on tcx of left"));
+    something_is_lost_to_the_packet(&name, sent, &delivered);
 }
 
 /// Runs with the journal, without one and with another by turns: what an earlier one says of what others have counted since is of the past.
@@ -255,10 +260,7 @@ fn a_journal_from_before_a_run_without_it_is_not_gone_on_with() {
     });
     let outcome = last.interrupt().kept_books(0);
     delivered.take_in(&outcome.stdout);
-    let [due, settled, crashed] = books(&name);
-    assert_eq!([due, settled + crashed], [sent, sent]);
-    assert!(crashed > 0 && delivered.packets() <= settled, "{} of {settled}", delivered.packets());
-    assert!(mermin(&name, "cleanup").contains("removed programs on tcx of left"));
+    something_is_lost_to_the_packet(&name, sent, &delivered);
 }
 
 /// Trace and span id.

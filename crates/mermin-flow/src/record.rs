@@ -86,6 +86,10 @@ pub enum Initiator {
 }
 
 impl Initiator {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Syn, Self::SynAck, Self::ServicePort, Self::Multicast, Self::IcmpRequest, Self::FirstSeen];
+
     /// The value of `flow.initiator`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -126,6 +130,19 @@ pub enum TcpState {
 }
 
 impl TcpState {
+    /// All of them, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Unknown,
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::Closing,
+        Self::TimeWait,
+        Self::Closed,
+    ];
+
     /// The value of `flow.tcp.state`; `None` where nothing is known.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {

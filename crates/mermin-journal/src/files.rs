@@ -17,7 +17,7 @@ pub enum JournalError {
         folder: PathBuf,
     },
     /// The folder or a file in it can't be used.
-    #[error("the journal's {} can't be used", path.display())]
+    #[error("{} can't be used", path.display())]
     Io {
         /// The folder or file.
         path: PathBuf,

@@ -185,6 +185,22 @@ impl Crew {
     }
 }
 
+impl Crew {
+    /// Tells every worker, behind all that it was told before; one that rests is told here.
+    fn tell_all(&mut self, message: impl Fn() -> Message) {
+        self.look_around();
+        for (number, seat) in self.seats.iter_mut().enumerate() {
+            match seat {
+                Seat::Resting(rested) => {
+                    rested.catch_up();
+                    rested.worker.handle(message(), &rested.intake);
+                }
+                Seat::Working(_) | Seat::Empty => self.lanes.tell(number, message()),
+            }
+        }
+    }
+}
+
 impl Rested {
     /// Handles what was sent behind the word to rest.
     fn catch_up(&mut self) {
@@ -210,29 +226,11 @@ impl Handover for Crew {
     }
 
     fn mark(&mut self, marker: &Marker) {
-        self.look_around();
-        for (number, seat) in self.seats.iter_mut().enumerate() {
-            match seat {
-                Seat::Resting(rested) => {
-                    rested.catch_up();
-                    rested.worker.mark(marker);
-                }
-                Seat::Working(_) | Seat::Empty => self.lanes.tell(number, Message::Marker(marker.clone())),
-            }
-        }
+        self.tell_all(|| Message::Marker(Arc::clone(marker)));
     }
 
     fn cut(&mut self, cut: &Arc<Cut>) {
-        self.look_around();
-        for (number, seat) in self.seats.iter_mut().enumerate() {
-            match seat {
-                Seat::Resting(rested) => {
-                    rested.catch_up();
-                    rested.worker.cut(cut);
-                }
-                Seat::Working(_) | Seat::Empty => self.lanes.tell(number, Message::Cut(Arc::clone(cut))),
-            }
-        }
+        self.tell_all(|| Message::Cut(Arc::clone(cut)));
     }
 
     fn look(&mut self, look: &Arc<Look>) {

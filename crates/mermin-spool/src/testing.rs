@@ -134,31 +134,14 @@ fn kinds()
             FlowEndReason::ForcedEnd,
             FlowEndReason::LackOfResources,
         ])),
-        sample::select(vec![
-            Initiator::Syn,
-            Initiator::SynAck,
-            Initiator::ServicePort,
-            Initiator::Multicast,
-            Initiator::IcmpRequest,
-            Initiator::FirstSeen,
-        ]),
+        sample::select(Initiator::ALL.to_vec()),
         option::of(sample::select(vec![
             FlowDirection::Inbound,
             FlowDirection::Outbound,
             FlowDirection::WithinNode,
             FlowDirection::Transit,
         ])),
-        sample::select(vec![
-            TcpState::Unknown,
-            TcpState::SynSent,
-            TcpState::SynReceived,
-            TcpState::Established,
-            TcpState::FinWait1,
-            TcpState::FinWait2,
-            TcpState::Closing,
-            TcpState::TimeWait,
-            TcpState::Closed,
-        ]),
+        sample::select(TcpState::ALL.to_vec()),
     )
 }
 

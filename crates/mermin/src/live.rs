@@ -176,10 +176,10 @@ impl Live<'_> {
         }
         let folder = &self.config.pipeline.journal.folder;
         let whose = host::identity()
-            .map_err(|error| format!("no journal, as it can't be tied to this boot: {error}"))?;
+            .map_err(|error| format!("pipeline.journal: it can't be tied to this boot: {error}"))?;
         RunJournal::open(folder, whose.as_bytes(), &self.points).map(Some).map_err(|error| {
             format!(
-                "{} (pipeline.journal): without it what is in memory is lost if this process is killed",
+                "pipeline.journal: {}; without it what is in memory is lost if this process is killed (lost.crash)",
                 in_full(&error)
             )
         })

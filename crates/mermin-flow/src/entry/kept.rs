@@ -7,27 +7,6 @@ use crate::key::FlowKey;
 use crate::record::{Counts, Initiator, TcpState};
 use crate::spread::Spread;
 
-const TCP_STATES: [TcpState; 9] = [
-    TcpState::Unknown,
-    TcpState::SynSent,
-    TcpState::SynReceived,
-    TcpState::Established,
-    TcpState::FinWait1,
-    TcpState::FinWait2,
-    TcpState::Closing,
-    TcpState::TimeWait,
-    TcpState::Closed,
-];
-
-const INITIATORS: [Initiator; 6] = [
-    Initiator::Syn,
-    Initiator::SynAck,
-    Initiator::ServicePort,
-    Initiator::Multicast,
-    Initiator::IcmpRequest,
-    Initiator::FirstSeen,
-];
-
 const IDLE_CLASSES: [IdleClass; IdleClass::COUNT] = [
     IdleClass::Other,
     IdleClass::Udp,
@@ -36,10 +15,6 @@ const IDLE_CLASSES: [IdleClass; IdleClass::COUNT] = [
     IdleClass::TcpRst,
     IdleClass::Superseded,
 ];
-
-fn number_of<T: PartialEq>(all: &[T], value: &T) -> u8 {
-    all.iter().position(|known| known == value).map_or(u8::MAX, |at| at as u8)
-}
 
 impl Counts {
     /// Appends them.
@@ -85,12 +60,7 @@ impl Entry {
             out.put(time.to_le_bytes());
         }
         points.iter().for_each(|point| out.put(point.to_le_bytes()));
-        out.put([
-            number_of(&TCP_STATES, tcp_state),
-            number_of(&IDLE_CLASSES, idle_class),
-            number_of(&INITIATORS, initiator),
-            *sides,
-        ]);
+        out.put([*tcp_state as u8, *idle_class as u8, *initiator as u8, *sides]);
         [tcp_flags, ttl_min, ttl_max, traffic_class].into_iter().for_each(|pair| out.put(*pair));
         delta.iter().for_each(|delta| delta.write(out));
     }
@@ -108,9 +78,9 @@ impl Entry {
             key: FlowKey::of_words(words),
             last,
             points,
-            tcp_state: *TCP_STATES.get(usize::from(tcp_state))?,
+            tcp_state: *TcpState::ALL.get(usize::from(tcp_state))?,
             idle_class: *IDLE_CLASSES.get(usize::from(idle_class))?,
-            initiator: *INITIATORS.get(usize::from(initiator))?,
+            initiator: *Initiator::ALL.get(usize::from(initiator))?,
             sides,
             tcp_flags: bytes.array()?,
             ttl_min: bytes.array()?,
@@ -174,5 +144,17 @@ impl Facts {
             spread: Spread::of_byte(bytes.byte()?),
             total: [Counts::read(bytes)?, Counts::read(bytes)?],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_places() {
+        assert!(TcpState::ALL.iter().enumerate().all(|(at, one)| *one as usize == at));
+        assert!(Initiator::ALL.iter().enumerate().all(|(at, one)| *one as usize == at));
+        assert!(IDLE_CLASSES.iter().enumerate().all(|(at, one)| *one as usize == at));
     }
 }

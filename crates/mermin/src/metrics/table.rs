@@ -164,7 +164,7 @@ metrics! {
         "Objects that could not be read, and so are missing";
 
     JOURNAL_CUTS: Counter "journal_cuts" "{cut}" []
-        "Moments at which what is in memory was written down, or could not be; those of earlier runs too";
+        "Cuts: moments up to which what is in memory was written down, or could not be; those of a killed run, gone on with, too";
     JOURNAL_BYTES: Gauge "journal_bytes" "By" [] "Size of the journal's file of cuts";
     JOURNAL_WRITABLE: Gauge "journal_writable" "1" []
         "0 while the journal can't be written, so that what is in memory is lost if the process is killed, else 1";
