@@ -8,7 +8,7 @@ use aya::TestRunOptions;
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _};
 use aya::sys::{Stats, enable_stats};
 use aya::{Ebpf, programs::links::FdLink};
-use mermin_capture::ebpf::{EbpfOptions, EbpfSource};
+use mermin_capture::ebpf::{Aggregation, EbpfOptions, EbpfSource};
 use mermin_capture::interfaces::Interface;
 use mermin_capture::{CaptureMode, FilterRules};
 use mermin_flow::{Observation, ObservationPoints, Polled, Sink, Source as _, Tally};
@@ -46,6 +46,9 @@ pub(crate) struct Kernel {
     /// Also with 64 rules of filters, that meter the packets, or leave them out.
     #[arg(long)]
     filters: bool,
+    /// Also with as many slots (`capture.kernel_slots`).
+    #[arg(long, value_delimiter = ',')]
+    slots: Vec<u32>,
 }
 
 /// What is sent.
@@ -73,6 +76,8 @@ enum Subject {
     Compared(&'static str),
     /// The shipped ones.
     Ours(CaptureMode, Filters),
+    /// The shipped ones in aggregate mode, with so many slots.
+    Slots(u32),
 }
 
 /// What filters of the shipped programs say of the packets.
@@ -115,8 +120,11 @@ impl Kernel {
         route("-6 route add fd11::/16 via fd77::2");
         let _ = net.left.run("ping -q -c 1 10.77.0.2");
         let _ = net.left.run("ping -q -c 1 fd77::2");
-        let subjects = if self.filters { &SUBJECTS[..] } else { &SUBJECTS[..UNFILTERED] };
-        let titles: Vec<&str> = subjects.iter().map(|(title, _)| *title).collect();
+        let shipped = if self.filters { &SUBJECTS[..] } else { &SUBJECTS[..UNFILTERED] };
+        let slots = self.slots.iter().map(|slots| (format!("{slots} slots"), Subject::Slots(*slots)));
+        let subjects: Vec<(String, Subject)> =
+            shipped.iter().map(|(title, subject)| ((*title).into(), *subject)).chain(slots).collect();
+        let titles: Vec<&str> = subjects.iter().map(|(title, _)| title.as_str()).collect();
         println!(
             "| traffic | {} | hash, tick over aggregate mode | reader, ns a delta (deltas a packet) |",
             titles.join(" | ")
@@ -124,7 +132,8 @@ impl Kernel {
         println!("|---|{}---|---|", "---|".repeat(subjects.len()));
         for traffic in TRAFFIC.iter().filter(|traffic| traffic.title.contains(&self.only)) {
             let order = order(traffic, self.packets);
-            let (mut costs, mut readings) = (vec![Vec::new(); subjects.len()], Vec::new());
+            let (mut costs, mut readings) =
+                (vec![Vec::new(); subjects.len()], vec![Vec::new(); subjects.len()]);
             // The first turn warms up.
             for turn in 0..=self.turns {
                 for number in 0..subjects.len() {
@@ -139,11 +148,13 @@ impl Kernel {
                     let (cost, reading) = measure(&net, subjects[subject].1, &object, traffic)?;
                     if turn > 0 {
                         costs[subject].push(cost);
-                        readings.extend(reading.filter(|_| subject == AGGREGATE));
+                        readings[subject].extend(reading);
                     }
                 }
             }
-            println!("{} {} |", row(traffic.title, &costs), told(&readings));
+            let of = (0..subjects.len()).filter(|subject| *subject == AGGREGATE || *subject >= shipped.len());
+            let told: Vec<String> = of.map(|subject| told(&readings[subject])).collect();
+            println!("{} {} |", row(traffic.title, &costs), told.join("; "));
         }
         Ok(())
     }
@@ -284,7 +295,13 @@ fn measure(
             Ok((cost_of(net, send)?, None))
         }
         Subject::Ours(mode, filters) => {
-            ours(net, mode, filters, send).map(|(cost, reading)| (cost, Some(reading)))
+            let options = EbpfOptions { mode, filters: rules(filters)?, ..EbpfOptions::default() };
+            ours(net, &options, send).map(|(cost, reading)| (cost, Some(reading)))
+        }
+        Subject::Slots(slots) => {
+            let aggregation = Aggregation { slots, ..Aggregation::default() };
+            let options = EbpfOptions { mode: CaptureMode::Aggregate, aggregation, ..EbpfOptions::default() };
+            ours(net, &options, send).map(|(cost, reading)| (cost, Some(reading)))
         }
     }
 }
@@ -292,8 +309,7 @@ fn measure(
 /// The shipped programs, with a reader behind them and epochs as in a run; its books have to balance.
 fn ours(
     net: &Net,
-    mode: CaptureMode,
-    filters: Filters,
+    options: &EbpfOptions,
     send: impl Fn(&SchedClassifier) -> Result<()>,
 ) -> Result<(f64, Reading)> {
     let over = AtomicBool::new(false);
@@ -303,8 +319,7 @@ fn ours(
         let link = mermin_wire::Link::Ethernet;
         let interface = Interface { name: Arc::from("right"), index, link, up: true };
         let points = Arc::new(ObservationPoints::default());
-        let options = EbpfOptions { mode, filters: rules(filters)?, ..EbpfOptions::default() };
-        Ok(EbpfSource::open(&[interface], &points, &options)?.source)
+        Ok(EbpfSource::open(&[interface], &points, options)?.source)
     })?;
     thread::scope(|scope| {
         let reading = scope.spawn(|| read(&mut source, &over));

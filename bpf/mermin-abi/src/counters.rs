@@ -62,6 +62,28 @@ pub struct EthertypeSlot {
     pub packets: u64,
 }
 
+/// Whether flows push each other out of a CPU's sets so often that fewer sets, which stay in a near cache, are cheaper.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Crowd {
+    /// 0: all sets are in use; else [`FEWER_SET_BITS`].
+    pub fewer: u32,
+    /// Deltas that had to leave their slot since that has changed.
+    pub moved: u32,
+    /// What [`Counters::seen_buffers`] was at the last look, a multiple of [`CROWD_LOOK`] deltas; less what earlier epochs saw since.
+    pub looked: u64,
+}
+
+/// A crowded CPU uses a part of its sets: an eighth, as a power of two.
+pub const FEWER_SET_BITS: u32 = 3;
+/// Deltas that leave their slot between two looks at the crowd; a power of two.
+pub const CROWD_LOOK: u32 = 1_024;
+/// Of all sets a CPU goes on to fewer where more than 3 of so many buffers push a delta out.
+pub const CROWD_OF: u32 = 10;
+/// After so many deltas that had to leave fewer sets all are tried again.
+pub const CROWD_RETRY: u32 = 256 * CROWD_LOOK;
+
 /// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + ring_full + table_full + Σ unmetered +
 /// Σ filtered`, in buffers and their bytes; what stands in slots is summed up by whoever reads them, filtered or not.
 #[repr(C)]
@@ -71,6 +93,8 @@ pub struct Counters {
     pub seen_buffers: u64,
     /// Their length.
     pub seen_bytes: u64,
+    /// How many of its sets the CPU uses. Outlasts the epoch.
+    pub crowd: Crowd,
     /// What the ring took, or waits for it in a [`crate::Stage`].
     pub submitted: Verdict,
     /// What the epoch's hash took: the ring had no room for it, or the hash serves alone.
@@ -92,7 +116,7 @@ pub struct Counters {
     /// Flows that came into the epoch's hash.
     pub inserted: u64,
     /// Up to a cache line.
-    pub pad: [u64; 10],
+    pub pad: [u64; 8],
     /// Packets by ethertype.
     pub ethertypes: [EthertypeSlot; ETHERTYPE_SLOTS],
 }
@@ -100,6 +124,8 @@ pub struct Counters {
 const _: () = {
     assert!(size_of::<Control>() == 64);
     assert!(size_of::<Verdict>() == 32);
+    assert!(core::mem::offset_of!(Counters, overflowed) == 64, "what most packets touch is a line");
+    assert!(CROWD_LOOK.is_power_of_two());
     assert!(size_of::<EthertypeSlot>() == 16);
     assert!(size_of::<Counters>() == 4032);
     assert!(size_of::<Counters>().is_multiple_of(64), "two CPUs must not share a cache line");

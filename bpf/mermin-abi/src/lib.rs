@@ -14,7 +14,10 @@ mod counters;
 mod event;
 mod slots;
 
-pub use counters::{Clock, Control, Counters, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, Verdict};
+pub use counters::{
+    CROWD_LOOK, CROWD_OF, CROWD_RETRY, Clock, Control, Counters, Crowd, ETHERTYPE_PROBES, ETHERTYPE_SLOTS,
+    EthertypeSlot, FEWER_SET_BITS, Verdict,
+};
 pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, STAGED, Stage};
 pub use slots::{
     CLOSED, Closed, First, IFINDEX_MAX, META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, META_V6, Overflow,
@@ -22,7 +25,7 @@ pub use slots::{
 };
 
 /// The version of everything in this crate.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// What the programs do with a metered packet: an event for each.
 pub const MODE_PACKET: u32 = 0;

@@ -2,6 +2,10 @@
 //!
 //! A set that is full gives up its older, then smaller, slot: to the ring, if that is full to the epoch's hash, if that is
 //! full to a counter of what is lost. So few flows cost next to nothing, and overload makes it slower, never wrong.
+//!
+//! Where flows push each other out all the time, the lines of a set cost more than what a slot saves: the CPU then uses an eighth of
+//! its sets, which stay in a near cache, and tries them all again now and then ([`crowd`]). What is left in the others is read at the
+//! epoch's end as all is.
 
 use crate::filter::{self, mermin_filter_v4, mermin_filter_v6};
 use crate::maps::{CLOSED, CPUS, RING, SEED, SET_BITS, SLOTS4, SLOTS6, STAGES};
@@ -10,11 +14,12 @@ use crate::ring::wakeup;
 use crate::table::mermin_spill;
 use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use core::intrinsics::likely;
+use core::intrinsics::{likely, unlikely};
 use core::ptr::{read_volatile, write_volatile};
 use mermin_abi::{
-    Counters, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, First, META_EGRESS, META_FORM_SHIFT,
-    META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED, Set, Slot, Sums, Verdict, WORDS_V4, WORDS_V6,
+    CROWD_LOOK, CROWD_OF, CROWD_RETRY, Counters, Crowd, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS,
+    Event, FEWER_SET_BITS, First, META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED,
+    Set, Slot, Sums, Verdict, WORDS_V4, WORDS_V6,
 };
 use mermin_wire::Headers;
 
@@ -66,7 +71,7 @@ pub(crate) fn account<const W: usize, const N: usize, const F: usize>(
     h: &Headers,
 ) {
     let hash = mix(&key);
-    let Some(set) = slots.get_ptr_mut(index(seen.range, hash)) else { return };
+    let Some(set) = slots.get_ptr_mut(index(seen.range, hash, counters.crowd.fewer)) else { return };
     // SAFETY: this CPU's range in the live half. Bottom halves are off, so nobody else adds to it.
     let Set { ways, first } = unsafe { &mut *set };
     let way = if same(&ways[0].key, &key) {
@@ -197,6 +202,7 @@ pub(crate) extern "C" fn mermin_evict_v6(
 
 #[inline(always)]
 fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: &Slot<W>, first: &First) {
+    crowd(counters);
     let filtered = usize::from(slot.sums.verdict).wrapping_sub(1);
     if filter::is_on()
         && let Some(verdict) = counters.filtered.get_mut(filtered)
@@ -268,6 +274,37 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
     }
 }
 
+/// Counts a delta that has to leave its slot, and now and then looks at how often that happens.
+#[inline(always)]
+fn crowd(counters: &mut Counters) {
+    let moved = counters.crowd.moved.wrapping_add(1);
+    counters.crowd.moved = moved;
+    if unlikely(moved & (CROWD_LOOK - 1) == 0) {
+        mermin_crowd(counters);
+    }
+}
+
+/// A CPU with all its sets goes on to fewer once their flows have been replaced and 3 of 10 buffers still push a delta out; one with
+/// fewer tries them all after a while. A global subprogram: the verifier would walk all that follows once more for each of its ways.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn mermin_crowd(counters: *mut Counters) -> u32 {
+    // SAFETY: the verifier has checked that a pointer which is not null holds what it should.
+    let Some(counters) = (unsafe { counters.as_mut() }) else { return 0 };
+    let Crowd { fewer, moved, looked } = counters.crowd;
+    let seen = counters.seen_buffers.wrapping_sub(looked);
+    counters.crowd.looked = counters.seen_buffers;
+    let changes = match fewer {
+        0 => moved > 2 << SET_BITS.load() && seen * 3 < u64::from(CROWD_LOOK * CROWD_OF),
+        _ => moved >= CROWD_RETRY,
+    };
+    if changes {
+        counters.crowd.fewer = fewer ^ FEWER_SET_BITS;
+        counters.crowd.moved = 0;
+    }
+    0
+}
+
 #[inline(always)]
 fn give(verdict: &mut Verdict, sums: &Sums) {
     verdict.packets += u64::from(sums.packets);
@@ -310,7 +347,9 @@ pub(crate) extern "C" fn mermin_stale_v4(key: *const [u64; WORDS_V4], parity: u3
     let Some(words) = (unsafe { key.as_ref() }) else { return 0 };
     let hash = mix(words);
     for cpu in 0..CPUS.load() {
-        mermin_stale_set_v4(key, index(parity * CPUS.load() + cpu, hash));
+        let range = parity * CPUS.load() + cpu;
+        mermin_stale_set_v4(key, index(range, hash, 0));
+        mermin_stale_set_v4(key, index(range, hash, FEWER_SET_BITS));
     }
     0
 }
@@ -323,7 +362,9 @@ pub(crate) extern "C" fn mermin_stale_v6(key: *const [u64; WORDS_V6], parity: u3
     let Some(words) = (unsafe { key.as_ref() }) else { return 0 };
     let hash = mix(words);
     for cpu in 0..CPUS.load() {
-        mermin_stale_set_v6(key, index(parity * CPUS.load() + cpu, hash));
+        let range = parity * CPUS.load() + cpu;
+        mermin_stale_set_v6(key, index(range, hash, 0));
+        mermin_stale_set_v6(key, index(range, hash, FEWER_SET_BITS));
     }
     0
 }
@@ -362,11 +403,11 @@ fn stale<const W: usize, const N: usize, const F: usize>(
     0
 }
 
-/// Where the set of a hash lies in a range.
+/// Where the set of a hash lies in a range, of all its sets or the first of them.
 #[inline(always)]
-fn index(range: u32, hash: u64) -> u32 {
+fn index(range: u32, hash: u64, fewer: u32) -> u32 {
     let bits = SET_BITS.load();
-    (range << bits) + (hash >> (64 - bits)) as u32
+    (range << bits) + (hash >> (64 - bits) >> (fewer & 63)) as u32
 }
 
 /// Where the mark of a key lies: byte and bit.

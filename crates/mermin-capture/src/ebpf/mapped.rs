@@ -4,7 +4,7 @@ use super::error::EbpfError;
 use super::object::Object;
 use super::ticks::Reading;
 use memmap2::{MmapOptions, MmapRaw};
-use mermin_abi::{Clock, Control, Counters};
+use mermin_abi::{Clock, Control, Counters, Crowd};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -73,11 +73,14 @@ impl Mapped {
         self.half(parity).iter().for_each(read);
     }
 
-    /// Clears the counters of a half, as cautiously.
+    /// Clears the counters of a half, as cautiously. How crowded it is stays.
     pub(super) fn clear(&mut self, parity: u32) {
         for counters in self.half(parity) {
+            let looked = counters.crowd.looked.wrapping_sub(counters.seen_buffers);
+            let crowd = Crowd { looked, ..counters.crowd };
             // SAFETY: integers only, so zeros are valid.
             unsafe { std::ptr::write_bytes(counters, 0, 1) };
+            counters.crowd = crowd;
         }
     }
 

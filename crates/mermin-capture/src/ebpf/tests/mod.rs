@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod books;
+mod crowd;
 mod filters;
 mod frames;
 mod kept;
