@@ -80,7 +80,7 @@ pub use moving::MovingShard;
 pub use network::{Network, NetworkError};
 pub use observation::Observation;
 pub use point::{Hook, ObservationPoint, ObservationPoints};
-pub use prefetch::prefetch_to_write;
+pub use prefetch::{prefetch, prefetch_to_write};
 pub use record::{Counts, Direction, End, FlowEndReason, FlowEvent, FlowId, FlowRecord, Initiator, TcpState};
 pub use recovery::{CountingSink, GivenUp, Incident, panic_message};
 pub use sampled::{Estimate, Sampled};

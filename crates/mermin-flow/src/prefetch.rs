@@ -15,7 +15,7 @@ const LINE: usize = 64;
 
 /// Starts loading cache line `line` of `value`, counted from its beginning. Nothing of `value` is read.
 #[inline(always)]
-pub(crate) fn prefetch<T>(value: &T, line: usize) {
+pub fn prefetch<T>(value: &T, line: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

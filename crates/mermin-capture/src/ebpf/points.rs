@@ -24,6 +24,8 @@ pub(super) struct Points {
     gone: VecDeque<(u32, Numbers, u32)>,
     /// Packets come in bursts of one interface.
     last: Option<(u32, Numbers)>,
+    /// So do sums.
+    last_summed: Option<(u32, Numbers)>,
     /// Told, and not true yet: the first is of an interface that has gone.
     news: VecDeque<News>,
 }
@@ -46,7 +48,7 @@ impl Points {
                     self.numbers.insert(index, numbers);
                 }
             }
-            self.last = None;
+            (self.last, self.last_summed) = (None, None);
             self.news.pop_front();
         }
     }
@@ -72,11 +74,18 @@ impl Points {
     #[inline]
     pub(super) fn of(&mut self, event: &Event) -> u16 {
         let egress = event.flags & EVENT_EGRESS != 0;
-        if event.flags & EVENT_TICKS != 0 {
-            self.get_summed(event.ifindex, egress)
-        } else {
-            self.get(event.ifindex, egress)
+        if event.flags & EVENT_TICKS == 0 {
+            return self.get(event.ifindex, egress);
         }
+        let numbers = match self.last_summed {
+            Some((last, numbers)) if last == event.ifindex => numbers,
+            _ => {
+                let numbers = self.numbers_of_sums(event.ifindex);
+                self.last_summed = Some((event.ifindex, numbers));
+                numbers
+            }
+        };
+        numbers[usize::from(egress)]
     }
 
     /// For a source whose programs sum up.
@@ -87,14 +96,19 @@ impl Points {
     /// What was summed up in an epoch was handed on.
     pub(super) fn epoch_is_over(&mut self) {
         self.gone.iter_mut().for_each(|(.., epochs)| *epochs -= 1);
-        while self.gone.pop_front_if(|(.., epochs)| *epochs == 0).is_some() {}
+        while self.gone.pop_front_if(|(.., epochs)| *epochs == 0).is_some() {
+            self.last_summed = None;
+        }
     }
 
     /// Of what was summed up. Where two links had the index in one epoch, all of it is the first one's.
     pub(super) fn get_summed(&self, index: u32, egress: bool) -> u16 {
+        self.numbers_of_sums(index)[usize::from(egress)]
+    }
+
+    fn numbers_of_sums(&self, index: u32) -> Numbers {
         let gone = self.gone.iter().find(|(of, ..)| *of == index).map(|(_, numbers, _)| numbers);
-        let numbers = gone.or_else(|| self.numbers.get(&index));
-        numbers.map_or(ObservationPoints::UNKNOWN, |numbers| numbers[usize::from(egress)])
+        gone.or_else(|| self.numbers.get(&index)).copied().unwrap_or([ObservationPoints::UNKNOWN; 2])
     }
 
     /// A link that has moved to another namespace may have another index there, for the moment before it is let go of.

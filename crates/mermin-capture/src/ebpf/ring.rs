@@ -6,7 +6,9 @@
 use super::error::EbpfError;
 use super::object::page;
 use memmap2::{MmapOptions, MmapRaw};
+use mermin_flow::prefetch;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,6 +19,8 @@ const DISCARD: u32 = 1 << 30;
 const HEADER: usize = 8;
 /// Records between two reports of the position: each report takes the producers' cache line from them.
 const REPORT_EVERY: usize = 32;
+/// Cache lines, counted from a piece, that are fetched while it is read.
+const AHEAD: Range<usize> = 8..10;
 
 /// Why [`Ring::read`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +157,10 @@ impl Ring {
             }
             read += 1;
             if header & DISCARD == 0 {
+                // Another CPU has written it: what comes next is on its way while this is made use of.
+                if let Some(piece) = record.get(from) {
+                    AHEAD.for_each(|line| prefetch(piece, line));
+                }
                 take(&record[from..to]);
             }
             if self.tells && read % REPORT_EVERY == 0 {
