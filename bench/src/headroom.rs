@@ -1,24 +1,37 @@
-//! What the agent leaves of a link's throughput: iperf3 over a veth by turns without it and with it, at the receiving end.
+//! What the agent leaves of a link's throughput: iperf3 over a veth by turns without it, with empty programs in its place and with it,
+//! at the receiving end.
 
 use crate::measure::Spread;
 use crate::random::Random;
 use anyhow::{Context, Result, bail, ensure};
+use aya::Ebpf;
+use aya::programs::{SchedClassifier, TcAttachType};
 use mermin_tests::need::{namespaces, tool};
 use mermin_tests::netns::{Net, RIGHT};
 use mermin_tests::program::{Outcome, Program};
 use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
 
 const PORT: u16 = 8_078;
 /// Of the bootstrap.
 const SAMPLES: usize = 10_000;
+/// What is at the receiving end.
+const WITHOUT: usize = 0;
+const EMPTY: usize = 1;
+const MERMIN: usize = 2;
 
-/// Measures how much iperf3 gets over a veth with the agent in aggregate mode at the receiving end, on both hooks, of what it
-/// gets without, in pairs, and prints a table. Needs root, iperf3 and ethtool.
+/// Measures how much iperf3 gets over a veth with the agent in aggregate mode at the receiving end, on both hooks, and with empty programs
+/// there, of what it gets without, in turns, and prints a table. Client and server have a CPU each. Needs root, iperf3, ethtool and,
+/// for the empty programs, `cargo xtask ebpf` before.
 #[derive(clap::Args)]
 pub(crate) struct Headroom {
-    /// Pairs of each protocol; which of the two comes first alternates.
+    /// Turns of each protocol; which of the three comes first goes round.
     #[arg(long, default_value_t = 15)]
-    pairs: usize,
+    turns: usize,
+    /// The object with the empty program.
+    #[arg(long, default_value = "target/bpfel-unknown-none/bpf/mermin-bench-bpf.stripped")]
+    object: PathBuf,
     /// Seconds of each run.
     #[arg(long, default_value_t = 3)]
     seconds: u32,
@@ -49,29 +62,40 @@ const TRAFFIC: [Traffic; 2] = [
 
 impl Headroom {
     pub(crate) fn run(self) -> Result<()> {
-        ensure!(self.pairs > 0 && self.seconds > 0, "no pairs or no seconds measure nothing");
+        ensure!(self.turns > 0 && self.seconds > 0, "no turns or no seconds measure nothing");
         if let Err(missing) = namespaces().and(tool("iperf3")).and(tool("ethtool")) {
             bail!("can't measure: {missing}");
         }
+        let object = std::fs::read(&self.object).ok();
+        if object.is_none() {
+            eprintln!("no empty program at {}: `cargo xtask ebpf` builds it", self.object.display());
+        }
         let net = Net::new("headroom", true);
         println!(
-            "| traffic | without (quartiles) | with (quartiles) | with of without, by pairs (quartiles) | median at least (95 %) | lost of seen packets |\n|---|---|---|---|---|---|"
+            "| traffic | without (quartiles) | with empty programs, of without | with Mermin, of without, by turns (quartiles) | median at least (95 %) | with Mermin, of empty programs | lost of seen packets |\n|---|---|---|---|---|---|---|"
         );
         for traffic in TRAFFIC.iter().filter(|traffic| traffic.title.contains(&self.only)) {
-            println!("{}", self.row(&net, traffic)?);
+            println!("{}", self.row(&net, traffic, object.as_deref())?);
         }
         Ok(())
     }
 
-    fn row(&self, net: &Net, traffic: &Traffic) -> Result<String> {
-        let (mut rates, mut lost, mut seen) = ([Vec::new(), Vec::new()], 0, 0);
-        for pair in 0..self.pairs {
-            for with in [pair % 2, 1 - pair % 2] {
-                let agent = (with == 1).then(|| {
+    fn row(&self, net: &Net, traffic: &Traffic, object: Option<&[u8]>) -> Result<String> {
+        let (mut rates, mut lost, mut seen) = ([const { Vec::new() }; 3], 0, 0);
+        for turn in 0..self.turns {
+            for what in (0..3).map(|number| (turn + number) % 3) {
+                let _empty = match object {
+                    Some(object) if what == EMPTY => Some(empty(net, object)?),
+                    None if what == EMPTY => continue,
+                    _ => None,
+                };
+                let agent = (what == MERMIN).then(|| {
                     let program = Program::new("run").inside(&net.right.name).args(["-i", "right"]);
                     program.output("none").set("capture.mode=aggregate").start()
                 });
-                rates[with].push(self.rate(net, traffic)?);
+                // What it does to begin with is not what it costs.
+                std::thread::sleep(Duration::from_millis(300));
+                rates[what].push(self.rate(net, traffic)?);
                 if let Some(agent) = agent {
                     let counts = counts(&agent.interrupt())?;
                     lost += counts.0;
@@ -79,33 +103,53 @@ impl Headroom {
                 }
             }
         }
-        let [without, with] = rates;
-        let ratios: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with / without).collect();
-        let cell = |values: &[f64], digits: usize| {
-            let spread = Spread::of(values.iter().copied());
-            format!("{:.digits$} ({:.digits$}–{:.digits$})", spread.median, spread.lower, spread.upper)
+        let ratios = |what: usize, of: usize| -> Vec<f64> {
+            rates[what].iter().zip(&rates[of]).map(|(with, without)| with / without).collect()
         };
+        let cell = |values: &[f64]| {
+            if values.is_empty() {
+                return "–".to_owned();
+            }
+            let spread = Spread::of(values.iter().copied());
+            format!("{:.3} ({:.3}–{:.3})", spread.median, spread.lower, spread.upper)
+        };
+        let all = ratios(MERMIN, WITHOUT);
         Ok(format!(
-            "| {}, {} | {} | {} | {} | {:.3} | {lost} of {seen} |",
+            "| {}, {} | {} | {} | {} | {:.3} | {} | {lost} of {seen} |",
             traffic.title,
             traffic.unit,
-            cell(&without, 3),
-            cell(&with, 3),
-            cell(&ratios, 3),
-            least_median(&ratios),
+            cell(&rates[WITHOUT]),
+            cell(&ratios(EMPTY, WITHOUT)),
+            cell(&all),
+            least_median(&all),
+            cell(&ratios(MERMIN, EMPTY)),
         ))
     }
 
     /// A server for each run: one that has just served calls itself busy.
     fn rate(&self, net: &Net, traffic: &Traffic) -> Result<f64> {
         let mut server = net.right.serve(&format!("iperf3 -s -1 -p {PORT}"), PORT);
-        let line = format!("iperf3 -J -c {RIGHT} -p {PORT} -t {} {}", self.seconds, traffic.arguments);
+        let line = format!("iperf3 -J -A 0,1 -c {RIGHT} -p {PORT} -t {} {}", self.seconds, traffic.arguments);
         let report = net.left.run(&line);
         server.0.wait()?;
         let report: Value = serde_json::from_str(&report).context("iperf3's report")?;
         let rate = (traffic.rate)(&report).filter(|rate| *rate > 0.0);
         rate.with_context(|| format!("nothing was received: {}", report["end"]))
     }
+}
+
+/// Empty programs on both hooks of the receiving end, until they are dropped.
+fn empty(net: &Net, object: &[u8]) -> Result<Ebpf> {
+    let mut ebpf = Ebpf::load(object).context("the empty program")?;
+    let program: &mut SchedClassifier =
+        ebpf.program_mut("bench_empty").context("no empty program")?.try_into()?;
+    program.load()?;
+    net.right.within(|| -> Result<()> {
+        program.attach("right", TcAttachType::Ingress)?;
+        program.attach("right", TcAttachType::Egress)?;
+        Ok(())
+    })?;
+    Ok(ebpf)
 }
 
 /// Gbit/s of payload that was received.
@@ -149,6 +193,7 @@ mod tests {
     use mermin_tests::need;
     use mermin_tests::need::{namespaces, tool};
     use serde_json::json;
+    use std::path::PathBuf;
 
     #[test]
     fn rates_are_of_what_was_received() {
@@ -171,6 +216,6 @@ mod tests {
     #[test]
     fn a_short_run_finds_rates_and_loses_nothing_of_the_books() {
         need!(namespaces(), tool("iperf3"), tool("ethtool"));
-        Headroom { pairs: 1, seconds: 1, only: String::new() }.run().unwrap();
+        Headroom { turns: 1, seconds: 1, only: String::new(), object: PathBuf::new() }.run().unwrap();
     }
 }
