@@ -1,6 +1,7 @@
 //! What the agent leaves of a link's throughput: iperf3 over a veth by turns without it, with empty programs in its place and with it,
 //! at the receiving end.
 
+use crate::kernel::COMPARED;
 use crate::measure::Spread;
 use crate::random::Random;
 use anyhow::{Context, Result, bail, ensure};
@@ -29,8 +30,8 @@ pub(crate) struct Headroom {
     /// Turns of each protocol; which of the three comes first goes round.
     #[arg(long, default_value_t = 15)]
     turns: usize,
-    /// The object with the empty program.
-    #[arg(long, default_value = "target/bpfel-unknown-none/bpf/mermin-bench-bpf.stripped")]
+    /// The object with the empty program; where it is not there, none is measured.
+    #[arg(long, default_value = COMPARED)]
     object: PathBuf,
     /// Seconds of each run.
     #[arg(long, default_value_t = 3)]

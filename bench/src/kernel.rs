@@ -23,13 +23,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+/// The object with what the shipped programs are compared with, as `cargo xtask ebpf` leaves it.
+pub(crate) const COMPARED: &str = "target/bpfel-unknown-none/bpf/mermin-bench-bpf.stripped";
+
 /// Measures what a packet costs in the kernel, and prints a table: ns per packet over an empty program, and what it takes the
 /// reader to make an observation of a delta. Needs root, Linux 6.6, and
 /// `cargo xtask ebpf` before, which builds what is compared with.
 #[derive(clap::Args)]
 pub(crate) struct Kernel {
     /// The object with what is compared with.
-    #[arg(long, default_value = "target/bpfel-unknown-none/bpf/mermin-bench-bpf.stripped")]
+    #[arg(long, default_value = COMPARED)]
     object: PathBuf,
     /// Packets of a turn.
     #[arg(long, default_value_t = 1_000_000)]
@@ -46,7 +49,8 @@ pub(crate) struct Kernel {
     /// Also with 64 rules of filters, that meter the packets, or leave them out.
     #[arg(long)]
     filters: bool,
-    /// Also with as many slots (`capture.kernel_slots`).
+    /// Also with as many slots (`capture.kernel_slots`), each a column; the reader's figures of each stand behind those of
+    /// aggregate mode.
     #[arg(long, value_delimiter = ',')]
     slots: Vec<u32>,
 }

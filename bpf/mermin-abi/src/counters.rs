@@ -71,18 +71,12 @@ pub struct Crowd {
     pub fewer: u32,
     /// Deltas that had to leave their slot since that has changed.
     pub moved: u32,
-    /// What [`Counters::seen_buffers`] was at the last look, a multiple of [`CROWD_LOOK`] deltas; less what earlier epochs saw since.
+    /// What [`Counters::seen_buffers`] was when that was last looked at; less what earlier epochs saw since.
     pub looked: u64,
 }
 
 /// A crowded CPU uses a part of its sets: an eighth, as a power of two.
 pub const FEWER_SET_BITS: u32 = 3;
-/// Deltas that leave their slot between two looks at the crowd; a power of two.
-pub const CROWD_LOOK: u32 = 1_024;
-/// Of all sets a CPU goes on to fewer where more than 3 of so many buffers push a delta out.
-pub const CROWD_OF: u32 = 10;
-/// After so many deltas that had to leave fewer sets all are tried again.
-pub const CROWD_RETRY: u32 = 256 * CROWD_LOOK;
 
 /// Counters of one CPU in one epoch. `seen == slots + submitted + overflowed + ring_full + table_full + Σ unmetered +
 /// Σ filtered`, in buffers and their bytes; what stands in slots is summed up by whoever reads them, filtered or not.
@@ -125,7 +119,6 @@ const _: () = {
     assert!(size_of::<Control>() == 64);
     assert!(size_of::<Verdict>() == 32);
     assert!(core::mem::offset_of!(Counters, overflowed) == 64, "what most packets touch is a line");
-    assert!(CROWD_LOOK.is_power_of_two());
     assert!(size_of::<EthertypeSlot>() == 16);
     assert!(size_of::<Counters>() == 4032);
     assert!(size_of::<Counters>().is_multiple_of(64), "two CPUs must not share a cache line");

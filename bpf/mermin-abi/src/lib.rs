@@ -15,8 +15,8 @@ mod event;
 mod slots;
 
 pub use counters::{
-    CROWD_LOOK, CROWD_OF, CROWD_RETRY, Clock, Control, Counters, Crowd, ETHERTYPE_PROBES, ETHERTYPE_SLOTS,
-    EthertypeSlot, FEWER_SET_BITS, Verdict,
+    Clock, Control, Counters, Crowd, ETHERTYPE_PROBES, ETHERTYPE_SLOTS, EthertypeSlot, FEWER_SET_BITS,
+    Verdict,
 };
 pub use event::{EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, STAGED, Stage};
 pub use slots::{

@@ -17,11 +17,18 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use core::intrinsics::{likely, unlikely};
 use core::ptr::{read_volatile, write_volatile};
 use mermin_abi::{
-    CROWD_LOOK, CROWD_OF, CROWD_RETRY, Counters, Crowd, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS,
-    Event, FEWER_SET_BITS, First, META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED,
-    Set, Slot, Sums, Verdict, WORDS_V4, WORDS_V6,
+    Counters, Crowd, EVENT_EGRESS, EVENT_HAS_TCP_FLAGS, EVENT_TICKS, Event, FEWER_SET_BITS, First,
+    META_EGRESS, META_FORM_SHIFT, META_IFINDEX_SHIFT, SLOT_BYTES_MAX, STAGED, Set, Slot, Sums, Verdict,
+    WORDS_V4, WORDS_V6,
 };
 use mermin_wire::Headers;
+
+/// Deltas that leave their slots between two looks at the crowd; a power of two.
+const LOOK: u32 = 1_024;
+/// Where fewer buffers than that were seen meanwhile, so that 3 of 10 pushed a delta out, it is one.
+const CROWDED: u64 = LOOK as u64 * 10 / 3;
+/// After so many deltas that had to leave fewer sets all are tried again.
+const RETRY: u32 = 256 * LOOK;
 
 const TCP: u8 = 6;
 const FORM: u32 = 3;
@@ -279,7 +286,7 @@ fn evict<const W: usize>(counters: &mut Counters, epoch: u32, range: u32, slot: 
 fn crowd(counters: &mut Counters) {
     let moved = counters.crowd.moved.wrapping_add(1);
     counters.crowd.moved = moved;
-    if unlikely(moved & (CROWD_LOOK - 1) == 0) {
+    if unlikely(moved & (LOOK - 1) == 0) {
         mermin_crowd(counters);
     }
 }
@@ -295,8 +302,8 @@ pub(crate) extern "C" fn mermin_crowd(counters: *mut Counters) -> u32 {
     let seen = counters.seen_buffers.wrapping_sub(looked);
     counters.crowd.looked = counters.seen_buffers;
     let changes = match fewer {
-        0 => moved > 2 << SET_BITS.load() && seen * 3 < u64::from(CROWD_LOOK * CROWD_OF),
-        _ => moved >= CROWD_RETRY,
+        0 => moved > 2 << SET_BITS.load() && seen < CROWDED,
+        _ => moved >= RETRY,
     };
     if changes {
         counters.crowd.fewer = fewer ^ FEWER_SET_BITS;

@@ -74,18 +74,11 @@ impl Points {
     #[inline]
     pub(super) fn of(&mut self, event: &Event) -> u16 {
         let egress = event.flags & EVENT_EGRESS != 0;
-        if event.flags & EVENT_TICKS == 0 {
-            return self.get(event.ifindex, egress);
+        if event.flags & EVENT_TICKS != 0 {
+            self.get_summed(event.ifindex, egress)
+        } else {
+            self.get(event.ifindex, egress)
         }
-        let numbers = match self.last_summed {
-            Some((last, numbers)) if last == event.ifindex => numbers,
-            _ => {
-                let numbers = self.numbers_of_sums(event.ifindex);
-                self.last_summed = Some((event.ifindex, numbers));
-                numbers
-            }
-        };
-        numbers[usize::from(egress)]
     }
 
     /// For a source whose programs sum up.
@@ -102,13 +95,21 @@ impl Points {
     }
 
     /// Of what was summed up. Where two links had the index in one epoch, all of it is the first one's.
-    pub(super) fn get_summed(&self, index: u32, egress: bool) -> u16 {
-        self.numbers_of_sums(index)[usize::from(egress)]
+    #[inline]
+    pub(super) fn get_summed(&mut self, index: u32, egress: bool) -> u16 {
+        let numbers = match self.last_summed {
+            Some((last, numbers)) if last == index => numbers,
+            _ => self.look_up_summed(index),
+        };
+        numbers[usize::from(egress)]
     }
 
-    fn numbers_of_sums(&self, index: u32) -> Numbers {
+    fn look_up_summed(&mut self, index: u32) -> Numbers {
         let gone = self.gone.iter().find(|(of, ..)| *of == index).map(|(_, numbers, _)| numbers);
-        gone.or_else(|| self.numbers.get(&index)).copied().unwrap_or([ObservationPoints::UNKNOWN; 2])
+        let numbers = gone.or_else(|| self.numbers.get(&index));
+        let numbers = numbers.copied().unwrap_or([ObservationPoints::UNKNOWN; 2]);
+        self.last_summed = Some((index, numbers));
+        numbers
     }
 
     /// A link that has moved to another namespace may have another index there, for the moment before it is let go of.
@@ -129,7 +130,10 @@ mod tests {
     fn sums_of_a_link_that_has_gone_have_its_numbers_for_two_epochs() {
         let (tell, news) = sync_channel(8);
         let mut points = Points::of_sums();
+        assert_eq!(points.get_summed(7, false), ObservationPoints::UNKNOWN);
         tell.send(News::On { index: 7, numbers: [0, 1] }).unwrap();
+        points.hear(Some(&news), 0);
+        assert_eq!([false, true].map(|egress| points.get_summed(7, egress)), [0, 1]);
         tell.send(News::Off { index: 7, up_to: 0 }).unwrap();
         points.hear(Some(&news), 0);
         for expected in [0, 0, ObservationPoints::UNKNOWN] {

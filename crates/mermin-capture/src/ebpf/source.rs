@@ -261,7 +261,7 @@ impl EbpfSource {
         points.hear(news.as_ref(), ring.position());
         let ticks = summed.as_ref().map(|summed| &summed.ticks);
         // Their place in the ring tells nothing about links any more.
-        let observe = |event: &Event| {
+        let mut observe = |event: &Event| {
             let point = points.get_summed(event.ifindex, event.flags & EVENT_EGRESS != 0);
             observe(event, point, ticks, clock)
         };
@@ -388,7 +388,7 @@ impl EbpfSource {
                 self.came += 1;
                 self.totals.close(&book);
                 if let Some(summed) = &mut self.summed {
-                    let (points, all) = (&self.points, &self.all_points);
+                    let (points, all) = (&mut self.points, &self.all_points);
                     let mut known = HashMap::new();
                     summed.take(&mut book, |delta| {
                         let point = points.get_summed(delta.ifindex, delta.flags & EVENT_EGRESS != 0);
