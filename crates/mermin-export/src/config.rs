@@ -146,7 +146,7 @@ impl ExportConfig {
         let log = log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere });
         let otlp = self.otlp.iter().filter(|otlp| otlp.enabled);
         let otlp =
-            otlp.map(|_| OutputSpec { kind: OutputKind::Otlp, target: Target::Collector { endpoint: None } });
+            otlp.map(|_| OutputSpec { kind: OutputKind::Otlp, target: Target::Receiver { address: None } });
         lines.chain(log).chain(otlp).collect()
     }
 }

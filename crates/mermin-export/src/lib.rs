@@ -19,6 +19,7 @@ mod lines;
 mod log;
 mod none;
 pub mod otlp;
+mod plan;
 mod protocols;
 #[cfg(test)]
 mod sample;
@@ -32,6 +33,7 @@ pub use error::ExportError;
 pub use format::Format;
 pub use json::JsonLines;
 pub use log::LogEvents;
+pub use plan::{Plan, ReceiverConfig};
 pub use protocols::keyword;
 pub use spec::{OutputKind, OutputSpec, Target};
 pub use text::{Style, TextLines};

@@ -35,6 +35,12 @@ impl OutputKind {
         }
     }
 
+    /// Whether it sends records over a network.
+    #[must_use]
+    pub const fn has_receiver(self) -> bool {
+        matches!(self, Self::Otlp)
+    }
+
     const fn has_lines(self) -> bool {
         matches!(self, Self::Text | Self::Json)
     }
@@ -54,10 +60,10 @@ pub enum Target {
         /// Where its records wait.
         buffer: BufferKind,
     },
-    /// A collector; its settings are those of the configuration.
-    Collector {
-        /// Its address, in the place of the configuration's.
-        endpoint: Option<String>,
+    /// Somebody over a network, with the settings that the configuration has for this kind.
+    Receiver {
+        /// Where it listens, in the place of the configuration's.
+        address: Option<String>,
     },
     /// To nothing of its own: the log, or nothing at all.
     Nowhere,
@@ -87,8 +93,8 @@ impl OutputSpec {
         let kind = kind.ok_or_else(|| unknown_kind(text, word))?;
         let wrong = |what| ExportError::Path { given: text.to_owned(), what };
         let target = match path {
-            Some("") if kind == OutputKind::Otlp => return Err(wrong("the address is empty")),
-            _ if kind == OutputKind::Otlp => Target::Collector { endpoint: path.map(str::to_owned) },
+            Some("") if kind.has_receiver() => return Err(wrong("the address is empty")),
+            _ if kind.has_receiver() => Target::Receiver { address: path.map(str::to_owned) },
             _ if !kind.has_lines() => match path {
                 None => Target::Nowhere,
                 Some(_) => return Err(wrong("this kind takes no path")),
@@ -106,7 +112,7 @@ impl OutputSpec {
         let kind = self.kind.name();
         match &self.target {
             Target::File { path, .. } => format!("{kind}:{}", path.display()),
-            Target::Stdout | Target::Collector { .. } | Target::Nowhere => kind.to_owned(),
+            Target::Stdout | Target::Receiver { .. } | Target::Nowhere => kind.to_owned(),
         }
     }
 
@@ -150,11 +156,11 @@ mod tests {
             ("text:a:b", OutputKind::Text, file("a:b"), "text:a:b"),
             ("log", OutputKind::Log, Target::Nowhere, "log"),
             ("none", OutputKind::None, Target::Nowhere, "none"),
-            ("otlp", OutputKind::Otlp, Target::Collector { endpoint: None }, "otlp"),
+            ("otlp", OutputKind::Otlp, Target::Receiver { address: None }, "otlp"),
             (
                 "otlp:http://c:4317",
                 OutputKind::Otlp,
-                Target::Collector { endpoint: Some("http://c:4317".to_owned()) },
+                Target::Receiver { address: Some("http://c:4317".to_owned()) },
                 "otlp",
             ),
         ] {

@@ -10,9 +10,9 @@ use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster, KubernetesError};
-use mermin_export::otlp::{AgentMetrics, Environment, OtlpPlan};
+use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
-    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all,
+    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
 };
 use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
 use mermin_pipeline::DiskBuffer;
@@ -66,8 +66,14 @@ impl Workshop {
 
 /// Where records go to a collector, the agent's own figures may, too.
 fn agent_metrics(specs: &[OutputSpec], materials: &Materials) -> Result<Option<AgentMetrics>, ExportError> {
-    let plan = specs.iter().find_map(|spec| materials.otlp_plan(spec).transpose()).transpose()?;
-    Ok(plan.map(|plan| plan.open_agent_metrics()).transpose()?.flatten())
+    for spec in specs {
+        if let Some(plan) = materials.plan(spec)?
+            && let Some(metrics) = plan.open_agent_metrics()?
+        {
+            return Ok(Some(metrics));
+        }
+    }
+    Ok(None)
 }
 
 impl Outputs {
@@ -112,10 +118,11 @@ fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
     }
 }
 
-/// What the configuration sends to a collector, and where.
-pub(crate) fn otlp_plan(config: &Config, environment: &[(String, String)]) -> Result<Option<OtlpPlan>, Stop> {
-    let Some(otlp) = config.export.otlp.as_ref().filter(|otlp| otlp.enabled) else { return Ok(None) };
-    OtlpPlan::new(otlp, &Environment::new(environment)).map(Some).map_err(|error| stop(&error))
+/// What the configuration sends over a network, and where, as far as it is fine.
+pub(crate) fn plans(config: &Config, environment: &[(String, String)]) -> Vec<Plan> {
+    let materials = materials(config, environment);
+    let plan = |spec: &OutputSpec| materials.plan(spec).ok().flatten();
+    config.export.outputs().iter().filter_map(plan).collect()
 }
 
 /// What `-o` names; without it, what the configuration names.
@@ -132,7 +139,7 @@ fn specs(results: &ResultArgs, config: &Config) -> Result<Vec<OutputSpec>, Stop>
 pub(crate) fn files(results: &ResultArgs, config: &Config) -> Result<Vec<PathBuf>, Stop> {
     let file = |spec: OutputSpec| match spec.target {
         Target::File { path, .. } => Some(path),
-        Target::Stdout | Target::Collector { .. } | Target::Nowhere => None,
+        Target::Stdout | Target::Receiver { .. } | Target::Nowhere => None,
     };
     Ok(specs(results, config)?.into_iter().filter_map(file).collect())
 }
@@ -186,7 +193,7 @@ fn describe(specs: &[OutputSpec], materials: &Materials) -> Result<String, Expor
             (Target::File { path, .. }, kind) => format!("{} to {}", kind.name(), path.display()),
             (Target::Stdout, kind) => format!("{} to stdout", kind.name()),
             (Target::Nowhere, OutputKind::Log) => "log events".to_owned(),
-            _ => match materials.otlp_plan(spec)? {
+            _ => match materials.plan(spec)? {
                 Some(plan) => plan.headline(),
                 None => "none".to_owned(),
             },
