@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attributes;
+mod backoff;
 mod buffer;
 mod build;
 mod config;
@@ -23,6 +24,7 @@ mod plan;
 mod protocols;
 #[cfg(test)]
 mod sample;
+mod secure;
 mod spec;
 mod text;
 
