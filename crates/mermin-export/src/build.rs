@@ -4,6 +4,7 @@ use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::destination::FileDestination;
 use crate::error::ExportError;
 use crate::format::Format;
+use crate::ipfix::IpfixConfig;
 use crate::json::JsonLines;
 use crate::lines::Lines;
 use crate::log::LogEvents;
@@ -57,6 +58,8 @@ pub struct Materials {
     pub color: Color,
     /// `export.otlp`.
     pub otlp: OtlpConfig,
+    /// `export.ipfix`.
+    pub ipfix: IpfixConfig,
     /// OpenTelemetry's own variables.
     pub environment: Environment,
     /// `export.disk_buffer`.
@@ -94,6 +97,13 @@ impl Materials {
                     config.endpoint.clone_from(address);
                 }
                 Some(ReceiverConfig::Otlp(Box::new(config)))
+            }
+            OutputKind::Ipfix => {
+                let mut config = self.ipfix.clone();
+                if address.is_some() {
+                    config.collector.clone_from(address);
+                }
+                Some(ReceiverConfig::Ipfix(Box::new(config)))
             }
             OutputKind::Text | OutputKind::Json | OutputKind::Log | OutputKind::None => None,
         }
@@ -210,7 +220,7 @@ fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporte
     let output: Box<dyn Exporter> = match spec.kind {
         OutputKind::Log => Box::new(LogEvents::new(name, points)),
         // One that has a receiver has a plan, see above: what is left counts only.
-        OutputKind::None | OutputKind::Otlp => Box::new(Uncollected::new(name)),
+        OutputKind::None | OutputKind::Otlp | OutputKind::Ipfix => Box::new(Uncollected::new(name)),
         OutputKind::Json => lines(name, JsonLines::new(points), open(&spec.target)?),
         OutputKind::Text => {
             let destination = open(&spec.target)?;

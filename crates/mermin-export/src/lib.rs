@@ -15,6 +15,7 @@ mod destination;
 mod error;
 mod form;
 mod format;
+pub mod ipfix;
 mod json;
 mod lines;
 mod log;

@@ -2,6 +2,7 @@
 
 use crate::buffer::BufferKind;
 use crate::error::ExportError;
+use crate::ipfix::{IpfixConfig, IpfixPlan};
 use crate::otlp::{AgentMetrics, Environment, OtlpConfig, OtlpPlan};
 use mermin_flow::{Exporter, ObservationPoints};
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub enum ReceiverConfig {
     /// An OpenTelemetry collector's.
     Otlp(Box<OtlpConfig>),
+    /// An IPFIX collector's.
+    Ipfix(Box<IpfixConfig>),
 }
 
 impl ReceiverConfig {
@@ -20,6 +23,7 @@ impl ReceiverConfig {
     pub fn buffer(&self) -> BufferKind {
         match self {
             Self::Otlp(config) => config.buffer,
+            Self::Ipfix(config) => config.buffer,
         }
     }
 
@@ -30,6 +34,7 @@ impl ReceiverConfig {
     pub fn plan(&self, environment: &Environment) -> Result<Plan, ExportError> {
         match self {
             Self::Otlp(config) => OtlpPlan::new(config, environment).map(Box::new).map(Plan::Otlp),
+            Self::Ipfix(config) => IpfixPlan::new(config).map(Box::new).map(Plan::Ipfix),
         }
     }
 }
@@ -39,6 +44,8 @@ impl ReceiverConfig {
 pub enum Plan {
     /// To an OpenTelemetry collector.
     Otlp(Box<OtlpPlan>),
+    /// To an IPFIX collector.
+    Ipfix(Box<IpfixPlan>),
 }
 
 impl Plan {
@@ -47,6 +54,7 @@ impl Plan {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Otlp(_) => "otlp",
+            Self::Ipfix(_) => "ipfix",
         }
     }
 
@@ -55,6 +63,7 @@ impl Plan {
     pub fn headline(&self) -> String {
         match self {
             Self::Otlp(plan) => plan.headline(),
+            Self::Ipfix(plan) => plan.headline(),
         }
     }
 
@@ -63,6 +72,7 @@ impl Plan {
     pub fn descriptions(&self) -> Vec<String> {
         match self {
             Self::Otlp(plan) => plan.descriptions(),
+            Self::Ipfix(plan) => plan.descriptions(),
         }
     }
 
@@ -71,6 +81,7 @@ impl Plan {
     pub fn resource(&self) -> BTreeMap<String, String> {
         match self {
             Self::Otlp(plan) => plan.resource().clone(),
+            Self::Ipfix(_) => BTreeMap::new(),
         }
     }
 
@@ -81,6 +92,7 @@ impl Plan {
     pub fn open(&self, points: &Arc<ObservationPoints>) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open(points),
+            Self::Ipfix(plan) => plan.open(points),
         }
     }
 
@@ -91,6 +103,7 @@ impl Plan {
     pub fn open_agent_metrics(&self) -> Result<Option<AgentMetrics>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open_agent_metrics(),
+            Self::Ipfix(_) => Ok(None),
         }
     }
 }

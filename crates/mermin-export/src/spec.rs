@@ -15,13 +15,15 @@ pub enum OutputKind {
     Log,
     /// An OpenTelemetry collector.
     Otlp,
+    /// A collector of IPFIX or NetFlow.
+    Ipfix,
     /// Counts only.
     None,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::None];
+    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::Ipfix, Self::None];
 
     /// What to type.
     #[must_use]
@@ -31,6 +33,7 @@ impl OutputKind {
             Self::Json => "json",
             Self::Log => "log",
             Self::Otlp => "otlp",
+            Self::Ipfix => "ipfix",
             Self::None => "none",
         }
     }
@@ -38,7 +41,7 @@ impl OutputKind {
     /// Whether it sends records over a network.
     #[must_use]
     pub const fn has_receiver(self) -> bool {
-        matches!(self, Self::Otlp)
+        matches!(self, Self::Otlp | Self::Ipfix)
     }
 
     const fn has_lines(self) -> bool {
@@ -79,7 +82,7 @@ pub struct OutputSpec {
 }
 
 impl OutputSpec {
-    /// Reads `KIND`, `KIND:PATH` or `otlp:URL`; `-` as path is standard output. A file is emptied first, as a shell's `>`
+    /// Reads `KIND`, `KIND:PATH`, `otlp:URL` or `ipfix:HOST:PORT`; `-` as path is standard output. A file is emptied first, as a shell's `>`
     /// does.
     ///
     /// # Errors
@@ -124,7 +127,7 @@ impl OutputSpec {
 }
 
 fn unknown_kind(given: &str, word: &str) -> ExportError {
-    let kinds = "the kinds are `text`, `json`, `log`, `otlp` and `none`";
+    let kinds = "the kinds are `text`, `json`, `log`, `otlp`, `ipfix` and `none`";
     let lower = word.to_ascii_lowercase();
     let nearest = OutputKind::ALL
         .into_iter()
@@ -179,7 +182,7 @@ mod tests {
             (
                 "kafka",
                 "`kafka` is not a kind of output",
-                "the kinds are `text`, `json`, `log`, `otlp` and `none`",
+                "the kinds are `text`, `json`, `log`, `otlp`, `ipfix` and `none`",
             ),
             ("", "`` is not a kind of output", "the kinds are"),
             ("json:", "`json:`: the path is empty", "KIND:PATH"),

@@ -112,6 +112,7 @@ pub(crate) fn check(
 fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
     Materials {
         otlp: config.export.otlp.clone().unwrap_or_default(),
+        ipfix: config.export.ipfix.clone().unwrap_or_default(),
         environment: Environment::new(environment),
         disk_buffer: config.export.disk_buffer.clone(),
         ..Materials::default()

@@ -37,7 +37,13 @@ impl Type {
             Self::Unsigned8 => 1,
             Self::Unsigned16 => 2,
             Self::Unsigned32 | Self::Ipv4 => 4,
-            Self::Counter => if wide { 8 } else { 4 },
+            Self::Counter => {
+                if wide {
+                    8
+                } else {
+                    4
+                }
+            }
             Self::Unsigned64 | Self::Signed64 | Self::Milliseconds | Self::Nanoseconds => 8,
             Self::Mac => 6,
             Self::String => VARIABLE,
@@ -160,11 +166,11 @@ const fn own(number: u16, kind: Type, semantics: Semantics, attributes: &'static
 
 /// One of a closed set of `greatest` values, numbered from 1.
 const fn choice(number: u16, greatest: u8, attributes: &'static [&'static str]) -> Field {
-    Field { greatest, ..own(number, Type::Unsigned8, Semantics::Identifier, attributes) }
+    Field { greatest, ..own(number, Unsigned8, Identifier, attributes) }
 }
 
 const fn quantity(number: u16, units: Units, attributes: &'static [&'static str]) -> Field {
-    Field { units, ..own(number, Type::Unsigned64, Semantics::Quantity, attributes) }
+    Field { units, ..own(number, Type::Unsigned64, Quantity, attributes) }
 }
 
 const fn text(number: u16, attributes: &'static [&'static str]) -> Field {
@@ -172,7 +178,10 @@ const fn text(number: u16, attributes: &'static [&'static str]) -> Field {
 }
 
 use Semantics::{Identifier, Quantity};
-use Type::{Counter, Ipv4, Ipv6, Mac, Milliseconds, Nanoseconds, Octets, Signed64, Text, Unsigned8, Unsigned16, Unsigned32};
+use Type::{
+    Counter, Ipv4, Ipv6, Mac, Milliseconds, Nanoseconds, Octets, Signed64, Text, Unsigned8, Unsigned16,
+    Unsigned32,
+};
 
 /// All fields, in order.
 #[rustfmt::skip]
@@ -373,7 +382,11 @@ mod tests {
     fn numbers_and_names_are_unique() {
         let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
         for field in FIELDS.iter().chain(LEDGER) {
-            assert!(numbers.insert((format!("{:?}", field.registry), field.number)), "{} twice", field.number);
+            assert!(
+                numbers.insert((format!("{:?}", field.registry), field.number)),
+                "{} twice",
+                field.number
+            );
             assert!(names.insert(field.name), "{} twice", field.name);
             assert!(field.number > 0 && field.number < 0x8000, "{}", field.name);
         }
@@ -404,7 +417,10 @@ mod tests {
 
     #[test]
     fn kubernetes_attributes_stand_in_their_order() {
-        for (end, first) in [("source", place("source.k8s.namespace.name")), ("destination", place("destination.k8s.namespace.name"))] {
+        for (end, first) in [
+            ("source", place("source.k8s.namespace.name")),
+            ("destination", place("destination.k8s.namespace.name")),
+        ] {
             for attribute in KubernetesAttribute::ALL {
                 let field = &FIELDS[usize::from(of_kubernetes(first, *attribute))];
                 assert_eq!(field.name, format!("{end}.{}", attribute.name()));

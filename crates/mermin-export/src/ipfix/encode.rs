@@ -97,9 +97,13 @@ impl<'r> Sight<'r> {
                 Self { source, destination, forward, reverse, turned: false }
             }
             Part::Forward => Self { source, destination, forward, reverse: None, turned: false },
-            Part::Reverse => {
-                Self { source: destination, destination: source, forward: reverse, reverse: None, turned: true }
-            }
+            Part::Reverse => Self {
+                source: destination,
+                destination: source,
+                forward: reverse,
+                reverse: None,
+                turned: true,
+            },
         }
     }
 
@@ -177,7 +181,9 @@ impl Encoder {
             Part::Forward => (forward, Vec::new()),
             Part::Reverse => (reverse, Vec::new()),
         };
-        for (place, hops) in [(const { place("flow.hops") }, forward), (const { place("flow.reverse.hops") }, reverse)] {
+        for (place, hops) in
+            [(const { place("flow.hops") }, forward), (const { place("flow.reverse.hops") }, reverse)]
+        {
             if !hops.is_empty() {
                 self.scratch.clear();
                 push_hops(&mut self.scratch, &hops);
@@ -263,7 +269,8 @@ fn key(row: &mut Row<'_>, record: &FlowRecord, sight: &Sight<'_>) {
     }
     if let Some((kind, code)) = record.icmp {
         let of_v4 = source.address.is_ipv4();
-        let place = if of_v4 { const { place("icmpTypeCodeIPv4") } } else { const { place("icmpTypeCodeIPv6") } };
+        let place =
+            if of_v4 { const { place("icmpTypeCodeIPv4") } } else { const { place("icmpTypeCodeIPv6") } };
         row.put(place, [kind, code]);
     }
 }

@@ -159,8 +159,19 @@ pub struct LedgerFigures {
 impl LedgerFigures {
     pub(crate) fn push(&self, process: u32, out: &mut Vec<u8>) {
         push_u32(out, process);
-        let ignored = [0, 1].map(|part| self.unmetered[part] + self.filtered[part] + self.sampled_out[part] + self.lost[part]);
-        let of = [ignored, self.seen, self.metered, self.secondary, self.unmetered, self.filtered, self.sampled_out, self.lost];
+        let ignored = [0, 1].map(|part| {
+            self.unmetered[part] + self.filtered[part] + self.sampled_out[part] + self.lost[part]
+        });
+        let of = [
+            ignored,
+            self.seen,
+            self.metered,
+            self.secondary,
+            self.unmetered,
+            self.filtered,
+            self.sampled_out,
+            self.lost,
+        ];
         of.iter().flatten().for_each(|count| push_u64(out, *count));
     }
 }

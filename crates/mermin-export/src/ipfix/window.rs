@@ -71,7 +71,8 @@ impl Window {
 
     /// Octets that are not sent.
     pub(crate) fn unsent_octets(&self) -> usize {
-        let first = self.items.get(self.sent).map_or(self.before + self.octets.len() as u64, |item| item.start);
+        let first =
+            self.items.get(self.sent).map_or(self.before + self.octets.len() as u64, |item| item.start);
         (self.before + self.octets.len() as u64 - first) as usize
     }
 

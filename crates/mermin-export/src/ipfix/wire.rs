@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn lengths_take_one_octet_or_three() {
-        for (length, head) in [(0, vec![0]), (254, vec![254]), (255, vec![255, 0, 255]), (70_000, vec![255, 255, 255])] {
+        for (length, head) in
+            [(0, vec![0]), (254, vec![254]), (255, vec![255, 0, 255]), (70_000, vec![255, 255, 255])]
+        {
             let mut out = Vec::new();
             push_variable(&mut out, &vec![7; length]);
             assert_eq!(out[..head.len()], head);
