@@ -186,10 +186,10 @@ use Type::{
 /// All fields, in order.
 #[rustfmt::skip]
 pub(crate) const FIELDS: &[Field] = &[
-    iana(156, "flowStartNanoseconds", Nanoseconds, &["flow.start_time"]),
-    iana(157, "flowEndNanoseconds", Nanoseconds, &["flow.end_time"]),
     iana(152, "flowStartMilliseconds", Milliseconds, &["flow.start_time"]),
     iana(153, "flowEndMilliseconds", Milliseconds, &["flow.end_time"]),
+    iana(156, "flowStartNanoseconds", Nanoseconds, &["flow.start_time"]),
+    iana(157, "flowEndNanoseconds", Nanoseconds, &["flow.end_time"]),
     iana(22, "flowStartSysUpTime", Unsigned32, &["flow.start_time"]),
     iana(21, "flowEndSysUpTime", Unsigned32, &["flow.end_time"]),
     iana(136, "flowEndReason", Unsigned8, &["flow.end_reason"]),

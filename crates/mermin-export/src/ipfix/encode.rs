@@ -5,7 +5,7 @@
 
 use super::elements::{of_kubernetes, place};
 use super::shape::Shape;
-use super::wire::{ntp, push_variable};
+use super::wire::{MILLISECOND, ntp, push_variable};
 use crate::attributes::hops::{self, NamedHop};
 use crate::attributes::sampling;
 use crate::form::{Dialect, FOREIGN_MAX, push_foreign};
@@ -131,11 +131,8 @@ impl Encoder {
             row.shape.widen();
         }
         key(&mut row, record, &sight);
-        let biflow_direction = match (part, sight.turned) {
-            (_, false) => 1,
-            (_, true) => 2,
-        };
-        row.byte(const { place("biflowDirection") }, biflow_direction);
+        // Whether its source is the initiator, or the other end (RFC 5103 section 6.3).
+        row.byte(const { place("biflowDirection") }, 1 + u8::from(sight.turned));
         direction(&mut row, sight.forward, &FORWARD);
         if let Some(reverse) = sight.reverse {
             direction(&mut row, reverse, &REVERSE);
@@ -242,8 +239,13 @@ fn push_hops(out: &mut Vec<u8>, hops: &[NamedHop]) {
 /// Times, what ended it, and the flow key.
 #[inline(always)]
 fn key(row: &mut Row<'_>, record: &FlowRecord, sight: &Sight<'_>) {
-    row.put(const { place("flowStartNanoseconds") }, ntp(record.start_shown()).to_be_bytes());
-    row.put(const { place("flowEndNanoseconds") }, ntp(record.end_shown()).to_be_bytes());
+    let (start, end) = (record.start_shown(), record.end_shown());
+    // Collectors that know no nanoseconds (nfdump 1.7) would have flows without times. The finer ones come last: who knows
+    // both keeps these.
+    row.put(const { place("flowStartMilliseconds") }, (start / MILLISECOND).to_be_bytes());
+    row.put(const { place("flowEndMilliseconds") }, (end / MILLISECOND).to_be_bytes());
+    row.put(const { place("flowStartNanoseconds") }, ntp(start).to_be_bytes());
+    row.put(const { place("flowEndNanoseconds") }, ntp(end).to_be_bytes());
     if let Some(reason) = record.end_reason {
         row.byte(const { place("flowEndReason") }, reason as u8);
     }

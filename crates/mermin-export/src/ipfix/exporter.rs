@@ -464,10 +464,12 @@ impl Ipfix {
     }
 
     fn settle(&mut self, items: usize, receipt: &mut Receipt) {
-        let gone = self.window.settle(items, receipt);
-        if gone.records > 0 {
-            self.done.dropped += gone;
-            let what = format!("{} records are larger than a message of {} bytes", gone.records, self.room);
+        let too_large = |receipt: &Receipt| receipt.dropped.get(TOO_LARGE).map_or(0, |amount| amount.records);
+        let before = too_large(receipt);
+        self.done.dropped += self.window.settle(items, receipt);
+        let records = too_large(receipt) - before;
+        if records > 0 {
+            let what = format!("{records} records are larger than a message of {} bytes", self.room);
             self.failure = Some(Failure { reason: TOO_LARGE, closed: false, error: io::Error::other(what) });
         }
     }

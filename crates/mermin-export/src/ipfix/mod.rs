@@ -20,6 +20,8 @@ mod session;
 mod settings;
 mod shape;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod udp;
 mod window;
 mod wire;

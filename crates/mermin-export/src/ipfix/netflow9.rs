@@ -7,10 +7,9 @@
 use super::elements::place;
 use super::encode::{Part, as_v6};
 use super::shape::Shape;
+use super::wire::MILLISECOND;
 use mermin_flow::{FlowRecord, Hook, ObservationPoints};
 use std::net::IpAddr;
-
-const MILLISECOND: u64 = 1_000_000;
 
 /// Appends the data record of a part, [`Part::Forward`] or [`Part::Reverse`]. `booted`: when the system was started,
 /// milliseconds since 1970.

@@ -7,7 +7,7 @@ use super::options::{Options, own_elements, push_selector, push_type};
 use super::shape::Shape;
 use super::window::Window;
 use super::wire::{push_u16, push_u32, put_u16};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// The id of the first template of flows.
 const FIRST_ID: u16 = 300;
@@ -60,6 +60,8 @@ pub(crate) struct Session {
     templates: Vec<Shape>,
     ids: HashMap<Shape, u16>,
     last: Option<(Shape, u16)>,
+    /// Those whose templates no message has room for.
+    too_large: HashSet<Shape>,
     /// To be told before any more flows.
     pending: VecDeque<Piece>,
     /// What of it the present message has.
@@ -84,6 +86,7 @@ impl Session {
             templates: Vec::new(),
             ids: HashMap::new(),
             last: None,
+            too_large: HashSet::new(),
             pending: VecDeque::new(),
             told: Vec::new(),
             set: None,
@@ -97,6 +100,7 @@ impl Session {
     /// All templates and type information are to be sent (again).
     pub(crate) fn announce(&mut self) {
         self.pending.clear();
+        self.too_large.clear();
         let options = match self.identity.version {
             Version::Ipfix => &Options::ALL[..],
             Version::NetFlow9 => &[Options::Sent],
@@ -136,11 +140,6 @@ impl Session {
     /// Whether something is to be told that isn't about flows.
     pub(crate) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
-    }
-
-    /// Templates of flows so far.
-    pub(crate) fn templates(&self) -> usize {
-        self.templates.len()
     }
 
     const fn header(&self) -> usize {
@@ -239,11 +238,18 @@ impl Session {
                     options.id()
                 }
             };
-            if !self.push_record(set, &piece_octets, limit, out) {
+            if self.push_record(set, &piece_octets, limit, out) {
+                self.told.push(piece);
+                continue;
+            }
+            if self.records.0 > 0 {
                 self.pending.push_front(piece);
                 return false;
             }
-            self.told.push(piece);
+            // It is too large for a message by itself: flows of that shape can't be told.
+            if let Piece::Template(shape) = piece {
+                self.too_large.insert(shape);
+            }
         }
         true
     }
@@ -281,6 +287,11 @@ impl Session {
             // The template of a new shape.
             if !self.push_pending(limit, out) {
                 return;
+            }
+            if self.too_large.contains(&item.shape) {
+                window.give_up(made.items, too_large);
+                made.items += 1;
+                continue;
             }
             octets.clear();
             window.copy(&item, &mut octets);

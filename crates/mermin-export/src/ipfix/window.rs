@@ -76,11 +76,6 @@ impl Window {
         (self.before + self.octets.len() as u64 - first) as usize
     }
 
-    /// Items that are sent.
-    pub(crate) const fn sent(&self) -> usize {
-        self.sent
-    }
-
     pub(crate) fn has_unsent(&self) -> bool {
         self.sent < self.items.len()
     }

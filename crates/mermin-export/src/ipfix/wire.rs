@@ -33,6 +33,8 @@ pub(crate) fn push_variable(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// In nanoseconds.
+pub(crate) const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 /// From 1900, where NTP's time begins, to 1970, in seconds (RFC 5905 section 6).
 const TO_1970: u64 = 2_208_988_800;
