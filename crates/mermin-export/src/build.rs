@@ -4,7 +4,7 @@ use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::destination::FileDestination;
 use crate::error::ExportError;
 use crate::format::Format;
-use crate::ipfix::IpfixConfig;
+use crate::ipfix::{IpfixConfig, LedgerBoard};
 use crate::json::JsonLines;
 use crate::lines::Lines;
 use crate::log::LogEvents;
@@ -54,6 +54,8 @@ impl Color {
 pub struct Materials {
     /// Where records' observation points are named.
     pub points: Arc<ObservationPoints>,
+    /// Where outputs that tell of the agent's ledger find it.
+    pub ledger: Arc<LedgerBoard>,
     /// Whether text for people is coloured.
     pub color: Color,
     /// `export.otlp`.
@@ -214,7 +216,7 @@ pub fn resolved(path: &Path) -> PathBuf {
 
 fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
     if let Some(plan) = materials.plan(spec)? {
-        return plan.open(&materials.points);
+        return plan.open(&materials.points, &materials.ledger);
     }
     let (name, points) = (spec.name(), Arc::clone(&materials.points));
     let output: Box<dyn Exporter> = match spec.kind {

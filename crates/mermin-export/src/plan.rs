@@ -2,7 +2,7 @@
 
 use crate::buffer::BufferKind;
 use crate::error::ExportError;
-use crate::ipfix::{IpfixConfig, IpfixPlan};
+use crate::ipfix::{IpfixConfig, IpfixPlan, LedgerBoard};
 use crate::otlp::{AgentMetrics, Environment, OtlpConfig, OtlpPlan};
 use mermin_flow::{Exporter, ObservationPoints};
 use std::collections::BTreeMap;
@@ -89,10 +89,14 @@ impl Plan {
     ///
     /// # Errors
     /// [`ExportError`].
-    pub fn open(&self, points: &Arc<ObservationPoints>) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    pub fn open(
+        &self,
+        points: &Arc<ObservationPoints>,
+        ledger: &Arc<LedgerBoard>,
+    ) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open(points),
-            Self::Ipfix(plan) => plan.open(points),
+            Self::Ipfix(plan) => Ok(vec![plan.open(points, ledger)]),
         }
     }
 

@@ -166,6 +166,13 @@ mod tests {
                 Target::Receiver { address: Some("http://c:4317".to_owned()) },
                 "otlp",
             ),
+            ("ipfix", OutputKind::Ipfix, Target::Receiver { address: None }, "ipfix"),
+            (
+                "ipfix:[::1]:4739",
+                OutputKind::Ipfix,
+                Target::Receiver { address: Some("[::1]:4739".to_owned()) },
+                "ipfix",
+            ),
         ] {
             let spec = OutputSpec::parse(text).unwrap();
             assert_eq!(spec, OutputSpec { kind, target });
@@ -187,6 +194,8 @@ mod tests {
             ("", "`` is not a kind of output", "the kinds are"),
             ("json:", "`json:`: the path is empty", "KIND:PATH"),
             ("otlp:", "`otlp:`: the address is empty", "otlp:http://localhost:4317"),
+            ("ipfix:", "`ipfix:`: the address is empty", "ipfix:localhost:4739"),
+            ("ipfx", "`ipfx` is not a kind of output", "did you mean `ipfix`?"),
             ("log:x", "`log:x`: this kind takes no path", "KIND:PATH"),
             ("none:x", "`none:x`: this kind takes no path", "KIND:PATH"),
         ] {

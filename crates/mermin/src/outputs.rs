@@ -10,6 +10,7 @@ use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster, KubernetesError};
+use mermin_export::ipfix::LedgerBoard;
 use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
     Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
@@ -31,6 +32,8 @@ pub(crate) struct Outputs {
     pub(crate) description: String,
     /// Sends the agent's own metrics.
     pub(crate) agent_metrics: Option<AgentMetrics>,
+    /// Where they ask for the agent's ledger.
+    pub(crate) ledger: Arc<LedgerBoard>,
     /// What they were made from.
     pub(crate) opened: Vec<Opened>,
 }
@@ -40,6 +43,7 @@ pub(crate) struct Workshop {
     pub(crate) results: ResultArgs,
     pub(crate) color: Color,
     pub(crate) points: Arc<ObservationPoints>,
+    pub(crate) ledger: Arc<LedgerBoard>,
     pub(crate) environment: Vec<(String, String)>,
 }
 
@@ -54,13 +58,14 @@ impl Workshop {
             results: results.clone(),
             color: common.color,
             points: Arc::clone(points),
+            ledger: Arc::default(),
             environment: surroundings.environment.clone(),
         }
     }
 
     fn materials(&self, config: &Config) -> Materials {
-        let (points, color) = (Arc::clone(&self.points), self.color);
-        Materials { points, color, ..materials(config, &self.environment) }
+        let (points, ledger, color) = (Arc::clone(&self.points), Arc::clone(&self.ledger), self.color);
+        Materials { points, ledger, color, ..materials(config, &self.environment) }
     }
 }
 
@@ -95,7 +100,8 @@ impl Outputs {
         }
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
         let agent_metrics = agent_metrics(&specs, &materials).map_err(|error| stop(&error))?;
-        Ok(Self { exporters, buffers, warnings, description, agent_metrics, opened })
+        let ledger = Arc::clone(&workshop.ledger);
+        Ok(Self { exporters, buffers, warnings, description, agent_metrics, ledger, opened })
     }
 }
 
@@ -250,7 +256,13 @@ mod tests {
     pub(super) fn workshop(outputs: &[&str]) -> Workshop {
         let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();
         let results = ResultArgs { outputs, stats: Some("stats.json".into()) };
-        Workshop { results, color: Color::default(), points: Arc::default(), environment: Vec::new() }
+        Workshop {
+            results,
+            color: Color::default(),
+            points: Arc::default(),
+            ledger: Arc::default(),
+            environment: Vec::new(),
+        }
     }
 
     #[test]

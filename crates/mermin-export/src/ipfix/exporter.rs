@@ -5,6 +5,7 @@
 
 use super::config::{IpfixDirections, IpfixTransport, IpfixVersion};
 use super::encode::{Encoder, Part, each};
+use super::ledger::LedgerBoard;
 use super::netflow9;
 use super::options::{Done, Options};
 use super::pace::Pace;
@@ -42,6 +43,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_millis(100);
 /// How soon it is asked again what is acknowledged.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
+/// How long before statistics are told the ledger is asked for.
+const ASK_AHEAD: Duration = Duration::from_secs(2);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -81,6 +84,7 @@ pub(super) struct Ipfix {
     settings: Settings,
     identity: Identity,
     points: Arc<ObservationPoints>,
+    ledger: Arc<LedgerBoard>,
     encoder: Encoder,
     session: Session,
     window: Window,
@@ -122,7 +126,12 @@ fn booted() -> u64 {
 }
 
 impl Ipfix {
-    pub(super) fn new(name: String, settings: Settings, points: Arc<ObservationPoints>) -> Self {
+    pub(super) fn new(
+        name: String,
+        settings: Settings,
+        points: Arc<ObservationPoints>,
+        ledger: Arc<LedgerBoard>,
+    ) -> Self {
         let version = match settings.version {
             IpfixVersion::Ipfix => Version::Ipfix,
             IpfixVersion::Netflow9 => Version::NetFlow9,
@@ -135,6 +144,7 @@ impl Ipfix {
             identity,
             encoder: Encoder::new(Arc::clone(&points)),
             points,
+            ledger,
             session: Session::new(identity),
             window: Window::default(),
             link: Link::Down(now),
@@ -240,6 +250,7 @@ impl Ipfix {
         let collector = self.addresses()?;
         self.session = Session::new(self.identity);
         self.session.tell_of_draws(self.rates);
+        self.ledger.ask();
         self.announced = now;
         match self.settings.transport {
             IpfixTransport::Udp => {
@@ -321,7 +332,11 @@ impl Ipfix {
             self.session.announce();
         }
         self.session.tell_of_draws(self.rates);
-        if now - self.told >= self.settings.statistics_interval {
+        let told = now - self.told;
+        if told + ASK_AHEAD >= self.settings.statistics_interval {
+            self.ledger.ask();
+        }
+        if told >= self.settings.statistics_interval {
             self.tell_statistics(now);
         }
     }
@@ -331,6 +346,9 @@ impl Ipfix {
         let (done, domain, process) = (self.done, self.identity.domain, std::process::id());
         self.session.tell(Options::Sent, |_, out| done.push_sent(domain, out));
         self.session.tell(Options::NotSent, |_, out| done.push_not_sent(process, out));
+        if let Some(figures) = self.ledger.last() {
+            self.session.tell(Options::Ledger, |_, out| figures.push(process, out));
+        }
     }
 
     fn make(&mut self) -> Made {

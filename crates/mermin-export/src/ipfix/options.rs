@@ -137,45 +137,6 @@ impl Done {
     }
 }
 
-/// The agent's ledger: packets and frame bytes, each a sum since the agent was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LedgerFigures {
-    /// All that were seen.
-    pub seen: [u64; 2],
-    /// That stand in flows.
-    pub metered: [u64; 2],
-    /// Seen again at another observation point.
-    pub secondary: [u64; 2],
-    /// Without a flow key.
-    pub unmetered: [u64; 2],
-    /// Left out by filters.
-    pub filtered: [u64; 2],
-    /// Left out by a draw.
-    pub sampled_out: [u64; 2],
-    /// Lost on the way to the flow table.
-    pub lost: [u64; 2],
-}
-
-impl LedgerFigures {
-    pub(crate) fn push(&self, process: u32, out: &mut Vec<u8>) {
-        push_u32(out, process);
-        let ignored = [0, 1].map(|part| {
-            self.unmetered[part] + self.filtered[part] + self.sampled_out[part] + self.lost[part]
-        });
-        let of = [
-            ignored,
-            self.seen,
-            self.metered,
-            self.secondary,
-            self.unmetered,
-            self.filtered,
-            self.sampled_out,
-            self.lost,
-        ];
-        of.iter().flatten().for_each(|count| push_u64(out, *count));
-    }
-}
-
 /// A draw that keeps one packet in `one_in`, whose id is that number: uniform probabilistic sampling (RFC 5477 section 8.2.1).
 pub(crate) fn push_selector(one_in: u32, out: &mut Vec<u8>) {
     const UNIFORM_PROBABILISTIC: u16 = 4;

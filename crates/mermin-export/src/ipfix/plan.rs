@@ -2,6 +2,7 @@
 
 use super::config::{IpfixConfig, IpfixDirections, IpfixTransport, IpfixVersion};
 use super::exporter::Ipfix;
+use super::ledger::LedgerBoard;
 use super::settings::Settings;
 use crate::error::ExportError;
 use mermin_flow::{Exporter, ObservationPoints};
@@ -59,11 +60,10 @@ impl IpfixPlan {
         [first, second].into_iter().chain(tls).collect()
     }
 
-    /// The output.
-    ///
-    /// # Errors
-    /// None at present; an output that connects is one that runs.
-    pub fn open(&self, points: &Arc<ObservationPoints>) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
-        Ok(vec![Box::new(Ipfix::new("ipfix".to_owned(), self.settings.clone(), Arc::clone(points)))])
+    /// The output. It connects when it has something to send.
+    #[must_use]
+    pub fn open(&self, points: &Arc<ObservationPoints>, ledger: &Arc<LedgerBoard>) -> Box<dyn Exporter> {
+        let (points, ledger) = (Arc::clone(points), Arc::clone(ledger));
+        Box::new(Ipfix::new("ipfix".to_owned(), self.settings.clone(), points, ledger))
     }
 }

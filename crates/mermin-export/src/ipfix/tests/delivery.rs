@@ -7,13 +7,14 @@ use mermin_flow::{Amount, DeliveryState, Exporter, FlowRecord, QUARANTINE, Recei
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn output(config: IpfixConfig) -> Box<dyn Exporter> {
-    IpfixPlan::new(&config).unwrap().open(&sample::points()).unwrap().remove(0)
+    IpfixPlan::new(&config).unwrap().open(&sample::points(), &Arc::default())
 }
 
 fn numbered(range: std::ops::Range<u32>) -> Vec<FlowRecord> {
@@ -230,16 +231,16 @@ fn over_tls_records_arrive_and_a_certificate_of_another_authority_is_refused() {
         Some(path)
     };
     let key = rustls_pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server =
         rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let server =
         server.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
-    let server = std::sync::Arc::new(server);
+    let server = Arc::new(server);
     for (ca, trusted) in [(file("ca", &certified), true), (file("other", &other), false)] {
         let listener = TcpListener::bind("localhost:0").unwrap();
         let mut output = output(tcp(&listener, Some(IpfixTls { ca, ..IpfixTls::default() })));
-        let server = std::sync::Arc::clone(&server);
+        let server = Arc::clone(&server);
         let collector = std::thread::spawn(move || {
             let (socket, _) = listener.accept().unwrap();
             let connection = rustls::ServerConnection::new(server).unwrap();
