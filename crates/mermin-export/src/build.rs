@@ -4,11 +4,13 @@ use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::destination::FileDestination;
 use crate::error::ExportError;
 use crate::format::Format;
+use crate::ipfix::{IpfixConfig, LedgerBoard};
 use crate::json::JsonLines;
 use crate::lines::Lines;
 use crate::log::LogEvents;
 use crate::none::Uncollected;
-use crate::otlp::{Environment, OtlpConfig, OtlpPlan};
+use crate::otlp::{Environment, OtlpConfig};
+use crate::plan::{Plan, ReceiverConfig};
 use crate::spec::{OutputKind, OutputSpec, Target};
 use crate::text::{Style, TextLines};
 use mermin_flow::{Exporter, ObservationPoints};
@@ -52,10 +54,14 @@ impl Color {
 pub struct Materials {
     /// Where records' observation points are named.
     pub points: Arc<ObservationPoints>,
+    /// Where outputs that tell of the agent's ledger find it.
+    pub ledger: Arc<LedgerBoard>,
     /// Whether text for people is coloured.
     pub color: Color,
     /// `export.otlp`.
     pub otlp: OtlpConfig,
+    /// `export.ipfix`.
+    pub ipfix: IpfixConfig,
     /// OpenTelemetry's own variables.
     pub environment: Environment,
     /// `export.disk_buffer`.
@@ -78,26 +84,43 @@ impl Materials {
     pub fn buffer(&self, spec: &OutputSpec) -> BufferKind {
         match spec.target {
             Target::File { buffer, .. } => buffer,
-            Target::Collector { .. } => self.otlp.buffer,
-            Target::Stdout | Target::Nowhere => BufferKind::Memory,
+            _ => self.receiver(spec).map_or(BufferKind::Memory, |config| config.buffer()),
         }
     }
 
-    /// What an output to a collector would send, and where; `None` for other kinds.
+    /// The settings of an output that has a receiver; `None` for other kinds.
+    #[must_use]
+    pub fn receiver(&self, spec: &OutputSpec) -> Option<ReceiverConfig> {
+        let Target::Receiver { address } = &spec.target else { return None };
+        match spec.kind {
+            OutputKind::Otlp => {
+                let mut config = self.otlp.clone();
+                if address.is_some() {
+                    config.endpoint.clone_from(address);
+                }
+                Some(ReceiverConfig::Otlp(Box::new(config)))
+            }
+            OutputKind::Ipfix => {
+                let mut config = self.ipfix.clone();
+                if address.is_some() {
+                    config.collector.clone_from(address);
+                }
+                Some(ReceiverConfig::Ipfix(Box::new(config)))
+            }
+            OutputKind::Text | OutputKind::Json | OutputKind::Log | OutputKind::None => None,
+        }
+    }
+
+    /// What an output that has a receiver would send, and where; `None` for other kinds.
     ///
     /// # Errors
     /// [`ExportError::Setting`].
-    pub fn otlp_plan(&self, spec: &OutputSpec) -> Result<Option<OtlpPlan>, ExportError> {
-        let Target::Collector { endpoint } = &spec.target else { return Ok(None) };
-        let mut config = self.otlp.clone();
-        if endpoint.is_some() {
-            config.endpoint.clone_from(endpoint);
-        }
-        OtlpPlan::new(&config, &self.environment).map(Some)
+    pub fn plan(&self, spec: &OutputSpec) -> Result<Option<Plan>, ExportError> {
+        self.receiver(spec).map(|config| config.plan(&self.environment)).transpose()
     }
 }
 
-/// Opens all outputs, or none. One to a collector is several: one for each signal. `warn` is told what should be known
+/// Opens all outputs, or none. One to an OpenTelemetry collector is several: one for each signal. `warn` is told what should be known
 /// though nothing is wrong.
 ///
 /// # Errors
@@ -139,7 +162,7 @@ pub fn check_all(
 ) -> Result<(), ExportError> {
     differ(specs)?;
     for spec in specs {
-        let _ = materials.otlp_plan(spec)?;
+        let _ = materials.plan(spec)?;
         if materials.buffer(spec) == BufferKind::Disk {
             materials.disk_buffer.check(&spec.name())?.into_iter().for_each(&mut warn);
         }
@@ -192,14 +215,14 @@ pub fn resolved(path: &Path) -> PathBuf {
 }
 
 fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
-    if let Some(plan) = materials.otlp_plan(spec)? {
-        return plan.open(&materials.points);
+    if let Some(plan) = materials.plan(spec)? {
+        return plan.open(&materials.points, &materials.ledger);
     }
     let (name, points) = (spec.name(), Arc::clone(&materials.points));
     let output: Box<dyn Exporter> = match spec.kind {
         OutputKind::Log => Box::new(LogEvents::new(name, points)),
-        // A collector without an address has a plan, see above: what is left counts only.
-        OutputKind::None | OutputKind::Otlp => Box::new(Uncollected::new(name)),
+        // One that has a receiver has a plan, see above: what is left counts only.
+        OutputKind::None | OutputKind::Otlp | OutputKind::Ipfix => Box::new(Uncollected::new(name)),
         OutputKind::Json => lines(name, JsonLines::new(points), open(&spec.target)?),
         OutputKind::Text => {
             let destination = open(&spec.target)?;
@@ -220,7 +243,7 @@ fn open(target: &Target) -> Result<FileDestination, ExportError> {
     match target {
         Target::File { path, append, .. } => FileDestination::open(path, *append)
             .map_err(|source| ExportError::Open { path: path.clone(), source }),
-        Target::Stdout | Target::Collector { .. } | Target::Nowhere => {
+        Target::Stdout | Target::Receiver { .. } | Target::Nowhere => {
             FileDestination::stdout().map_err(|source| ExportError::Stdout { source })
         }
     }

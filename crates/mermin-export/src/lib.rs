@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attributes;
+mod backoff;
 mod buffer;
 mod build;
 mod config;
@@ -14,14 +15,17 @@ mod destination;
 mod error;
 mod form;
 mod format;
+pub mod ipfix;
 mod json;
 mod lines;
 mod log;
 mod none;
 pub mod otlp;
+mod plan;
 mod protocols;
 #[cfg(test)]
 mod sample;
+mod secure;
 mod spec;
 mod text;
 
@@ -32,6 +36,7 @@ pub use error::ExportError;
 pub use format::Format;
 pub use json::JsonLines;
 pub use log::LogEvents;
+pub use plan::{Plan, ReceiverConfig};
 pub use protocols::keyword;
 pub use spec::{OutputKind, OutputSpec, Target};
 pub use text::{Style, TextLines};

@@ -15,13 +15,15 @@ pub enum OutputKind {
     Log,
     /// An OpenTelemetry collector.
     Otlp,
+    /// A collector of IPFIX or NetFlow.
+    Ipfix,
     /// Counts only.
     None,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::None];
+    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::Ipfix, Self::None];
 
     /// What to type.
     #[must_use]
@@ -31,8 +33,15 @@ impl OutputKind {
             Self::Json => "json",
             Self::Log => "log",
             Self::Otlp => "otlp",
+            Self::Ipfix => "ipfix",
             Self::None => "none",
         }
+    }
+
+    /// Whether it sends records over a network.
+    #[must_use]
+    pub const fn has_receiver(self) -> bool {
+        matches!(self, Self::Otlp | Self::Ipfix)
     }
 
     const fn has_lines(self) -> bool {
@@ -54,10 +63,10 @@ pub enum Target {
         /// Where its records wait.
         buffer: BufferKind,
     },
-    /// A collector; its settings are those of the configuration.
-    Collector {
-        /// Its address, in the place of the configuration's.
-        endpoint: Option<String>,
+    /// Somebody over a network, with the settings that the configuration has for this kind.
+    Receiver {
+        /// Where it listens, in the place of the configuration's.
+        address: Option<String>,
     },
     /// To nothing of its own: the log, or nothing at all.
     Nowhere,
@@ -73,7 +82,7 @@ pub struct OutputSpec {
 }
 
 impl OutputSpec {
-    /// Reads `KIND`, `KIND:PATH` or `otlp:URL`; `-` as path is standard output. A file is emptied first, as a shell's `>`
+    /// Reads `KIND`, `KIND:PATH`, `otlp:URL` or `ipfix:HOST:PORT`; `-` as path is standard output. A file is emptied first, as a shell's `>`
     /// does.
     ///
     /// # Errors
@@ -87,8 +96,8 @@ impl OutputSpec {
         let kind = kind.ok_or_else(|| unknown_kind(text, word))?;
         let wrong = |what| ExportError::Path { given: text.to_owned(), what };
         let target = match path {
-            Some("") if kind == OutputKind::Otlp => return Err(wrong("the address is empty")),
-            _ if kind == OutputKind::Otlp => Target::Collector { endpoint: path.map(str::to_owned) },
+            Some("") if kind.has_receiver() => return Err(wrong("the address is empty")),
+            _ if kind.has_receiver() => Target::Receiver { address: path.map(str::to_owned) },
             _ if !kind.has_lines() => match path {
                 None => Target::Nowhere,
                 Some(_) => return Err(wrong("this kind takes no path")),
@@ -106,7 +115,7 @@ impl OutputSpec {
         let kind = self.kind.name();
         match &self.target {
             Target::File { path, .. } => format!("{kind}:{}", path.display()),
-            Target::Stdout | Target::Collector { .. } | Target::Nowhere => kind.to_owned(),
+            Target::Stdout | Target::Receiver { .. } | Target::Nowhere => kind.to_owned(),
         }
     }
 
@@ -118,7 +127,7 @@ impl OutputSpec {
 }
 
 fn unknown_kind(given: &str, word: &str) -> ExportError {
-    let kinds = "the kinds are `text`, `json`, `log`, `otlp` and `none`";
+    let kinds = "the kinds are `text`, `json`, `log`, `otlp`, `ipfix` and `none`";
     let lower = word.to_ascii_lowercase();
     let nearest = OutputKind::ALL
         .into_iter()
@@ -150,12 +159,19 @@ mod tests {
             ("text:a:b", OutputKind::Text, file("a:b"), "text:a:b"),
             ("log", OutputKind::Log, Target::Nowhere, "log"),
             ("none", OutputKind::None, Target::Nowhere, "none"),
-            ("otlp", OutputKind::Otlp, Target::Collector { endpoint: None }, "otlp"),
+            ("otlp", OutputKind::Otlp, Target::Receiver { address: None }, "otlp"),
             (
                 "otlp:http://c:4317",
                 OutputKind::Otlp,
-                Target::Collector { endpoint: Some("http://c:4317".to_owned()) },
+                Target::Receiver { address: Some("http://c:4317".to_owned()) },
                 "otlp",
+            ),
+            ("ipfix", OutputKind::Ipfix, Target::Receiver { address: None }, "ipfix"),
+            (
+                "ipfix:[::1]:4739",
+                OutputKind::Ipfix,
+                Target::Receiver { address: Some("[::1]:4739".to_owned()) },
+                "ipfix",
             ),
         ] {
             let spec = OutputSpec::parse(text).unwrap();
@@ -173,11 +189,13 @@ mod tests {
             (
                 "kafka",
                 "`kafka` is not a kind of output",
-                "the kinds are `text`, `json`, `log`, `otlp` and `none`",
+                "the kinds are `text`, `json`, `log`, `otlp`, `ipfix` and `none`",
             ),
             ("", "`` is not a kind of output", "the kinds are"),
             ("json:", "`json:`: the path is empty", "KIND:PATH"),
             ("otlp:", "`otlp:`: the address is empty", "otlp:http://localhost:4317"),
+            ("ipfix:", "`ipfix:`: the address is empty", "ipfix:localhost:4739"),
+            ("ipfx", "`ipfx` is not a kind of output", "did you mean `ipfix`?"),
             ("log:x", "`log:x`: this kind takes no path", "KIND:PATH"),
             ("none:x", "`none:x`: this kind takes no path", "KIND:PATH"),
         ] {

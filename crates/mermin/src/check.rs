@@ -32,9 +32,9 @@ pub(crate) fn check(
     let mut warnings = Vec::new();
     let outputs = outputs::check(config, &surroundings.environment, |warning| warnings.push(warning));
     warnings.iter().for_each(|warning| line(&mut text, "disk buffer", warning));
-    if let Ok(Some(plan)) = outputs::otlp_plan(config, &surroundings.environment) {
+    for plan in outputs::plans(config, &surroundings.environment) {
         for (index, description) in plan.descriptions().iter().enumerate() {
-            line(&mut text, if index == 0 { "otlp" } else { "" }, description);
+            line(&mut text, if index == 0 { plan.name() } else { "" }, description);
         }
         for (index, (name, value)) in plan.resource().iter().enumerate() {
             line(&mut text, if index == 0 { "resource" } else { "" }, &format!("{name}={value}"));

@@ -290,6 +290,7 @@ impl Live<'_> {
             server: self.server.clone(),
             views: Views { capture: Some(Capture::of(kind, links)), kubernetes: enriching.kubernetes },
             agent_metrics: outputs.agent_metrics,
+            ledger: outputs.ledger,
             reload,
         };
         let finished = drive(self.config, plan, surroundings);

@@ -10,9 +10,10 @@ use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster, KubernetesError};
-use mermin_export::otlp::{AgentMetrics, Environment, OtlpPlan};
+use mermin_export::ipfix::LedgerBoard;
+use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
-    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all,
+    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
 };
 use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
 use mermin_pipeline::DiskBuffer;
@@ -31,6 +32,8 @@ pub(crate) struct Outputs {
     pub(crate) description: String,
     /// Sends the agent's own metrics.
     pub(crate) agent_metrics: Option<AgentMetrics>,
+    /// Where they ask for the agent's ledger.
+    pub(crate) ledger: Arc<LedgerBoard>,
     /// What they were made from.
     pub(crate) opened: Vec<Opened>,
 }
@@ -40,6 +43,7 @@ pub(crate) struct Workshop {
     pub(crate) results: ResultArgs,
     pub(crate) color: Color,
     pub(crate) points: Arc<ObservationPoints>,
+    pub(crate) ledger: Arc<LedgerBoard>,
     pub(crate) environment: Vec<(String, String)>,
 }
 
@@ -54,20 +58,27 @@ impl Workshop {
             results: results.clone(),
             color: common.color,
             points: Arc::clone(points),
+            ledger: Arc::default(),
             environment: surroundings.environment.clone(),
         }
     }
 
     fn materials(&self, config: &Config) -> Materials {
-        let (points, color) = (Arc::clone(&self.points), self.color);
-        Materials { points, color, ..materials(config, &self.environment) }
+        let (points, ledger, color) = (Arc::clone(&self.points), Arc::clone(&self.ledger), self.color);
+        Materials { points, ledger, color, ..materials(config, &self.environment) }
     }
 }
 
 /// Where records go to a collector, the agent's own figures may, too.
 fn agent_metrics(specs: &[OutputSpec], materials: &Materials) -> Result<Option<AgentMetrics>, ExportError> {
-    let plan = specs.iter().find_map(|spec| materials.otlp_plan(spec).transpose()).transpose()?;
-    Ok(plan.map(|plan| plan.open_agent_metrics()).transpose()?.flatten())
+    for spec in specs {
+        if let Some(plan) = materials.plan(spec)?
+            && let Some(metrics) = plan.open_agent_metrics()?
+        {
+            return Ok(Some(metrics));
+        }
+    }
+    Ok(None)
 }
 
 impl Outputs {
@@ -89,7 +100,8 @@ impl Outputs {
         }
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
         let agent_metrics = agent_metrics(&specs, &materials).map_err(|error| stop(&error))?;
-        Ok(Self { exporters, buffers, warnings, description, agent_metrics, opened })
+        let ledger = Arc::clone(&workshop.ledger);
+        Ok(Self { exporters, buffers, warnings, description, agent_metrics, ledger, opened })
     }
 }
 
@@ -106,16 +118,18 @@ pub(crate) fn check(
 fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
     Materials {
         otlp: config.export.otlp.clone().unwrap_or_default(),
+        ipfix: config.export.ipfix.clone().unwrap_or_default(),
         environment: Environment::new(environment),
         disk_buffer: config.export.disk_buffer.clone(),
         ..Materials::default()
     }
 }
 
-/// What the configuration sends to a collector, and where.
-pub(crate) fn otlp_plan(config: &Config, environment: &[(String, String)]) -> Result<Option<OtlpPlan>, Stop> {
-    let Some(otlp) = config.export.otlp.as_ref().filter(|otlp| otlp.enabled) else { return Ok(None) };
-    OtlpPlan::new(otlp, &Environment::new(environment)).map(Some).map_err(|error| stop(&error))
+/// What the configuration sends over a network, and where, as far as it is fine.
+pub(crate) fn plans(config: &Config, environment: &[(String, String)]) -> Vec<Plan> {
+    let materials = materials(config, environment);
+    let plan = |spec: &OutputSpec| materials.plan(spec).ok().flatten();
+    config.export.outputs().iter().filter_map(plan).collect()
 }
 
 /// What `-o` names; without it, what the configuration names.
@@ -132,7 +146,7 @@ fn specs(results: &ResultArgs, config: &Config) -> Result<Vec<OutputSpec>, Stop>
 pub(crate) fn files(results: &ResultArgs, config: &Config) -> Result<Vec<PathBuf>, Stop> {
     let file = |spec: OutputSpec| match spec.target {
         Target::File { path, .. } => Some(path),
-        Target::Stdout | Target::Collector { .. } | Target::Nowhere => None,
+        Target::Stdout | Target::Receiver { .. } | Target::Nowhere => None,
     };
     Ok(specs(results, config)?.into_iter().filter_map(file).collect())
 }
@@ -186,7 +200,7 @@ fn describe(specs: &[OutputSpec], materials: &Materials) -> Result<String, Expor
             (Target::File { path, .. }, kind) => format!("{} to {}", kind.name(), path.display()),
             (Target::Stdout, kind) => format!("{} to stdout", kind.name()),
             (Target::Nowhere, OutputKind::Log) => "log events".to_owned(),
-            _ => match materials.otlp_plan(spec)? {
+            _ => match materials.plan(spec)? {
                 Some(plan) => plan.headline(),
                 None => "none".to_owned(),
             },
@@ -242,7 +256,13 @@ mod tests {
     pub(super) fn workshop(outputs: &[&str]) -> Workshop {
         let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();
         let results = ResultArgs { outputs, stats: Some("stats.json".into()) };
-        Workshop { results, color: Color::default(), points: Arc::default(), environment: Vec::new() }
+        Workshop {
+            results,
+            color: Color::default(),
+            points: Arc::default(),
+            ledger: Arc::default(),
+            environment: Vec::new(),
+        }
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(crate) fn replay(
         server,
         views: Views { capture: None, kubernetes: enriching.kubernetes },
         agent_metrics: outputs.agent_metrics,
+        ledger: outputs.ledger,
         reload: None,
     };
     let finished = drive(config, plan, surroundings)?;

@@ -186,7 +186,7 @@ impl JsonLines {
 }
 
 #[cold]
-fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
+pub(crate) fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
     let mut before = b'{';
     for (name, said) in hop.fields() {
         out.push(before);

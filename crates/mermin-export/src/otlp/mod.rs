@@ -8,7 +8,6 @@
 //! OpenTelemetry's SDK is not used: its batch processor drops what it has no room for without a trace.
 
 mod agent;
-mod backoff;
 mod batch;
 mod config;
 mod encode;

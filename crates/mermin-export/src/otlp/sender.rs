@@ -3,10 +3,10 @@
 //! A runtime of the output's own thread drives them, so nothing is shared between outputs and no thread is added. It runs
 //! while the exporter is called: while it waits for a free place, and when no record is waiting.
 
-use super::backoff::Backoff;
 use super::batch::Parcel;
 use super::encode::Envelope;
 use super::transport::{Answer, Message, Transport};
+use crate::backoff::Backoff;
 use futures::FutureExt as _;
 use hyper::body::Bytes;
 use mermin_flow::{DeliveryState, panic_message};

@@ -3,9 +3,10 @@
 use super::{Workshop, agent_metrics, describe, specs, stop};
 use crate::config::Config;
 use crate::exit::{Exit, Stop};
-use mermin_export::otlp::{AgentMetrics, OtlpConfig};
+use mermin_export::otlp::AgentMetrics;
 use mermin_export::{
-    BufferKind, Materials, Open, OutputKind, OutputSpec, Target, build_all, check_all, resolved,
+    BufferKind, Materials, Open, OutputKind, OutputSpec, ReceiverConfig, Target, build_all, check_all,
+    resolved,
 };
 use mermin_pipeline::{DiskBuffer, NewOutput};
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use std::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Opened {
     spec: OutputSpec,
-    /// Of one to a collector.
-    otlp: Option<OtlpConfig>,
-    /// One to a collector is several.
+    /// Of one that has a receiver.
+    receiver: Option<ReceiverConfig>,
+    /// One to an OpenTelemetry collector may be several.
     pub(crate) names: Vec<String>,
 }
 
@@ -43,8 +44,8 @@ pub(crate) struct Exchange {
 
 impl Opened {
     pub(super) fn of(spec: OutputSpec, materials: &Materials) -> Self {
-        let otlp = matches!(spec.target, Target::Collector { .. }).then(|| materials.otlp.clone());
-        Self { spec, otlp, names: Vec::new() }
+        let receiver = materials.receiver(&spec);
+        Self { spec, receiver, names: Vec::new() }
     }
 
     /// Whether it is what `other` asks for. Whether a file is appended to counts when it is opened.
@@ -55,12 +56,12 @@ impl Opened {
         };
         self.spec.kind == other.spec.kind
             && target(&self.spec) == target(&other.spec)
-            && self.otlp == other.otlp
+            && self.receiver == other.receiver
     }
 
     fn waits_on_disk(&self) -> bool {
-        let of_collector = self.otlp.as_ref().is_some_and(|otlp| otlp.buffer == BufferKind::Disk);
-        of_collector || matches!(self.spec.target, Target::File { buffer: BufferKind::Disk, .. })
+        let of_receiver = self.receiver.as_ref().is_some_and(|config| config.buffer() == BufferKind::Disk);
+        of_receiver || matches!(self.spec.target, Target::File { buffer: BufferKind::Disk, .. })
     }
 
     /// Whether records of both wait in one folder on disk.
@@ -101,7 +102,9 @@ impl Workshop {
             return Ok(None);
         }
         check_all(&specs, &materials, |_| {}).map_err(|error| stop(&error))?;
-        let sends = |all: &[Opened]| all.iter().find(|one| one.otlp.is_some()).cloned();
+        let sends = |all: &[Opened]| {
+            all.iter().find(|one| matches!(one.receiver, Some(ReceiverConfig::Otlp(_)))).cloned()
+        };
         let (sent, mut come, mut warnings) = (sends(opened), Vec::new(), Vec::new());
         new.iter().try_for_each(|new| self.spare_statistics(&new.spec))?;
         new.iter().try_for_each(|new| is_free(new, leaving))?;
@@ -125,8 +128,8 @@ impl Workshop {
             stay.push(new);
         }
         let sends = sends(&stay);
-        let changed = sends.as_ref().map(|one| (&one.spec, &one.otlp))
-            != sent.as_ref().map(|one| (&one.spec, &one.otlp));
+        let changed = sends.as_ref().map(|one| (&one.spec, &one.receiver))
+            != sent.as_ref().map(|one| (&one.spec, &one.receiver));
         let agent_metrics =
             changed.then(|| agent_metrics(&specs, &materials).map_err(|error| stop(&error))).transpose()?;
         Ok(Some(Exchange {
@@ -141,18 +144,22 @@ impl Workshop {
     }
 
     /// Whether the run goes by this key: `-o` takes its say from each that says where records go, but names no settings of a
-    /// collector.
+    /// receiver.
     pub(crate) fn heeds(&self, key: &str) -> bool {
         let by_option = &self.results.outputs;
-        let to_collector = |text: &String| {
-            OutputSpec::parse(text).is_ok_and(|spec| matches!(spec.target, Target::Collector { .. }))
+        let of_kind = |kind: OutputKind| {
+            move |text: &String| OutputSpec::parse(text).is_ok_and(|spec| spec.kind == kind)
         };
+        let receivers = OutputKind::ALL.into_iter().filter(|kind| kind.has_receiver());
         let outlet = key.strip_prefix("export.").and_then(|key| key.split('.').next());
         match outlet {
             _ if by_option.is_empty() => true,
             Some("stdout" | "files" | "log") => false,
-            Some("otlp") => by_option.iter().any(to_collector),
-            _ => true,
+            Some(outlet) => match receivers.into_iter().find(|kind| kind.name() == outlet) {
+                Some(kind) => by_option.iter().any(of_kind(kind)),
+                None => true,
+            },
+            None => true,
         }
     }
 

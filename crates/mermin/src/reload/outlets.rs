@@ -6,6 +6,7 @@ use crate::exit::{Exit, Stop};
 use crate::logging;
 use crate::metrics::Reporting;
 use crate::outputs::{Departing, Exchange, Opened, Workshop};
+use mermin_export::ipfix::IpfixConfig;
 use mermin_export::otlp::OtlpConfig;
 use mermin_export::{BufferKind, ExportConfig};
 use mermin_pipeline::ChangeError;
@@ -81,14 +82,23 @@ pub(super) fn takes_a_restart(key: &str, running: &ExportConfig, other: &ExportC
     let otlp = |export: &ExportConfig| {
         export.otlp.clone().filter(|otlp: &OtlpConfig| otlp.enabled && otlp.buffer == BufferKind::Disk)
     };
+    let ipfix = |export: &ExportConfig| {
+        export.ipfix.clone().filter(|ipfix: &IpfixConfig| ipfix.enabled && ipfix.buffer == BufferKind::Disk)
+    };
     match key.split('.').nth(1) {
         _ if !key.starts_with("export.") => false,
         Some("files") => elsewhere && files(other).iter().any(|file| !files(running).contains(file)),
-        Some("otlp") => match (otlp(running), otlp(other)) {
-            (Some(before), Some(after)) => before != after,
-            (None, Some(_)) => elsewhere,
-            _ => false,
-        },
+        Some("otlp") => in_its_folder(otlp(running), otlp(other), elsewhere),
+        Some("ipfix") => in_its_folder(ipfix(running), ipfix(other), elsewhere),
+        _ => false,
+    }
+}
+
+/// Of an output that has one folder: its settings before and after, where its records wait on disk.
+fn in_its_folder<C: PartialEq>(before: Option<C>, after: Option<C>, elsewhere: bool) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => before != after,
+        (None, Some(_)) => elsewhere,
         _ => false,
     }
 }
@@ -126,6 +136,13 @@ mod tests {
             ("export.otlp.buffer", &collector, &more, false),
             ("export.otlp.endpoint", &collector, &another, true),
             ("export.otlp", &nothing, &collector_there, true),
+            ("export.ipfix", &nothing, &export("{ipfix: {buffer: disk}}"), false),
+            (
+                "export.ipfix.transport",
+                &export("{ipfix: {buffer: disk}}"),
+                &export("{ipfix: {buffer: disk, transport: tcp}}"),
+                true,
+            ),
             ("export.stdout", &collector, &another, false),
             ("flow.files", &nothing, &file_there, false),
         ] {
