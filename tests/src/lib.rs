@@ -9,6 +9,7 @@ pub mod contract;
 pub mod crowd;
 pub mod example;
 pub mod frame;
+pub mod ipfix;
 pub mod manifest;
 pub mod memory;
 pub mod need;

@@ -14,6 +14,8 @@ pub mod faulty_collector;
 pub mod folder;
 pub mod goflow2;
 pub mod http;
+pub mod ipfix_receiver;
+pub mod ipfix_tap;
 pub mod kafka;
 pub mod nfcapd;
 pub mod place;

@@ -16,8 +16,18 @@ impl UdpSocket {
     /// The one that is bound to the address, in the network namespace of this process.
     #[must_use]
     pub fn of(process: u32, address: SocketAddr) -> Option<Self> {
+        Self::read(&format!("/proc/{process}/net"), address)
+    }
+
+    /// The one that is bound to the address, in this thread's network namespace.
+    #[must_use]
+    pub fn here(address: SocketAddr) -> Option<Self> {
+        Self::read("/proc/thread-self/net", address)
+    }
+
+    fn read(folder: &str, address: SocketAddr) -> Option<Self> {
         let table = if address.is_ipv4() { "udp" } else { "udp6" };
-        let table = std::fs::read_to_string(format!("/proc/{process}/net/{table}")).ok()?;
+        let table = std::fs::read_to_string(format!("{folder}/{table}")).ok()?;
         let local = Hexadecimal(address).to_string();
         let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(&local))?;
         let words: Vec<&str> = line.split_whitespace().collect();
