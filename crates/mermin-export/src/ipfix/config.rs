@@ -68,7 +68,7 @@ impl Default for IpfixConfig {
             template_refresh: Interval::seconds(60),
             statistics_interval: Interval::seconds(60),
             message_bytes: None,
-            message_rate: NonZeroU32::new(5_000).expect("the default is not zero"),
+            message_rate: NonZeroU32::new(2_000).expect("the default is not zero"),
             tls: None,
             buffer: BufferKind::default(),
         }

@@ -336,8 +336,8 @@ fn direction(row: &mut Row<'_>, direction: &Direction, places: &DirectionPlaces)
         (places.bytes, delta.bytes, total.bytes),
         (places.frame_bytes, delta.frame_bytes, total.frame_bytes),
     ] {
-        row.count(places[0], delta);
         row.count(places[1], total);
+        row.count(places[0], delta);
     }
     if let Some(class) = direction.traffic_class {
         row.byte(places.class, class);

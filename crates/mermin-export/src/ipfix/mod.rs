@@ -8,6 +8,7 @@
 //! that the collector has read it: IPFIX has no answer of that kind.
 
 mod acknowledged;
+mod bench;
 mod config;
 mod elements;
 mod encode;
@@ -28,6 +29,7 @@ mod udp;
 mod window;
 mod wire;
 
+pub use bench::IpfixMessages;
 pub use config::{IpfixConfig, IpfixDirections, IpfixTls, IpfixTransport, IpfixVersion};
 pub use ledger::{LedgerBoard, LedgerFigures, Term};
 pub use plan::IpfixPlan;
