@@ -1,6 +1,8 @@
 //! All captures, in every form, before every witness: each sees the records that the JSON lines have.
 
-use super::sighting::{MAPPING, Table, of_data, of_goflow2, of_nfdump, of_record, same, sums, table};
+use super::sighting::{
+    MAPPING, Sighting, Table, of_data, of_goflow2, of_nfdump, of_record, same, sums, table,
+};
 use super::{FORMS, Form, all_delivered, replay, sessions, tshark};
 use crate::captures;
 use mermin_tests::need;
@@ -78,6 +80,22 @@ fn tshark_finds_nothing_malformed_and_no_gap() {
     }
 }
 
+/// From here on (2036) the seconds of NTP, in which nanoseconds are told, have begun again. goflow2 takes them for later
+/// ones; a capture is of 2066.
+const SECOND_ERA: u64 = 2_085_978_496_000;
+
+/// Without the times that a witness can't tell.
+fn with_times(table: &Table, kept: impl Fn(u64) -> bool) -> Table {
+    let known = |time: u64| if kept(time) { time } else { 0 };
+    let mut known_table = Table::new();
+    for (sighting, count) in table {
+        let sighting =
+            Sighting { start: known(sighting.start), end: known(sighting.end), ..sighting.clone() };
+        *known_table.entry(sighting).or_default() += count;
+    }
+    known_table
+}
+
 #[test]
 fn goflow2_writes_every_record() {
     need!(Goflow2::installed(), need::captures());
@@ -87,7 +105,10 @@ fn goflow2_writes_every_record() {
         send_on(&sent.datagrams, collector.address(), || collector.socket().waiting);
         assert_eq!((collector.errors(), collector.socket().dropped), (0, 0), "{form:?}");
         let got = table(collector.records().iter().map(of_goflow2));
-        same(&format!("{form:?}"), &sent.expected, &got);
+        // In version 9 it knows times since the system was started alone, which old captures have none of.
+        let kept = |time: u64| form != Form::NetFlow9 && time < SECOND_ERA;
+        let [expected, got] = [&sent.expected, &got].map(|table| with_times(table, kept));
+        same(&format!("{form:?}"), &expected, &got);
     }
 }
 

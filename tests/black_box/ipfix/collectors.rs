@@ -23,7 +23,8 @@ fn a_burst_loses_nothing_in_goflow2() {
     let collector = Goflow2::start(Some(super::sighting::MAPPING));
     let outcome = replay(collector.address(), Form::Each).arg("-").input(capture(BURST)).run();
     all_delivered(&outcome);
-    assert_eq!((collector.errors(), collector.socket().dropped), (0, 0));
+    let lost = collector.socket().dropped;
+    assert_eq!((collector.errors(), lost), (0, 0), "goflow2");
     let records = outcome.records();
     let expected = table(records.iter().flat_map(|record| of_record(record, Form::Each)));
     same("goflow2", &expected, &table(collector.records().iter().map(of_goflow2)));
@@ -94,7 +95,7 @@ fn a_collector_that_comes_late_decodes_after_the_refresh() {
     let again = *all.with_templates.iter().find(|message| **message >= late).expect("templates come again");
     let waited = datagrams[again].at - began;
     assert!((0.9..1.6).contains(&waited.as_secs_f64()), "templates came again after {waited:?}");
-    assert!(late < again && again < datagrams.len() / 2, "{late} {again} {}", datagrams.len());
+    assert!(late < again && again + 20 < datagrams.len(), "{late} {again} {}", datagrams.len());
     let collector = Goflow2::start(Some(super::sighting::MAPPING));
     send_on(&datagrams[late..], collector.address(), || collector.socket().waiting);
     let without = all.flows.iter().filter(|data| (late..again).contains(&data.message)).count();

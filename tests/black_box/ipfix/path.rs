@@ -19,9 +19,7 @@ fn fragments(namespace: &Namespace) -> u64 {
     let ipv6 = namespace.run("cat /proc/net/snmp6");
     let ipv6 = ipv6.lines().filter_map(|line| {
         let (name, count) = line.split_once(char::is_whitespace)?;
-        ["Ip6FragCreates", "Ip6FragFails", "Ip6ReasmReqds"]
-            .contains(&name)
-            .then(|| count.trim().parse::<u64>())
+        ["Ip6FragCreates", "Ip6ReasmReqds"].contains(&name).then(|| count.trim().parse::<u64>())
     });
     let ipv4 = namespace.run("cat /proc/net/snmp");
     let [names, counts] = ipv4.lines().filter(|line| line.starts_with("Ip: ")).collect::<Vec<_>>()[..] else {
