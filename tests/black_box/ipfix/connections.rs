@@ -137,7 +137,6 @@ fn records_go_over_tls_to_whom_the_authority_knows() {
 /// With TLS 1.3 a client hears of a refusal after it may have written: what it wrote then is not delivered.
 #[test]
 fn nothing_is_delivered_to_whom_the_authority_does_not_know() {
-    need!(tool("setpriv"));
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = authority.server("collector", &[]);
     let another = stranger.client("agent", &[]);
