@@ -238,18 +238,20 @@ mod tests {
 
     #[test]
     fn outputs_are_named() {
-        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "otlp", "none"]
+        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "otlp", "ipfix", "none"]
             .iter()
             .map(|text| OutputSpec::parse(text).unwrap())
             .collect();
         let described = |specs: &[OutputSpec]| describe(specs, &Materials::default()).unwrap();
         assert_eq!(
             described(&specs),
-            "text to stdout, json to a.jsonl, log events, otlp traces to http://localhost:4317, none"
+            "text to stdout, json to a.jsonl, log events, otlp traces to http://localhost:4317, ipfix to 127.0.0.1:4739 (UDP), none"
         );
         assert_eq!(described(&[]), "none");
         let elsewhere = OutputSpec::parse("otlp:https://c:1").unwrap();
         assert_eq!(described(&[elsewhere]), "otlp traces to https://c:1");
+        let elsewhere = OutputSpec::parse("ipfix:[::1]:1").unwrap();
+        assert_eq!(described(&[elsewhere]), "ipfix to [::1]:1 (UDP)");
     }
 
     /// Makes what `-o` names.
@@ -282,6 +284,7 @@ mod tests {
         assert_eq!(exit(&["none", "none"]), Some(Exit::Usage));
         assert_eq!(exit(&["otlp", "otlp:http://other:4317"]), Some(Exit::Usage));
         assert_eq!(exit(&["otlp:nonsense"]), Some(Exit::Usage));
+        assert_eq!(exit(&["ipfix:non sense"]), Some(Exit::Usage));
         assert_eq!(exit(&["json:/nonexistent/folder/a"]), Some(Exit::Io));
     }
 }

@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_millis(100);
 /// How soon it is asked again what is acknowledged.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
+/// A failure that lasts is told of again after this time.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How long before statistics are told the ledger is asked for.
 const ASK_AHEAD: Duration = Duration::from_secs(2);
 /// How long a connection may take to be made.
@@ -107,6 +109,8 @@ pub(super) struct Ipfix {
     rows: Vec<(super::shape::Shape, usize)>,
     delivery: Arc<Delivery>,
     interrupted: Arc<AtomicBool>,
+    /// When a failure was last told of.
+    warned: Option<Instant>,
     /// It was said that this kernel doesn't tell what is acknowledged.
     said: bool,
     failure: Option<Failure>,
@@ -162,6 +166,7 @@ impl Ipfix {
             rows: Vec::new(),
             delivery: Arc::new(Delivery::default()),
             interrupted: Arc::new(AtomicBool::new(false)),
+            warned: None,
             said: false,
             failure: None,
             settings,
@@ -229,6 +234,10 @@ impl Ipfix {
     /// The way to the collector is of no more use: what it has taken and not acknowledged is sent again over another.
     fn fail(&mut self, error: &io::Error, now: Instant) -> Step {
         let wait = self.backoff.next(None);
+        if self.warned.is_none_or(|at| now - at >= SAY_AGAIN) {
+            self.warned = Some(now);
+            warn!("Output {}: {}: {error}; it is tried again", self.name, self.settings.collector());
+        }
         self.delivery.failures.fetch_add(1, Ordering::Relaxed);
         let again = self.flights.len() as u64;
         self.delivery.retries.fetch_add(again, Ordering::Relaxed);

@@ -132,6 +132,10 @@ impl Session {
         if self.identity.version == Version::NetFlow9 && options != Options::Sent {
             return;
         }
+        if matches!(options, Options::Sent | Options::NotSent | Options::Ledger) {
+            // The latest says all that those before it would.
+            self.pending.retain(|piece| !matches!(piece, Piece::OptionsRecord(of, _) if *of == options));
+        }
         let mut record = Vec::new();
         push(self.identity.enterprise, &mut record);
         self.pending.push_back(Piece::OptionsRecord(options, record));

@@ -17,6 +17,15 @@ fn output(config: IpfixConfig) -> Box<dyn Exporter> {
     IpfixPlan::new(&config).unwrap().open(&sample::points(), &Arc::default())
 }
 
+/// Has a call that would wait for good give up.
+fn bounded(output: &dyn Exporter) {
+    let interrupter = output.interrupter().unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        interrupter.store(true, Ordering::Release);
+    });
+}
+
 fn numbered(range: std::ops::Range<u32>) -> Vec<FlowRecord> {
     range.map(|sequence| FlowRecord { sequence, ..sample::tcp() }).collect()
 }
@@ -50,6 +59,7 @@ fn over_udp_every_record_arrives_once_in_messages_that_fit() {
         let collector = Some(socket.local_addr().unwrap().to_string());
         let mut output = output(IpfixConfig { collector, ..IpfixConfig::default() });
         let mut receipt = Receipt::default();
+        bounded(&*output);
         output.export(&numbered(0..200), &mut receipt).unwrap();
         output.flush(&mut receipt).unwrap();
         assert_eq!(receipt.delivered.records, 200);
@@ -148,6 +158,7 @@ fn over_tcp_what_was_not_acknowledged_comes_again_in_another_session() {
         output.export(batch, &mut receipt).unwrap();
     }
     let before = receipt.delivered.records;
+    bounded(&*output);
     output.flush(&mut receipt).unwrap();
     drop(output);
     let (messages, mut second) = (collector.join().unwrap(), Collector::default());
