@@ -123,6 +123,19 @@ fn nfcapd_keeps_every_record_and_sees_no_gap() {
         let captured = collector.finish();
         assert_eq!((captured.sequence_errors, captured.bad_packets), (0, 0), "{form:?}: {}", captured.log);
         let got = table(captured.flows.iter().map(of_nfdump));
-        same(&format!("{form:?}"), &sent.expected, &got);
+        if form != Form::NetFlow9 {
+            same(&format!("{form:?}"), &sent.expected, &got);
+            continue;
+        }
+        // Version 9 tells times in 32 bits since the system was started: not those of flows that are told before they were.
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let told = |table: &Table| -> Table {
+            let told = table.iter().filter(|(sighting, _)| u128::from(sighting.end) < now);
+            told.map(|(sighting, count)| (sighting.clone(), *count)).collect()
+        };
+        let mut got_then = got.clone();
+        got_then.retain(|sighting, _| sent.expected.contains_key(sighting));
+        same("times of version 9", &told(&sent.expected), &told(&got_then));
+        same("counts of version 9", &with_times(&sent.expected, |_| false), &with_times(&got, |_| false));
     }
 }

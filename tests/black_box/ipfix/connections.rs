@@ -39,6 +39,13 @@ fn tcp(collector: SocketAddr) -> Program {
     replay(collector, Form::Both).set("export.ipfix.transport=tcp")
 }
 
+/// What becomes of a collector.
+enum Turn {
+    There,
+    Away(Instant),
+    Back,
+}
+
 #[test]
 fn a_collector_that_was_away_gets_all_that_it_had_not_acknowledged() {
     need!(namespaces(), tool("nft"), tool("tshark"));
@@ -46,28 +53,25 @@ fn a_collector_that_was_away_gets_all_that_it_had_not_acknowledged() {
     let place = Place::Namespace(net.right.name.clone());
     let address: SocketAddr = format!("{RIGHT}:4739").parse().unwrap();
     let mut receiver = Receiver::start(&place, address, None);
-    let mut away: Option<Instant> = None;
+    let mut turn = Turn::There;
     let mut lines = String::new();
-    let program = tcp(address).inside(&net.left.name).set("pipeline.shutdown_timeout=30s").arg("-");
-    let outcome = program.run_watched(
+    let outcome = tcp(address).inside(&net.left.name).arg("-").run_watched(
         slowly(parts(60, 100), Duration::from_millis(30)),
         |mut stdout| stdout.read_to_string(&mut lines).map(drop),
-        |_| match away {
+        |_| match turn {
             // What comes while it is cut off is not acknowledged; what came before it still reads.
-            None if receiver.connections().iter().any(|connection| connection.messages.len() > 3) => {
+            Turn::There if receiver.connections().iter().any(|connection| connection.messages.len() > 3) => {
                 let chain = "cut input { type filter hook input priority 0; policy drop; }";
                 let _ = net.right.run("nft add table ip cut");
                 let _ = net.right.run(&format!("nft add chain ip {chain}"));
                 std::thread::sleep(Duration::from_millis(150));
                 receiver.go();
-                away = Some(Instant::now());
+                turn = Turn::Away(Instant::now());
             }
-            Some(since)
-                if since.elapsed() > Duration::from_millis(300) && receiver.connections().len() == 1 =>
-            {
+            Turn::Away(since) if since.elapsed() > Duration::from_millis(300) => {
                 let _ = net.right.run("nft delete table ip cut");
                 receiver.come_back();
-                away = Some(Instant::now() + Duration::from_secs(3600));
+                turn = Turn::Back;
             }
             _ => (),
         },

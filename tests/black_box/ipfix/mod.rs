@@ -33,9 +33,10 @@ impl Form {
     }
 }
 
-/// A replay to JSON lines and to a collector.
+/// A replay to JSON lines and to a collector. It waits for its collector for good: after a minute it is told to end.
 fn replay(collector: SocketAddr, form: Form) -> Program {
-    form.set(Program::new("replay").args(["-o", &format!("ipfix:{collector}")]))
+    let program = Program::new("replay").under(&["timeout", "--signal=INT", "60"]);
+    form.set(program.args(["-o", &format!("ipfix:{collector}")])).set("pipeline.shutdown_timeout=5s")
 }
 
 /// The run went well, and its book says that all records were delivered.

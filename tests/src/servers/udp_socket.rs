@@ -25,7 +25,12 @@ impl UdpSocket {
         Self::read("/proc/thread-self/net", address)
     }
 
+    /// The table is read in parts: while sockets come and go a line may be skipped.
     fn read(folder: &str, address: SocketAddr) -> Option<Self> {
+        (0..5).find_map(|_| Self::read_once(folder, address))
+    }
+
+    fn read_once(folder: &str, address: SocketAddr) -> Option<Self> {
         let table = if address.is_ipv4() { "udp" } else { "udp6" };
         let table = std::fs::read_to_string(format!("{folder}/{table}")).ok()?;
         let local = Hexadecimal(address).to_string();
