@@ -64,7 +64,7 @@ impl Row<'_> {
     /// A text from outside, cut as in every output.
     fn text(&mut self, place: u8, text: &str) {
         self.shape.add(place);
-        push_variable(self.out, text[..text.floor_char_boundary(FOREIGN_MAX)].as_bytes());
+        push_variable(self.out, &text.as_bytes()[..text.floor_char_boundary(FOREIGN_MAX)]);
     }
 
     /// A count, in as many octets as the shape has for one.

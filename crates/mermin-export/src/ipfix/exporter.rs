@@ -3,6 +3,8 @@
 //! No thread of its own: it gets on within its calls. A step does what can be done without waiting; who has to wait, for
 //! room or for the end, waits between steps, for a short time each, and looks whether time is up.
 
+mod open;
+
 use super::config::{IpfixDirections, IpfixTransport, IpfixVersion};
 use super::encode::{Encoder, Part, each};
 use super::ledger::LedgerBoard;
@@ -18,10 +20,8 @@ use crate::backoff::Backoff;
 use mermin_flow::{
     Amount, Delivery, DeliveryState, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt,
 };
-use rustls_pki_types::ServerName;
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -249,79 +249,6 @@ impl Ipfix {
         Step::Wait(wait)
     }
 
-    fn addresses(&self) -> io::Result<SocketAddr> {
-        let mut found = (self.settings.host.as_str(), self.settings.port).to_socket_addrs()?;
-        found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
-    }
-
-    /// Begins a session.
-    fn open(&mut self, now: Instant) -> io::Result<Step> {
-        let collector = self.addresses()?;
-        self.session = Session::new(self.identity);
-        self.session.tell_of_draws(self.rates);
-        self.ledger.ask();
-        self.announced = now;
-        match self.settings.transport {
-            IpfixTransport::Udp => {
-                let udp = Udp::connect(collector)?;
-                self.room = self.settings.message.min(udp.room()?);
-                self.probe(&udp)?;
-                self.delivery.connections.fetch_add(1, Ordering::Relaxed);
-                self.delivery.turn(DeliveryState::Delivering, None);
-                self.backoff = Backoff::default();
-                self.link = Link::Udp(udp);
-            }
-            IpfixTransport::Tcp => {
-                let tls = self.tls()?;
-                let stream = Stream::connect(collector, tls)?;
-                self.link = Link::Connecting(Box::new(stream), now + CONNECT);
-            }
-        }
-        Ok(Step::Again)
-    }
-
-    fn tls(&self) -> io::Result<Option<rustls::ClientConnection>> {
-        let Some(files) = &self.settings.tls else { return Ok(None) };
-        let config = files.config().map_err(|error| io::Error::other(error.to_string()))?;
-        let name = ServerName::try_from(self.settings.host.clone()).map_err(io::Error::other)?;
-        let connection = rustls::ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        Ok(Some(connection))
-    }
-
-    /// Sends templates, before any flow, to hear whether nobody listens.
-    fn probe(&mut self, udp: &Udp) -> io::Result<()> {
-        let mut none = Window::default();
-        while self.session.has_pending() {
-            self.session.make(&mut none, self.room, now_ms(), TOO_LARGE, &mut self.message);
-            match udp.send(&self.message) {
-                Sent::Yes => self.sent(Made::default()),
-                Sent::No(error) => return Err(error),
-                Sent::Later => {
-                    self.session.take_back();
-                    std::thread::sleep(ASK_AGAIN);
-                    if self.is_interrupted() {
-                        return Err(io::ErrorKind::Interrupted.into());
-                    }
-                }
-                Sent::TooLarge => {
-                    self.session.take_back();
-                    self.shrink(udp)?;
-                }
-            }
-        }
-        udp.refused(if udp.is_local() { Duration::ZERO } else { GRACE })
-    }
-
-    /// The path takes less than was thought.
-    fn shrink(&mut self, udp: &Udp) -> io::Result<()> {
-        let room = self.settings.message.min(udp.room()?);
-        if room >= self.room {
-            return Err(io::Error::other("a message is too large, though the path's MTU has room for it"));
-        }
-        self.room = room;
-        Ok(())
-    }
-
     /// The message that was made is on its way.
     fn sent(&mut self, made: Made) {
         self.session.commit();
@@ -395,14 +322,9 @@ impl Ipfix {
                 Ok(Step::Wait(ASK_AGAIN))
             }
             Sent::TooLarge => {
+                let room = udp.room()?;
                 self.session.take_back();
-                let room = self.settings.message.min(udp.room()?);
-                if room >= self.room {
-                    return Err(io::Error::other(
-                        "a message is too large, though the path's MTU has room for it",
-                    ));
-                }
-                self.room = room;
+                self.shrink(room)?;
                 Ok(Step::Again)
             }
             Sent::No(error) => Err(error),

@@ -56,7 +56,7 @@ mod tests {
         for nanos in [0, 1, 2, 499_999_999, 500_000_000, 999_999_999, 123_456_789] {
             let time = ntp(1_767_225_599 * SECOND + nanos);
             assert_eq!(time >> 32, 1_767_225_599 + TO_1970);
-            assert_eq!((time & 0xffff_ffff) * SECOND >> 32, nanos);
+            assert_eq!(((time & 0xffff_ffff) * SECOND) >> 32, nanos);
         }
     }
 

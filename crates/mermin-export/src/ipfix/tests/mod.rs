@@ -63,7 +63,7 @@ fn text(octets: &[u8]) -> Value {
 
 fn time(octets: &[u8]) -> Value {
     let time = number(octets);
-    let nanos = (time & 0xffff_ffff) * 1_000_000_000 >> 32;
+    let nanos = ((time & 0xffff_ffff) * 1_000_000_000) >> 32;
     let text = { crate::form::Clock::FIRST }
         .moment(((time >> 32) - 2_208_988_800) * 1_000_000_000 + nanos)
         .rfc3339();
@@ -128,7 +128,7 @@ fn as_json(decoded: &Decoded) -> Map<String, Value> {
                         }
                     }
                     _ if name.ends_with(".hops") => {
-                        add(name.clone(), serde_json::from_slice(octets).unwrap())
+                        add(name.clone(), serde_json::from_slice(octets).unwrap());
                     }
                     "string" => add(name.clone(), text(octets)),
                     _ => add(name.clone(), number(octets).into()),
@@ -178,7 +178,10 @@ fn as_json(decoded: &Decoded) -> Map<String, Value> {
                 82 => add("network.interface.name".to_owned(), text(octets)),
                 10 | 14 => add("network.interface.index".to_owned(), number(octets).into()),
                 61 => {
-                    add("network.interface.hook".to_owned(), ["ingress", "egress"][octets[0] as usize].into())
+                    add(
+                        "network.interface.hook".to_owned(),
+                        ["ingress", "egress"][octets[0] as usize].into(),
+                    );
                 }
                 other => panic!("element {other}"),
             },
