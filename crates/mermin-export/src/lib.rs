@@ -28,6 +28,7 @@ mod sample;
 mod secure;
 mod spec;
 mod text;
+mod trouble;
 
 pub use buffer::{BufferKind, DiskBufferConfig, FsyncKind};
 pub use build::{Color, Materials, Open, build_all, check_all, resolved};

@@ -5,7 +5,7 @@
 
 use super::elements::{of_kubernetes, place};
 use super::shape::Shape;
-use super::wire::{MILLISECOND, ntp, push_variable};
+use super::wire::{MILLISECOND, has_ntp, ntp, push_variable};
 use crate::attributes::hops::{self, NamedHop};
 use crate::attributes::sampling;
 use crate::form::{Dialect, FOREIGN_MAX, push_foreign};
@@ -163,7 +163,8 @@ impl Encoder {
         if let Some(vlan) = record.inner_vlan {
             row.put(const { place("dot1qCustomerVlanId") }, vlan.to_be_bytes());
         }
-        let Some(point) = self.points.of(record) else { return };
+        // Where the first packet was seen; an answer comes the other way.
+        let Some(point) = self.points.of(record).filter(|_| !sight.turned) else { return };
         if let Some(interface) = &point.interface {
             row.text(const { place("interfaceName") }, interface);
         }
@@ -244,8 +245,11 @@ fn key(row: &mut Row<'_>, record: &FlowRecord, sight: &Sight<'_>) {
     // both keeps these.
     row.put(const { place("flowStartMilliseconds") }, (start / MILLISECOND).to_be_bytes());
     row.put(const { place("flowEndMilliseconds") }, (end / MILLISECOND).to_be_bytes());
-    row.put(const { place("flowStartNanoseconds") }, ntp(start).to_be_bytes());
-    row.put(const { place("flowEndNanoseconds") }, ntp(end).to_be_bytes());
+    // Those that would be read as of the era before are left out.
+    if has_ntp(start) && has_ntp(end) {
+        row.put(const { place("flowStartNanoseconds") }, ntp(start).to_be_bytes());
+        row.put(const { place("flowEndNanoseconds") }, ntp(end).to_be_bytes());
+    }
     if let Some(reason) = record.end_reason {
         row.byte(const { place("flowEndReason") }, reason as u8);
     }
@@ -269,7 +273,8 @@ fn key(row: &mut Row<'_>, record: &FlowRecord, sight: &Sight<'_>) {
     if let Some(port) = destination.port {
         row.put(const { place("destinationTransportPort") }, port.to_be_bytes());
     }
-    if let Some((kind, code)) = record.icmp {
+    // The first packet's; an answer has another.
+    if let Some((kind, code)) = record.icmp.filter(|_| !sight.turned) {
         let of_v4 = source.address.is_ipv4();
         let place =
             if of_v4 { const { place("icmpTypeCodeIPv4") } } else { const { place("icmpTypeCodeIPv6") } };

@@ -3,6 +3,8 @@
 //! No thread of its own: it gets on within its calls. A step does what can be done without waiting; who has to wait, for
 //! room or for the end, waits between steps, for a short time each, and looks whether time is up.
 
+mod connection;
+mod datagrams;
 mod open;
 
 use super::config::{IpfixDirections, IpfixTransport, IpfixVersion};
@@ -14,9 +16,11 @@ use super::pace::Pace;
 use super::session::{Identity, Made, Session, Version};
 use super::settings::Settings;
 use super::stream::Stream;
-use super::udp::{Sent, Udp};
+use super::udp::Udp;
 use super::window::Window;
 use crate::backoff::Backoff;
+use crate::trouble::Trouble;
+use datagrams::{BETWEEN_REFUSALS, HELD};
 use mermin_flow::{
     Amount, Delivery, DeliveryState, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt,
 };
@@ -33,7 +37,7 @@ const TOO_LATE: &str = "shutdown_timeout";
 
 /// How long a record waits for others that go in the same message.
 const LINGER: Duration = Duration::from_millis(200);
-/// What is held at most: over UDP unsent records, over TCP unacknowledged ones.
+/// What has no receipt, at most: unsent records, and over TCP unacknowledged ones, over UDP those that may come back.
 const WINDOW: usize = 4 << 20;
 /// What waits for the kernel's send buffer, at most.
 const UNWRITTEN: usize = 256 << 10;
@@ -43,10 +47,10 @@ const LOOK: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_millis(100);
 /// How soon it is asked again what is acknowledged.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
-/// A failure that lasts is told of again after this time.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How long before statistics are told the ledger is asked for.
 const ASK_AHEAD: Duration = Duration::from_secs(2);
+/// How long the end of a run waits for what isn't about records.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -61,10 +65,10 @@ enum Link {
     Stream(Box<Stream>),
 }
 
-/// A message that was put into a connection.
+/// A message that is on its way.
 #[derive(Clone, Copy, Debug)]
 struct Flight {
-    /// Behind which octet of the connection it ends.
+    /// Behind which octet of a connection it ends.
     end: u64,
     items: usize,
     since: Instant,
@@ -91,12 +95,20 @@ pub(super) struct Ipfix {
     session: Session,
     window: Window,
     link: Link,
+    /// The socket that a refusal came to: the next look is by the same one.
+    refused: Option<Udp>,
+    /// Which of the collector's addresses is tried.
+    attempt: usize,
+    /// How long datagrams are held.
+    held: Duration,
     flights: VecDeque<Flight>,
     pace: Pace,
     backoff: Backoff,
     /// When the first of the unsent records came.
     waiting_since: Option<Instant>,
     announced: Instant,
+    /// Templates are being sent (again).
+    announcing: bool,
     /// When statistics were told of last.
     told: Instant,
     /// Draws that records had.
@@ -109,8 +121,10 @@ pub(super) struct Ipfix {
     rows: Vec<(super::shape::Shape, usize)>,
     delivery: Arc<Delivery>,
     interrupted: Arc<AtomicBool>,
-    /// When a failure was last told of.
-    warned: Option<Instant>,
+    /// Whether the link has proved good.
+    stands: bool,
+    /// What the log is told of failures.
+    trouble: Trouble,
     /// It was said that this kernel doesn't tell what is acknowledged.
     said: bool,
     failure: Option<Failure>,
@@ -152,11 +166,15 @@ impl Ipfix {
             session: Session::new(identity),
             window: Window::default(),
             link: Link::Down(now),
+            refused: None,
+            attempt: 0,
+            held: HELD,
             flights: VecDeque::new(),
             pace: Pace::new(settings.rate, now),
             backoff: Backoff::default(),
             waiting_since: None,
             announced: now,
+            announcing: true,
             told: now,
             rates: 0,
             room: settings.message,
@@ -166,7 +184,8 @@ impl Ipfix {
             rows: Vec::new(),
             delivery: Arc::new(Delivery::default()),
             interrupted: Arc::new(AtomicBool::new(false)),
-            warned: None,
+            stands: false,
+            trouble: Trouble::default(),
             said: false,
             failure: None,
             settings,
@@ -203,7 +222,8 @@ impl Ipfix {
         let shape = match self.identity.version {
             Version::Ipfix => self.encoder.push(record, part, &mut self.row),
             Version::NetFlow9 => {
-                netflow9::push(record, part, &self.points, self.identity.booted, &mut self.row)
+                let times = [self.identity.booted, now_ms()];
+                netflow9::push(record, part, &self.points, times, &mut self.row)
             }
         };
         self.rows.push((shape, self.row.len()));
@@ -233,20 +253,44 @@ impl Ipfix {
 
     /// The way to the collector is of no more use: what it has taken and not acknowledged is sent again over another.
     fn fail(&mut self, error: &io::Error, now: Instant) -> Step {
-        let wait = self.backoff.next(None);
-        if self.warned.is_none_or(|at| now - at >= SAY_AGAIN) {
-            self.warned = Some(now);
-            warn!("Output {}: {}: {error}; it is tried again", self.name, self.settings.collector());
+        let mut wait = self.backoff.next(None);
+        if let Link::Udp(udp) = std::mem::replace(&mut self.link, Link::Down(now)) {
+            if !udp.is_local() {
+                wait = wait.max(BETWEEN_REFUSALS);
+            }
+            self.refused = (error.kind() == io::ErrorKind::ConnectionRefused).then_some(udp);
         }
-        self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+        self.link = Link::Down(now + wait);
+        self.attempt = self.attempt.wrapping_add(1);
         let again = self.flights.len() as u64;
         self.delivery.retries.fetch_add(again, Ordering::Relaxed);
         self.delivery.in_flight.store(0, Ordering::Relaxed);
-        self.delivery.turn(DeliveryState::Retrying, Some(format!("{}: {error}", self.settings.collector())));
         self.flights.clear();
         self.window.rewind();
-        self.link = Link::Down(now + wait);
+        if self.window.is_empty() {
+            // Nothing waits for it: it is looked for again when something does.
+            self.delivery.turn(DeliveryState::Idle, None);
+            return Step::Wait(wait);
+        }
+        self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+        let why = format!("{}: {error}", self.settings.collector());
+        if self.trouble.begins(now) {
+            warn!("Output {}: {why}; trying again", self.name);
+        }
+        self.delivery.turn(DeliveryState::Retrying, Some(why));
         Step::Wait(wait)
+    }
+
+    /// The collector takes records, as far as the transport can tell.
+    fn stand(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.stands, true) {
+            return;
+        }
+        self.backoff = Backoff::default();
+        self.delivery.turn(DeliveryState::Delivering, None);
+        if let Some(after) = self.trouble.ends(now) {
+            info!("Output {}: {} takes records again, after {after:.1?}", self.name, self.settings.collector());
+        }
     }
 
     /// The message that was made is on its way.
@@ -261,10 +305,14 @@ impl Ipfix {
 
     /// Tells again what is due to be.
     fn keep_told(&mut self, now: Instant) {
+        if self.announcing && !self.session.has_pending() {
+            (self.announcing, self.announced) = (false, now);
+        }
         if self.settings.transport == IpfixTransport::Udp
+            && !self.announcing
             && now - self.announced >= self.settings.template_refresh
         {
-            self.announced = now;
+            self.announcing = true;
             self.session.announce();
         }
         self.session.tell_of_draws(self.rates);
@@ -291,125 +339,11 @@ impl Ipfix {
         self.session.make(&mut self.window, self.room, now_ms(), TOO_LARGE, &mut self.message)
     }
 
-    fn step_udp(&mut self, force: bool, receipt: &mut Receipt, now: Instant) -> io::Result<Step> {
-        self.keep_told(now);
-        if !self.is_due(force) {
-            return Ok(self.rest());
-        }
-        if let Some(wait) = self.pace.wait(now) {
-            return Ok(Step::Wait(wait));
-        }
-        let made = self.make();
-        let Link::Udp(udp) = &self.link else { return Ok(Step::Again) };
-        if !self.session.made_something() {
-            self.settle(made.items, receipt);
-            if made.exhausted {
-                // Ids are not used twice in a session: the next one is another socket's.
-                self.link = Link::Down(now);
-            }
-            return Ok(Step::Again);
-        }
-        match udp.send(&self.message) {
-            Sent::Yes => {
-                self.pace.take(now);
-                self.sent(made);
-                self.settle(made.items, receipt);
-                self.waiting_since = self.window.has_unsent().then_some(now);
-                Ok(Step::Again)
-            }
-            Sent::Later => {
-                self.session.take_back();
-                Ok(Step::Wait(ASK_AGAIN))
-            }
-            Sent::TooLarge => {
-                let room = udp.room()?;
-                self.session.take_back();
-                self.shrink(room)?;
-                Ok(Step::Again)
-            }
-            Sent::No(error) => Err(error),
-        }
-    }
-
     fn rest(&self) -> Step {
         match self.waiting_since {
             Some(since) if self.window.has_unsent() => Step::Wait(LINGER.saturating_sub(since.elapsed())),
             _ => Step::Rest,
         }
-    }
-
-    fn step_connecting(&mut self, now: Instant) -> io::Result<Step> {
-        let Link::Connecting(mut stream, until) = std::mem::replace(&mut self.link, Link::Down(now)) else {
-            return Ok(Step::Again);
-        };
-        if stream.turn()? {
-            if !stream.tells_acknowledged() && !std::mem::replace(&mut self.said, true) {
-                warn!(
-                    "Output {}: this kernel doesn't tell what a collector has acknowledged; records count as delivered when the kernel has them",
-                    self.name
-                );
-            }
-            self.delivery.connections.fetch_add(1, Ordering::Relaxed);
-            self.delivery.turn(DeliveryState::Delivering, None);
-            self.backoff = Backoff::default();
-            info!("Output {}: connected to {}", self.name, self.settings.collector());
-            self.link = Link::Stream(stream);
-            return Ok(Step::Again);
-        }
-        if now >= until {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long to connect"));
-        }
-        self.link = Link::Connecting(stream, until);
-        Ok(Step::Wait(LOOK))
-    }
-
-    fn step_stream(&mut self, force: bool, receipt: &mut Receipt, now: Instant) -> io::Result<Step> {
-        let Link::Stream(stream) = &mut self.link else { return Ok(Step::Again) };
-        let turned = stream.turn();
-        let acknowledged = if self.flights.is_empty() { Ok(0) } else { stream.acknowledged() };
-        if let Ok(acknowledged) = acknowledged {
-            self.land(acknowledged, receipt, now);
-        }
-        turned?;
-        acknowledged?;
-        self.keep_told(now);
-        let Link::Stream(stream) = &self.link else { return Ok(Step::Again) };
-        if !self.is_due(force) || stream.unwritten() >= UNWRITTEN {
-            return Ok(if self.flights.is_empty() { self.rest() } else { Step::Wait(ASK_AGAIN) });
-        }
-        let made = self.make();
-        let Link::Stream(stream) = &mut self.link else { return Ok(Step::Again) };
-        let end = if self.session.made_something() {
-            let end = stream.push(&self.message)?;
-            self.sent(made);
-            end
-        } else if made.exhausted && made.items == 0 {
-            if !self.flights.is_empty() {
-                return Ok(Step::Wait(ASK_AGAIN));
-            }
-            stream.close();
-            self.link = Link::Down(now);
-            return Ok(Step::Again);
-        } else {
-            stream.made()
-        };
-        self.window.advance(made.items);
-        self.waiting_since = self.window.has_unsent().then_some(now);
-        self.flights.push_back(Flight { end, items: made.items, since: now });
-        self.delivery.in_flight.store(self.flights.len() as u64, Ordering::Relaxed);
-        Ok(Step::Again)
-    }
-
-    /// What ends at or before this octet of the connection is delivered.
-    fn land(&mut self, acknowledged: u64, receipt: &mut Receipt, now: Instant) {
-        while let Some(flight) = self.flights.front().copied()
-            && flight.end <= acknowledged
-        {
-            self.flights.pop_front();
-            self.delivery.answered(now - flight.since);
-            self.settle(flight.items, receipt);
-        }
-        self.delivery.in_flight.store(self.flights.len() as u64, Ordering::Relaxed);
     }
 
     fn settle(&mut self, items: usize, receipt: &mut Receipt) {
@@ -425,14 +359,14 @@ impl Ipfix {
 
     /// Steps until there is nothing to do without waiting. How long it may be waited.
     fn get_on(&mut self, force: bool, receipt: &mut Receipt) -> Option<Duration> {
-        loop {
+        while !self.is_interrupted() {
             match self.step(force, receipt) {
-                Step::Again if self.is_interrupted() => return Some(Duration::ZERO),
                 Step::Again => {}
                 Step::Wait(wait) => return Some(wait),
                 Step::Rest => return None,
             }
         }
+        Some(Duration::ZERO)
     }
 
     /// Waits for the connection, or for a time.
@@ -494,8 +428,18 @@ impl Exporter for Ipfix {
     fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         self.wait_until(true, receipt, |own| own.window.is_empty());
         if !matches!(self.link, Link::Down(_)) {
-            self.tell_statistics(Instant::now());
-            self.wait_until(true, receipt, |own| !own.session.has_pending() && own.flights.is_empty());
+            let now = Instant::now();
+            self.tell_statistics(now);
+            self.wait_until(true, receipt, |own| {
+                let is_open = match own.link {
+                    Link::Down(_) => false,
+                    Link::Udp(_) => own.session.has_pending(),
+                    Link::Connecting(..) | Link::Stream(_) => {
+                        own.session.has_pending() || !own.flights.is_empty()
+                    }
+                };
+                !is_open || now.elapsed() >= LAST_WORDS
+            });
         }
         self.end_if_interrupted(receipt);
         if let Link::Stream(stream) = &mut self.link {
@@ -522,11 +466,17 @@ impl Exporter for Ipfix {
     }
 
     fn after_panic(&mut self) -> Option<u64> {
+        // What was on its way has no receipt: it goes again, in another session.
+        self.link = Link::Down(Instant::now());
+        self.flights.clear();
+        self.window.rewind();
+        self.delivery.in_flight.store(0, Ordering::Relaxed);
         Some(self.window.held())
     }
 
     fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
         self.window.push_lost(Amount::of(record), QUARANTINE);
+        self.waiting_since.get_or_insert_with(Instant::now);
         self.get_on(true, receipt);
         self.end_if_interrupted(receipt);
         self.result()

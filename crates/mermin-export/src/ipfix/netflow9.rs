@@ -2,7 +2,8 @@
 //! fixed length, times in milliseconds.
 //!
 //! Times stand twice: as old collectors read them, in milliseconds since the exporter's system started, and in milliseconds
-//! since 1970. Of a flow that began before the system (in an old capture) the first can't be said and are left out.
+//! since 1970. Of a flow that began before the system (in an old capture), or that ends in the future (of a clock that is
+//! ahead), the first can't be said and are left out: 32 bits would go round and say another time.
 
 use super::elements::place;
 use super::encode::{Part, as_v6};
@@ -12,12 +13,13 @@ use mermin_flow::{FlowRecord, Hook, ObservationPoints};
 use std::net::IpAddr;
 
 /// Appends the data record of a part, [`Part::Forward`] or [`Part::Reverse`]. `booted`: when the system was started,
-/// milliseconds since 1970.
+/// milliseconds since 1970;
+/// `now`: what the wall clock shows, alike.
 pub(crate) fn push(
     record: &FlowRecord,
     part: Part,
     points: &ObservationPoints,
-    booted: u64,
+    [booted, now]: [u64; 2],
     out: &mut Vec<u8>,
 ) -> Shape {
     let mut shape = Shape::default();
@@ -34,7 +36,7 @@ pub(crate) fn push(
     let [start, end] = [record.start_shown(), record.end_shown()].map(|nanos| nanos / MILLISECOND);
     put(const { place("flowStartMilliseconds") }, &start.to_be_bytes());
     put(const { place("flowEndMilliseconds") }, &end.to_be_bytes());
-    if start >= booted && end >= booted {
+    if start >= booted && end >= booted && end <= now {
         put(const { place("flowStartSysUpTime") }, &((start - booted) as u32).to_be_bytes());
         put(const { place("flowEndSysUpTime") }, &((end - booted) as u32).to_be_bytes());
     }
@@ -57,7 +59,8 @@ pub(crate) fn push(
         put(const { place("sourceTransportPort") }, &from.to_be_bytes());
         put(const { place("destinationTransportPort") }, &to.to_be_bytes());
     }
-    if let Some((kind, code)) = record.icmp {
+    // The first packet's, as the point where it was seen; an answer has others.
+    if let Some((kind, code)) = record.icmp.filter(|_| !turned) {
         // Version 9 has one field for both families.
         put(const { place("icmpTypeCodeIPv4") }, &[kind, code]);
     }
@@ -81,7 +84,7 @@ pub(crate) fn push(
     if let Some(vlan) = record.vlan {
         put(const { place("vlanId") }, &vlan.to_be_bytes());
     }
-    if let Some(point) = points.of(record) {
+    if let Some(point) = points.of(record).filter(|_| !turned) {
         if let Some(index) = point.index {
             let place = match point.hook {
                 Some(Hook::Egress) => const { place("egressInterface") },

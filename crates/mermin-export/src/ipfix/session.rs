@@ -56,6 +56,8 @@ pub(crate) struct Session {
     identity: Identity,
     /// IPFIX: data records sent; NetFlow version 9: messages.
     sequence: u32,
+    /// The id of the first of `templates`.
+    first_id: u16,
     /// Templates of flows by their shapes, in the order of their ids.
     templates: Vec<Shape>,
     ids: HashMap<Shape, u16>,
@@ -80,9 +82,27 @@ const SET_HEADER: usize = 4;
 impl Session {
     /// One in which nothing was sent.
     pub(crate) fn new(identity: Identity) -> Self {
+        Self::begin(identity, 0, FIRST_ID)
+    }
+
+    /// The next one, of the same agent to a collector that may take both for one: many tell exporters apart by address and
+    /// observation domain alone. An id gets no second meaning before all have had one; NetFlow version 9 numbers messages
+    /// of an exporter, not of a session.
+    pub(crate) fn successor(&self) -> Self {
+        let sequence = match self.identity.version {
+            Version::Ipfix => 0,
+            Version::NetFlow9 => self.sequence,
+        };
+        let next = usize::from(self.first_id) + self.templates.len();
+        let has_room = next + TEMPLATES_MAX <= usize::from(u16::MAX);
+        Self::begin(self.identity, sequence, if has_room { next as u16 } else { FIRST_ID })
+    }
+
+    fn begin(identity: Identity, sequence: u32, first_id: u16) -> Self {
         let mut session = Self {
             identity,
-            sequence: 0,
+            sequence,
+            first_id,
             templates: Vec::new(),
             ids: HashMap::new(),
             last: None,
@@ -318,7 +338,7 @@ impl Session {
             Some(id) => *id,
             None if self.templates.len() == TEMPLATES_MAX => return None,
             None => {
-                let id = FIRST_ID + self.templates.len() as u16;
+                let id = self.first_id + self.templates.len() as u16;
                 self.templates.push(shape);
                 self.ids.insert(shape, id);
                 self.pending.push_back(Piece::Template(shape));

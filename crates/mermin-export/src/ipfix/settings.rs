@@ -3,6 +3,7 @@
 use super::config::{IpfixConfig, IpfixDirections, IpfixTransport, IpfixVersion};
 use crate::error::ExportError;
 use crate::secure::TlsFiles;
+use rustls_pki_types::ServerName;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ const MESSAGE_MAX: u64 = 65_535;
 /// What Ethernet takes with headers of UDP and IPv4.
 const UDP_MESSAGE: usize = 1_472;
 const TCP_MESSAGE: usize = 32 << 10;
+/// How often something is told beside flows, at most.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -59,6 +62,11 @@ impl Settings {
             Some(collector) => address(collector, port)?,
             None => ("127.0.0.1".to_owned(), port),
         };
+        let tls = tls(config)?;
+        if tls.is_some() && ServerName::try_from(host.as_str()).is_err() {
+            let what = format!("`{host}` is no name that a certificate can have");
+            return Err(problem("collector", what, "give the name or the address that the collector's certificate has"));
+        }
         let most = if udp { UDP_MESSAGE } else { TCP_MESSAGE };
         let message = match config.message_bytes {
             None => most,
@@ -68,6 +76,14 @@ impl Settings {
                 return Err(problem("message_bytes", what, "give it 512B to 65535B"));
             }
         };
+        let often = [
+            ("template_refresh", config.template_refresh),
+            ("statistics_interval", config.statistics_interval),
+        ];
+        if let Some((key, interval)) = often.into_iter().find(|(_, interval)| interval.0 < INTERVAL_MIN) {
+            let what = format!("`{interval}` is too often: records would have no room");
+            return Err(problem(key, what, "give it 1s or more"));
+        }
         // NetFlow version 9 has no elements for both directions.
         let directions = match config.version {
             IpfixVersion::Ipfix => config.directions,
@@ -85,7 +101,7 @@ impl Settings {
             statistics_interval: config.statistics_interval.0,
             message,
             rate: config.message_rate.get(),
-            tls: tls(config)?,
+            tls,
         })
     }
 
@@ -192,6 +208,9 @@ mod tests {
             (r#"{"version": "netflow9", "transport": "tcp"}"#, "export.ipfix.version"),
             (r#"{"message_bytes": "511B"}"#, "export.ipfix.message_bytes"),
             (r#"{"message_bytes": "64KiB"}"#, "export.ipfix.message_bytes"),
+            (r#"{"template_refresh": "999ms"}"#, "export.ipfix.template_refresh"),
+            (r#"{"statistics_interval": "1ms"}"#, "export.ipfix.statistics_interval"),
+            (r#"{"transport": "tcp", "tls": {}, "collector": "a..b"}"#, "export.ipfix.collector"),
             (r#"{"transport": "tcp", "tls": {"cert": "a"}}"#, "export.ipfix.tls.cert"),
             (r#"{"transport": "tcp", "tls": {"key": "a"}}"#, "export.ipfix.tls.key"),
             (r#"{"transport": "tcp", "tls": {"ca": "/nowhere"}}"#, "export.ipfix.tls.ca"),

@@ -7,22 +7,31 @@ use super::acknowledged::Question;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, ipproto, sockopt};
-use rustls::ClientConnection;
+use rustls::{ClientConnection, ProtocolVersion};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is not acknowledged for so long breaks a connection: then it is sent again over the next one.
 const USER_TIMEOUT_MS: u32 = 30_000;
 /// An idle connection whose peer has gone without a word is noticed after about this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// What is read in a turn, at most.
+const READ_MAX: usize = 64 << 10;
+/// A connection that has been there for so long stands: who accepts, and closes because he has nobody to hand on to, has done so.
+const STANDS: Duration = Duration::from_secs(1);
+/// The same of TLS 1.3 with a server that says nothing: it may still be at the client's certificate.
+const STANDS_IN_SILENCE: Duration = Duration::from_secs(5);
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TcpStream,
     connected: bool,
+    /// Since when messages can be put in.
+    ready: Option<Instant>,
     tls: Option<Box<ClientConnection>>,
     out: VecDeque<u8>,
     /// Octets that were put into `out`, and that have left it.
@@ -53,6 +62,7 @@ impl Stream {
         Ok(Self {
             socket: socket.into(),
             connected: false,
+            ready: None,
             tls: tls.map(Box::new),
             out: VecDeque::new(),
             made: 0,
@@ -95,13 +105,39 @@ impl Stream {
         self.read()?;
         self.take_from_tls()?;
         self.write()?;
-        Ok(self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking()))
+        let is_ready = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+        if is_ready {
+            self.ready.get_or_insert_with(Instant::now);
+        }
+        Ok(is_ready)
+    }
+
+    /// Whether the collector has accepted the connection, so that it counts what its host acknowledges.
+    ///
+    /// With TLS 1.3 a client may write before the server has judged the client's certificate. Servers tell that they are
+    /// through with it by session tickets (RFC 8446 section 4.6.1; some send them before, but not when they asked for a
+    /// certificate); of one that sends none it can only be waited for a refusal.
+    pub(crate) fn stands(&self, now: Instant) -> bool {
+        let Some(ready) = self.ready else { return false };
+        let needed = match &self.tls {
+            None => STANDS,
+            Some(tls) if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
+                if tls.tls13_tickets_received() > 0 {
+                    Duration::ZERO
+                } else {
+                    STANDS_IN_SILENCE
+                }
+            }
+            // Before, the server has the last word of a handshake.
+            Some(_) => Duration::ZERO,
+        };
+        now.saturating_duration_since(ready) >= needed
     }
 
     fn read(&mut self) -> io::Result<()> {
         // A collector says nothing (RFC 7011 section 10.4.2); what comes all the same is read and thrown away.
-        let mut ignored = [0; 4_096];
-        loop {
+        let (mut ignored, mut read) = ([0; 4_096], 0);
+        while read < READ_MAX {
             let got = match &mut self.tls {
                 None => self.socket.read(&mut ignored),
                 Some(tls) => tls.read_tls(&mut self.socket),
@@ -113,7 +149,7 @@ impl Stream {
                         "the collector has closed the connection",
                     ));
                 }
-                Ok(_) => {}
+                Ok(length) => read += length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -131,6 +167,7 @@ impl Stream {
                 while let Ok(1..) = tls.reader().read(&mut ignored) {}
             }
         }
+        Ok(())
     }
 
     /// Takes what TLS has to send.

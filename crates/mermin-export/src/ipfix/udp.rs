@@ -5,6 +5,7 @@
 //! before the call that sends returns, from another one a round trip later.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// Headers of IPv4 (without options) or IPv6, and UDP.
 const HEADERS: [usize; 2] = [20 + 8, 40 + 8];
+/// What a datagram has room for on any path: its length takes two octets, over IPv4 with all headers.
+const DATAGRAM_MAX: usize = 65_535 - HEADERS[0];
 
 /// A connected socket.
 #[derive(Debug)]
@@ -25,12 +28,22 @@ pub(crate) struct Udp {
 pub(crate) enum Sent {
     /// It is with the network.
     Yes,
+    /// It is, and one that was sent before has met a path that takes less.
+    Narrower,
     /// The kernel has no room just now.
     Later,
-    /// It is larger than the path's MTU.
+    /// It isn't: it is larger than the path's MTU, or one before was.
     TooLarge,
     /// It isn't.
     No(io::Error),
+}
+
+/// What came back of datagrams that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    /// The path takes less than one of them had.
+    Narrower,
 }
 
 impl Udp {
@@ -59,7 +72,12 @@ impl Udp {
             SocketAddr::V4(_) => (sockopt::ip_mtu(&self.socket)?, HEADERS[0]),
             SocketAddr::V6(_) => (sockopt::ipv6_mtu(&self.socket)?, HEADERS[1]),
         };
-        Ok((mtu as usize).saturating_sub(headers))
+        Ok((mtu as usize).saturating_sub(headers).min(DATAGRAM_MAX))
+    }
+
+    /// Where it goes.
+    pub(crate) const fn collector(&self) -> SocketAddr {
+        self.collector
     }
 
     /// Whether the collector is on this host, so that a refusal is known at once.
@@ -70,27 +88,35 @@ impl Udp {
 
     pub(crate) fn send(&self, message: &[u8]) -> Sent {
         match self.socket.send(message) {
-            // An error that came back meanwhile is of this datagram or of one before; either way nobody takes them.
-            Ok(_) => match self.refused(Duration::ZERO) {
-                Ok(()) => Sent::Yes,
+            // An error that came back meanwhile is of this datagram or of one before.
+            Ok(_) => match self.heard(Duration::ZERO) {
+                Ok(Heard::Nothing) => Sent::Yes,
+                Ok(Heard::Narrower) => Sent::Narrower,
                 Err(error) => Sent::No(error),
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Later,
-            Err(error) => match rustix::io::Errno::from_io_error(&error) {
-                Some(rustix::io::Errno::MSGSIZE) => Sent::TooLarge,
-                Some(rustix::io::Errno::NOBUFS) => Sent::Later,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::MSGSIZE) => Sent::TooLarge,
+                Some(Errno::NOBUFS) => Sent::Later,
                 _ => Sent::No(error),
             },
         }
     }
 
-    /// An error that comes back within `wait`.
-    pub(crate) fn refused(&self, wait: Duration) -> io::Result<()> {
+    /// What comes back within `wait`.
+    ///
+    /// # Errors
+    /// Nobody takes datagrams.
+    pub(crate) fn heard(&self, wait: Duration) -> io::Result<Heard> {
         if !wait.is_zero() {
             let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
             // Errors are always reported.
             poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], Some(&wait))?;
         }
-        self.socket.take_error()?.map_or(Ok(()), Err)
+        match self.socket.take_error()? {
+            None => Ok(Heard::Nothing),
+            Some(error) if Errno::from_io_error(&error) == Some(Errno::MSGSIZE) => Ok(Heard::Narrower),
+            Some(error) => Err(error),
+        }
     }
 }

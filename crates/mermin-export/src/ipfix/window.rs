@@ -76,6 +76,11 @@ impl Window {
         (self.before + self.octets.len() as u64 - first) as usize
     }
 
+    /// Octets that are sent.
+    pub(crate) fn sent_octets(&self) -> usize {
+        self.octets() - self.unsent_octets()
+    }
+
     pub(crate) fn has_unsent(&self) -> bool {
         self.sent < self.items.len()
     }
@@ -143,8 +148,9 @@ impl Window {
     pub(crate) fn drop_all(&mut self, reason: &'static str, receipt: &mut Receipt) -> Amount {
         let mut gone = Amount::default();
         for item in self.items.drain(..) {
+            self.fate = self.fate.or(item.fate);
             let Some(amount) = item.amount else { continue };
-            *receipt.dropped.entry(item.fate.unwrap_or(reason)).or_default() += amount;
+            *receipt.dropped.entry(self.fate.take().unwrap_or(reason)).or_default() += amount;
             gone += amount;
         }
         self.before += self.octets.len() as u64;

@@ -20,9 +20,13 @@ pub(crate) fn put_u16(out: &mut [u8], at: usize, value: u16) {
     out[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-/// A value of variable length (RFC 7011 section 7), cut at 65 535 octets.
+/// A value of variable length (RFC 7011 section 7), UTF-8, cut before the character that ends behind 65 535 octets.
 pub(crate) fn push_variable(out: &mut Vec<u8>, value: &[u8]) {
-    let value = &value[..value.len().min(usize::from(u16::MAX))];
+    let mut length = value.len().min(usize::from(u16::MAX));
+    while length < value.len() && value[length] & 0xc0 == 0x80 {
+        length -= 1;
+    }
+    let value = &value[..length];
     match u8::try_from(value.len()) {
         Ok(length) if length < u8::MAX => out.push(length),
         _ => {
@@ -43,8 +47,13 @@ const TO_1970: u64 = 2_208_988_800;
 #[inline(always)]
 pub(crate) fn ntp(nanos: u64) -> u64 {
     let fraction = ((nanos % SECOND) << 32).div_ceil(SECOND);
-    // Of an era of 136 years, as RFC 7011 has it: after 2036 it begins again.
     (nanos / SECOND + TO_1970) << 32 | fraction
+}
+
+/// Whether this time is in the first era of NTP, of 136 years: from 2036-02-07T06:28:16Z on its seconds begin again.
+#[inline(always)]
+pub(crate) const fn has_ntp(nanos: u64) -> bool {
+    nanos / SECOND + TO_1970 <= u32::MAX as u64
 }
 
 #[cfg(test)]
@@ -58,6 +67,21 @@ mod tests {
             assert_eq!(time >> 32, 1_767_225_599 + TO_1970);
             assert_eq!(((time & 0xffff_ffff) * SECOND) >> 32, nanos);
         }
+    }
+
+    #[test]
+    fn the_first_era_ends_in_2036() {
+        const BEGIN: u64 = 2_085_978_496 * SECOND;
+        assert!(has_ntp(BEGIN - 1) && !has_ntp(BEGIN));
+        assert_eq!(ntp(BEGIN - SECOND) >> 32, u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn a_character_is_not_cut() {
+        let text = format!("{}\u{20ac}", "a".repeat(65_533));
+        let mut out = Vec::new();
+        push_variable(&mut out, text.as_bytes());
+        assert_eq!((out.len(), &out[..3]), (3 + 65_533, &[255, 255, 253][..]));
     }
 
     #[test]

@@ -139,43 +139,95 @@ fn tcp(listener: &TcpListener, tls: Option<IpfixTls>) -> IpfixConfig {
 
 #[test]
 fn over_tcp_what_was_not_acknowledged_comes_again_in_another_session() {
+    // Of a connection that is closed before it stands nothing counts, though its host has acknowledged some.
+    for (stays, counts) in [(300, false), (2_000, true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let collector = Some(listener.local_addr().unwrap().to_string());
+        let mut output = output(IpfixConfig { collector, ..tcp(&listener, None) });
+        let mut receipt = Receipt::default();
+        // The first reads nothing and closes: what its kernel had no room for goes to the second.
+        let collector = std::thread::spawn(move || {
+            let (first, _) = listener.accept().unwrap();
+            rustix::net::sockopt::set_socket_recv_buffer_size(&first, 4_096).unwrap();
+            std::thread::sleep(Duration::from_millis(stays));
+            drop(first);
+            let (mut second, _) = listener.accept().unwrap();
+            messages(&mut second, usize::MAX)
+        });
+        let records = numbered(0..40_000);
+        bounded(&*output);
+        for batch in records.chunks(512) {
+            output.export(batch, &mut receipt).unwrap();
+        }
+        output.flush(&mut receipt).unwrap();
+        drop(output);
+        let (messages, mut second) = (collector.join().unwrap(), Collector::default());
+        let mut all = Amount::default();
+        records.iter().for_each(|record| all += Amount::of(record));
+        assert_eq!(receipt.delivered, all);
+        second.expected = Some(0);
+        let numbers = numbers(&messages, &mut second);
+        assert_eq!((second.gaps, second.unknown), (0, 0), "a session of its own");
+        // What counted before is the first one's; everything behind it came, once.
+        let first = *numbers.keys().next().unwrap();
+        assert_eq!(first > 0, counts, "{first}");
+        assert_eq!(numbers, all_once(first..40_000));
+    }
+}
+
+/// Nothing that is held is lost or told of twice when a call panics; it goes again.
+#[test]
+fn after_a_panic_what_is_held_goes_again_in_another_session() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let config =
-        IpfixConfig { collector: Some(listener.local_addr().unwrap().to_string()), ..tcp(&listener, None) };
-    let mut output = output(config);
+    let collector = Some(listener.local_addr().unwrap().to_string());
+    let mut output = output(IpfixConfig { collector, ..tcp(&listener, None) });
     let mut receipt = Receipt::default();
-    // The first reads nothing and closes: what its kernel had no room for goes to the second.
+    output.export(&numbered(0..2_000), &mut receipt).unwrap();
+    let (mut first, _) = listener.accept().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while output.delivery().unwrap().in_flight.load(Ordering::Relaxed) == 0 {
+        assert!(Instant::now() < deadline);
+        output.idle(&mut receipt).unwrap();
+    }
+    let held = 2_000 - receipt.delivered.records;
+    assert_eq!(output.after_panic(), Some(held));
     let collector = std::thread::spawn(move || {
-        let (first, _) = listener.accept().unwrap();
-        rustix::net::sockopt::set_socket_recv_buffer_size(&first, 4_096).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        drop(first);
         let (mut second, _) = listener.accept().unwrap();
         messages(&mut second, usize::MAX)
     });
-    let records = numbered(0..40_000);
-    for batch in records.chunks(512) {
-        output.export(batch, &mut receipt).unwrap();
-    }
-    let before = receipt.delivered.records;
     bounded(&*output);
     output.flush(&mut receipt).unwrap();
     drop(output);
-    let (messages, mut second) = (collector.join().unwrap(), Collector::default());
-    assert_eq!(
-        receipt.delivered,
-        records.iter().fold(Amount::default(), |mut sum, record| {
-            sum += Amount::of(record);
-            sum
-        })
-    );
-    second.expected = Some(0);
-    let numbers = numbers(&messages, &mut second);
-    assert_eq!((second.gaps, second.unknown), (0, 0), "a session of its own");
-    // What was acknowledged before is the first one's; everything behind it came, once.
-    let first = *numbers.keys().next().unwrap();
-    assert!(first > 0 || before == 0);
-    assert_eq!(numbers, all_once(first..40_000));
+    assert_eq!((receipt.delivered.records, receipt.dropped.len()), (2_000, 0));
+    let before = numbers(&messages(&mut first, usize::MAX), &mut Collector::default());
+    assert!(!before.is_empty());
+    let second = numbers(&collector.join().unwrap(), &mut Collector::default());
+    assert_eq!(second, all_once((2_000 - held) as u32..2_000));
+}
+
+/// A collector that closes while nothing is to be told is no trouble.
+#[test]
+fn an_output_without_records_is_idle_when_its_collector_goes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = Some(listener.local_addr().unwrap().to_string());
+    let mut output = output(IpfixConfig { collector, ..tcp(&listener, None) });
+    let mut receipt = Receipt::default();
+    output.export(&numbered(0..1), &mut receipt).unwrap();
+    let (first, _) = listener.accept().unwrap();
+    settle(&mut *output, &mut receipt, 1);
+    let delivery = output.delivery().unwrap();
+    assert_eq!(delivery.condition().0, DeliveryState::Delivering);
+    drop((first, listener));
+    let deadline = Instant::now() + PATIENCE;
+    while delivery.condition().0 == DeliveryState::Delivering {
+        assert!(Instant::now() < deadline);
+        assert_eq!(output.idle(&mut receipt).unwrap(), None);
+    }
+    assert_eq!(delivery.condition(), (DeliveryState::Idle, None));
+    // Nor does the end of a run wait for it.
+    let began = Instant::now();
+    output.flush(&mut receipt).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[test]

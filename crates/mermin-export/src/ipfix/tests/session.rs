@@ -13,6 +13,8 @@ use crate::sample;
 use mermin_flow::{Amount, FlowRecord, Receipt};
 
 const TOO_LARGE: &str = "too_large";
+/// After all samples.
+const NOW: u64 = sample::START / 1_000_000 + 1_000_000_000;
 
 fn fill(window: &mut Window, records: &[FlowRecord]) {
     let mut encoder = Encoder::new(sample::points());
@@ -206,7 +208,7 @@ fn version_9_is_padded_and_numbers_messages() {
     for record in sample::all() {
         for part in each(&record) {
             let mut row = Vec::new();
-            let shape = netflow9::push(&record, part, &sample::points(), identity.booted, &mut row);
+            let shape = netflow9::push(&record, part, &sample::points(), [identity.booted, NOW], &mut row);
             window.push(shape, &row, Some(Amount::of(&record)));
             expected += 1;
         }
@@ -228,6 +230,77 @@ fn version_9_is_padded_and_numbers_messages() {
     // A flow that began before has no such time.
     let early = Identity { booted: sample::START / 1_000_000 + 1_000, ..identity };
     let mut row = Vec::new();
-    let shape = netflow9::push(&sample::bare(), Part::Forward, &sample::points(), early.booted, &mut row);
+    let shape = netflow9::push(&sample::bare(), Part::Forward, &sample::points(), [early.booted, NOW], &mut row);
     assert!(shape.fields().all(|field| field.number != 22));
+    // Nor has one that ends after it is told.
+    let (end, mut tells) = (sample::tcp().end_shown() / 1_000_000, [false; 2]);
+    for (tells, now) in tells.iter_mut().zip([end - 1, end]) {
+        let shape = netflow9::push(
+            &sample::tcp(),
+            Part::Forward,
+            &sample::points(),
+            [identity.booted, now],
+            &mut Vec::new(),
+        );
+        *tells = shape.fields().any(|field| field.number == 21);
+    }
+    assert_eq!(tells, [false, true]);
+}
+
+/// What tells exporters apart by address and domain alone takes both sessions for one.
+#[test]
+fn the_next_session_gives_no_id_a_second_meaning() {
+    let ids = |session: &mut Session, records: &[FlowRecord]| {
+        let (mut window, mut collector) = (Window::default(), Collector::default());
+        fill(&mut window, records);
+        let messages = messages(session, &mut window, 1_400);
+        let decoded = messages.iter().flat_map(|message| collector.take(message));
+        let ids = decoded.filter(|decoded| decoded.scope == 0).map(|decoded| decoded.template);
+        ids.collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut session = Session::new(IDENTITY);
+    let mut first = ids(&mut session, &sample::all());
+    for _ in 0..3 {
+        session = session.successor();
+        assert_eq!(session.sequence(), 0);
+        let mut next = ids(&mut session, &sample::all());
+        assert!(first.is_disjoint(&next), "{first:?} {next:?}");
+        first.append(&mut next);
+    }
+    let mut old = Session::new(Identity { version: Version::NetFlow9, ..IDENTITY });
+    old.set_sequence(7);
+    assert_eq!(old.successor().sequence(), 7, "it numbers messages of an exporter");
+}
+
+/// Type and code are the first packet's, and so is the point: an answer has others.
+#[test]
+fn the_way_back_does_not_have_what_the_first_packet_had() {
+    let mut record = sample::icmpv6();
+    record.reverse = record.forward;
+    let points = sample::points();
+    assert!(points.of(&record).is_some_and(|point| point.index.is_some() && point.hook.is_some()));
+    let shapes = [Part::Forward, Part::Reverse].map(|part| {
+        let mut row = Vec::new();
+        let new = Encoder::new(sample::points()).push(&record, part, &mut row);
+        [new, netflow9::push(&record, part, &points, [0, NOW], &mut row)]
+    });
+    for (shapes, there) in shapes.into_iter().zip([true, false]) {
+        for shape in shapes {
+            let has = |number: [u16; 2]| shape.fields().any(|field| number.contains(&field.number));
+            assert_eq!([has([32, 139]), has([10, 14]), has([61, 61])], [there; 3]);
+        }
+    }
+}
+
+#[test]
+fn a_time_that_ntp_has_no_seconds_for_is_in_milliseconds_alone() {
+    let mut record = sample::udp();
+    let numbers = |record: &FlowRecord| {
+        let shape = Encoder::new(sample::points()).push(record, Part::Both, &mut Vec::new());
+        let times = shape.fields().map(|field| field.number).filter(|number| (152..158).contains(number));
+        times.collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&record), [152, 153, 156, 157]);
+    record.end_time = 2_085_978_496_000_000_000;
+    assert_eq!(numbers(&record), [152, 153]);
 }
