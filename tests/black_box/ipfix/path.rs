@@ -9,6 +9,7 @@ use mermin_tests::netns::{Namespace, Net, RIGHT, RIGHT6};
 use mermin_tests::servers::ipfix_tap::{Datagram, Tap};
 use mermin_tests::servers::place::Place;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The least that IPv6 asks for.
 const MTU: usize = 1_280;
@@ -88,4 +89,24 @@ fn messages_fit_a_path_that_is_narrow_behind_a_router() {
     for namespace in [&net.left, &net.right, &far] {
         assert_eq!(fragments(namespace), 0, "{}", namespace.name);
     }
+}
+
+/// Hosts refuse a few datagrams at once, then one a second (`icmp_ratelimit`): no refusal is no consent.
+#[test]
+fn records_wait_while_nobody_listens_on_another_host() {
+    need!(namespaces());
+    let net = Net::new("void", false);
+    let address: SocketAddr = format!("{RIGHT}:4739").parse().unwrap();
+    let running =
+        replay(address, Form::Both).inside(&net.left.name).arg("-").input(capture(FLOWS)).start_reading();
+    // Five questions and more.
+    std::thread::sleep(Duration::from_secs(6));
+    let tap = Tap::start_at(&Place::Namespace(net.right.name.clone()), address);
+    let outcome = running.wait(Duration::from_secs(40));
+    all_delivered(&outcome);
+    let records = outcome.records();
+    let expected = table(records.iter().flat_map(|record| of_record(record, Form::Both)));
+    let sessions = sessions(&tap.finish());
+    let got = sessions.iter().flat_map(|(_, reader)| &reader.flows).map(of_data);
+    same("the tap", &expected, &table(got));
 }

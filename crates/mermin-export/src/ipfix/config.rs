@@ -21,8 +21,8 @@ pub struct IpfixConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "collector.example:4739")]
     pub collector: Option<String>,
-    /// How messages get there. `udp`: a record counts as delivered when it was handed to the network. `tcp`: when the
-    /// collector's host has acknowledged it.
+    /// How messages get there. `udp`: a record counts as delivered when it was handed to the network and was not refused
+    /// within a second. `tcp`: when the collector's host has acknowledged it.
     pub transport: IpfixTransport,
     /// What messages are like. `netflow9` goes over UDP only, has a record for each direction, and nothing but what
     /// IANA has elements of a fixed length for.
@@ -35,10 +35,11 @@ pub struct IpfixConfig {
     /// Under which number elements of Mermin's own stand. The default is the one for documentation (RFC 5612), for Mermin
     /// has none that is registered.
     pub enterprise_number: u32,
-    /// How often templates are sent again over UDP. A collector that comes later, or that missed them, can decode records
-    /// after this time.
+    /// How often templates are sent again over UDP, 1s or more. A collector that comes later, or that missed them, can
+    /// decode records after this time.
     pub template_refresh: Interval,
-    /// How often options records tell what was sent and what not, and what the agent has seen.
+    /// How often options records tell what this output has sent and what it has given up, and what the agent has seen: 1s or
+    /// more.
     pub statistics_interval: Interval,
     /// The most bytes in a message, from 512B to 65535B. Without it: over UDP 1472B, over TCP 32KiB. Over UDP less, where
     /// the path to the collector takes less.

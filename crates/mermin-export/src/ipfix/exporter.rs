@@ -289,7 +289,11 @@ impl Ipfix {
         self.backoff = Backoff::default();
         self.delivery.turn(DeliveryState::Delivering, None);
         if let Some(after) = self.trouble.ends(now) {
-            info!("Output {}: {} takes records again, after {after:.1?}", self.name, self.settings.collector());
+            info!(
+                "Output {}: {} takes records again, after {after:.1?}",
+                self.name,
+                self.settings.collector()
+            );
         }
     }
 

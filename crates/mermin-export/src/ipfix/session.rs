@@ -203,7 +203,9 @@ impl Session {
         self.records = (0, 0);
         self.push_header(now, out);
         let mut made = Made::default();
-        if self.push_pending(limit, out) {
+        // Type information goes without flows: nfcapd does not count its records, and would miss those behind it.
+        let is_type = |piece: &Piece| matches!(piece, Piece::OptionsRecord(Options::Types, _));
+        if self.push_pending(limit, out) && !self.told.iter().any(is_type) {
             self.push_flows(window, limit, too_large, &mut made, out);
         }
         self.close_set(out);

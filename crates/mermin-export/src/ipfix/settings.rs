@@ -65,7 +65,11 @@ impl Settings {
         let tls = tls(config)?;
         if tls.is_some() && ServerName::try_from(host.as_str()).is_err() {
             let what = format!("`{host}` is no name that a certificate can have");
-            return Err(problem("collector", what, "give the name or the address that the collector's certificate has"));
+            return Err(problem(
+                "collector",
+                what,
+                "give the name or the address that the collector's certificate has",
+            ));
         }
         let most = if udp { UDP_MESSAGE } else { TCP_MESSAGE };
         let message = match config.message_bytes {

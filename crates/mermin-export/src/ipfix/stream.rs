@@ -122,11 +122,7 @@ impl Stream {
         let needed = match &self.tls {
             None => STANDS,
             Some(tls) if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
-                if tls.tls13_tickets_received() > 0 {
-                    Duration::ZERO
-                } else {
-                    STANDS_IN_SILENCE
-                }
+                if tls.tls13_tickets_received() > 0 { Duration::ZERO } else { STANDS_IN_SILENCE }
             }
             // Before, the server has the last word of a handshake.
             Some(_) => Duration::ZERO,

@@ -81,7 +81,8 @@ impl Ipfix {
     }
 
     fn rest_udp(&self, now: Instant) -> Step {
-        let held = self.flights.front().map(|flight| (flight.since + self.held).saturating_duration_since(now));
+        let held =
+            self.flights.front().map(|flight| (flight.since + self.held).saturating_duration_since(now));
         match (self.rest(), held) {
             (Step::Wait(wait), Some(held)) => Step::Wait(wait.min(held)),
             (_, Some(held)) => Step::Wait(held),

@@ -5,7 +5,7 @@ use super::{ASK_AGAIN, CONNECT, GRACE, Ipfix, Link, Step, TOO_LARGE, now_ms};
 use crate::ipfix::config::IpfixTransport;
 use crate::ipfix::session::{Made, Session};
 use crate::ipfix::stream::Stream;
-use crate::ipfix::udp::{Sent, Udp};
+use crate::ipfix::udp::{Heard, Sent, Udp};
 use crate::ipfix::window::Window;
 use rustls_pki_types::ServerName;
 use std::io;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What asks whether somebody listens has at most so many octets: that much every path takes (RFC 7011 section 10.3.3).
-const PROBE: usize = 512;
+/// How long it is tried to get a first message out.
+const PROBE: Duration = Duration::from_secs(2);
 
 impl Ipfix {
     /// Of the collector's addresses the next one after each failure.
@@ -73,31 +73,39 @@ impl Ipfix {
         Ok(Some(connection))
     }
 
-    /// Sends one small message without flows, to hear whether nobody listens.
+    /// Sends one message without flows, to hear whether nobody listens and whether the path takes as much. One that comes back
+    /// was read by nobody: the next one has its number.
     fn probe(&mut self) -> io::Result<()> {
-        let mut none = Window::default();
-        loop {
-            let room = self.room.min(PROBE);
-            self.session.make(&mut none, room, now_ms(), TOO_LARGE, &mut self.message);
+        let (mut none, until) = (Window::default(), Instant::now() + PROBE);
+        while !self.is_interrupted() {
+            if Instant::now() >= until {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "no message is small enough for the path",
+                ));
+            }
+            self.session.make(&mut none, self.room, now_ms(), TOO_LARGE, &mut self.message);
             let Link::Udp(udp) = &self.link else { return Ok(()) };
-            let sent = udp.send(&self.message);
-            if matches!(sent, Sent::Yes | Sent::Narrower) {
-                let wait = if udp.is_local() { Duration::ZERO } else { GRACE };
-                let heard = if matches!(sent, Sent::Yes) { udp.heard(wait).map(drop) } else { Ok(()) };
+            let wait = if udp.is_local() { Duration::ZERO } else { GRACE };
+            let heard = match udp.send(&self.message) {
+                Sent::Yes => udp.heard(wait),
+                Sent::Narrower | Sent::TooLarge => Ok(Heard::Narrower),
+                Sent::No(error) => Err(error),
+                Sent::Later => {
+                    self.session.take_back();
+                    std::thread::sleep(ASK_AGAIN);
+                    continue;
+                }
+            };
+            if matches!(heard, Ok(Heard::Nothing)) {
                 self.sent(Made::default());
-                return heard;
+                return Ok(());
             }
             self.session.take_back();
-            match sent {
-                Sent::No(error) => return Err(error),
-                Sent::TooLarge if self.message.len() > self.settings.message.min(udp.room()?) => {
-                    return Err(io::Error::other("the path to the collector takes less than 512 octets"));
-                }
-                _ => std::thread::sleep(ASK_AGAIN),
-            }
-            if self.is_interrupted() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
+            heard?;
+            self.room = self.settings.message.min(udp.room()?);
+            std::thread::sleep(ASK_AGAIN);
         }
+        Err(io::ErrorKind::Interrupted.into())
     }
 }
