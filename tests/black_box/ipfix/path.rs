@@ -4,7 +4,7 @@ use super::sighting::{of_data, of_record, same, table};
 use super::{Form, all_delivered, replay, sessions};
 use crate::otlp::capture;
 use mermin_tests::need;
-use mermin_tests::need::namespaces;
+use mermin_tests::need::{namespaces, tool};
 use mermin_tests::netns::{Namespace, Net, RIGHT, RIGHT6};
 use mermin_tests::servers::ipfix_tap::{Datagram, Tap};
 use mermin_tests::servers::place::Place;
@@ -91,11 +91,18 @@ fn messages_fit_a_path_that_is_narrow_behind_a_router() {
     }
 }
 
-/// Hosts refuse a few datagrams at once, then one a second (`icmp_ratelimit`): no refusal is no consent.
+/// Hosts refuse one datagram a second (`icmp_ratelimit`, here without its burst): no refusal is no consent.
 #[test]
 fn records_wait_while_nobody_listens_on_another_host() {
-    need!(namespaces());
+    need!(namespaces(), tool("nft"));
     let net = Net::new("void", false);
+    for command in [
+        "add table ip few",
+        "add chain ip few output { type filter hook output priority 0; }",
+        "add rule ip few output ip protocol icmp limit rate over 1/second burst 1 packets drop",
+    ] {
+        let _ = net.right.run(&format!("nft {command}"));
+    }
     let address: SocketAddr = format!("{RIGHT}:4739").parse().unwrap();
     let running =
         replay(address, Form::Both).inside(&net.left.name).arg("-").input(capture(FLOWS)).start_reading();
