@@ -14,6 +14,7 @@ pub mod memory;
 pub mod need;
 pub mod netns;
 pub mod program;
+pub mod protoc;
 pub mod record;
 pub mod rtnetlink;
 pub mod servers;

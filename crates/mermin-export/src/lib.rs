@@ -20,9 +20,11 @@ mod log;
 mod none;
 pub mod otlp;
 mod plan;
+mod protobuf;
 mod protocols;
 #[cfg(test)]
 mod sample;
+pub mod schema;
 mod spec;
 mod text;
 

@@ -56,6 +56,10 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 pub(crate) trait Visitor {
     /// A text, in UTF-8.
     fn text(&mut self, key: Key, value: &[u8]);
+    /// A point in time, in nanoseconds since 1970, and what writes it as text.
+    fn time(&mut self, key: Key, time: u64, clock: &mut Clock) {
+        self.text(key, &clock.moment(time).rfc3339());
+    }
     /// A number.
     fn count(&mut self, key: Key, value: u64);
     /// A number that may be negative.
@@ -137,8 +141,8 @@ impl Walk {
         if let Some(reason) = record.end_reason {
             visitor.text(const { key("flow.end_reason") }, reason.name().as_bytes());
         }
-        visitor.text(const { key("flow.start_time") }, &self.start.moment(record.start_shown()).rfc3339());
-        visitor.text(const { key("flow.end_time") }, &self.end.moment(record.end_shown()).rfc3339());
+        visitor.time(const { key("flow.start_time") }, record.start_shown(), &mut self.start);
+        visitor.time(const { key("flow.end_time") }, record.end_shown(), &mut self.end);
     }
 
     #[inline(always)]

@@ -21,11 +21,9 @@ mod resource;
 mod secret;
 mod sender;
 mod settings;
-mod sheet;
 #[cfg(test)]
 mod tests;
 mod transport;
-mod wire;
 
 pub use agent::AgentMetrics;
 pub use config::{
