@@ -5,6 +5,7 @@ use crate::destination::FileDestination;
 use crate::error::ExportError;
 use crate::format::Format;
 use crate::json::JsonLines;
+use crate::kafka::KafkaConfig;
 use crate::lines::Lines;
 use crate::log::LogEvents;
 use crate::none::Uncollected;
@@ -57,6 +58,10 @@ pub struct Materials {
     pub color: Color,
     /// `export.otlp`.
     pub otlp: OtlpConfig,
+    /// `export.kafka`.
+    pub kafka: KafkaConfig,
+    /// The agent's id, as in flow ids; empty in a replay.
+    pub agent_id: String,
     /// OpenTelemetry's own variables.
     pub environment: Environment,
     /// `export.disk_buffer`.
@@ -94,6 +99,13 @@ impl Materials {
                     config.endpoint.clone_from(address);
                 }
                 Some(ReceiverConfig::Otlp(Box::new(config)))
+            }
+            OutputKind::Kafka => {
+                let mut config = self.kafka.clone();
+                if let Some(address) = address {
+                    config.address(address);
+                }
+                Some(ReceiverConfig::Kafka(Box::new(config)))
             }
             OutputKind::Text | OutputKind::Json | OutputKind::Log | OutputKind::None => None,
         }
@@ -204,13 +216,13 @@ pub fn resolved(path: &Path) -> PathBuf {
 
 fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
     if let Some(plan) = materials.plan(spec)? {
-        return plan.open(&materials.points);
+        return plan.open(&materials.points, &materials.agent_id);
     }
     let (name, points) = (spec.name(), Arc::clone(&materials.points));
     let output: Box<dyn Exporter> = match spec.kind {
         OutputKind::Log => Box::new(LogEvents::new(name, points)),
         // One that has a receiver has a plan, see above: what is left counts only.
-        OutputKind::None | OutputKind::Otlp => Box::new(Uncollected::new(name)),
+        OutputKind::None | OutputKind::Otlp | OutputKind::Kafka => Box::new(Uncollected::new(name)),
         OutputKind::Json => lines(name, JsonLines::new(points), open(&spec.target)?),
         OutputKind::Text => {
             let destination = open(&spec.target)?;

@@ -1,6 +1,7 @@
 //! The `export` section of the configuration.
 
 use crate::buffer::{BufferKind, DiskBufferConfig};
+use crate::kafka::KafkaConfig;
 use crate::otlp::OtlpConfig;
 use crate::spec::{OutputKind, OutputSpec, Target};
 use schemars::JsonSchema;
@@ -30,6 +31,9 @@ pub struct ExportConfig {
     /// Records to an OpenTelemetry collector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<OtlpConfig>,
+    /// Records to a Kafka topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaConfig>,
 }
 
 impl Default for ExportConfig {
@@ -41,6 +45,7 @@ impl Default for ExportConfig {
             files: Vec::new(),
             log: None,
             otlp: None,
+            kafka: None,
         }
     }
 }
@@ -133,8 +138,11 @@ impl ExportConfig {
     /// The outputs that are switched on. An output that is there but switched off is not replaced by the default.
     #[must_use]
     pub fn outputs(&self) -> Vec<OutputSpec> {
-        let none =
-            self.stdout.is_none() && self.files.is_empty() && self.log.is_none() && self.otlp.is_none();
+        let none = self.stdout.is_none()
+            && self.files.is_empty()
+            && self.log.is_none()
+            && self.otlp.is_none()
+            && self.kafka.is_none();
         if none {
             return vec![OutputSpec { kind: OutputKind::Text, target: Target::Stdout }];
         }
@@ -145,9 +153,11 @@ impl ExportConfig {
         let log = self.log.iter().filter(|log| log.enabled);
         let log = log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere });
         let otlp = self.otlp.iter().filter(|otlp| otlp.enabled);
-        let otlp =
-            otlp.map(|_| OutputSpec { kind: OutputKind::Otlp, target: Target::Receiver { address: None } });
-        lines.chain(log).chain(otlp).collect()
+        let otlp = otlp.map(|_| OutputKind::Otlp);
+        let kafka = self.kafka.iter().filter(|kafka| kafka.enabled).map(|_| OutputKind::Kafka);
+        let receivers = otlp.chain(kafka);
+        let receivers = receivers.map(|kind| OutputSpec { kind, target: Target::Receiver { address: None } });
+        lines.chain(log).chain(receivers).collect()
     }
 }
 
@@ -177,6 +187,8 @@ mod tests {
             (r#"{"log": {"enabled": false}}"#, vec![]),
             (r#"{"otlp": {}, "log": {}}"#, vec!["log", "otlp"]),
             (r#"{"otlp": {"enabled": false}}"#, vec![]),
+            (r#"{"kafka": {}, "otlp": {}}"#, vec!["otlp", "kafka"]),
+            (r#"{"kafka": {"enabled": false}}"#, vec![]),
         ] {
             assert_eq!(outputs(config), expected, "{config}");
         }

@@ -1,4 +1,4 @@
-//! Outputs: text for people, JSON lines, log events, OTLP; the attribute table.
+//! Outputs: text for people, JSON lines, log events, OTLP, Kafka; the attribute table.
 //!
 //! An output is a [`mermin_flow::Exporter`]. [`ExportConfig`] or [`OutputSpec::parse`] say which there are,
 //! [`build_all`] opens them.
@@ -15,6 +15,7 @@ mod error;
 mod form;
 mod format;
 mod json;
+pub mod kafka;
 mod lines;
 mod log;
 mod none;
@@ -27,6 +28,7 @@ mod sample;
 pub mod schema;
 mod spec;
 mod text;
+mod trouble;
 
 pub use buffer::{BufferKind, DiskBufferConfig, FsyncKind};
 pub use build::{Color, Materials, Open, build_all, check_all, resolved};

@@ -2,6 +2,7 @@
 
 use crate::buffer::BufferKind;
 use crate::error::ExportError;
+use crate::kafka::{KafkaConfig, KafkaPlan};
 use crate::otlp::{AgentMetrics, Environment, OtlpConfig, OtlpPlan};
 use mermin_flow::{Exporter, ObservationPoints};
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub enum ReceiverConfig {
     /// An OpenTelemetry collector's.
     Otlp(Box<OtlpConfig>),
+    /// A Kafka topic's.
+    Kafka(Box<KafkaConfig>),
 }
 
 impl ReceiverConfig {
@@ -20,6 +23,7 @@ impl ReceiverConfig {
     pub fn buffer(&self) -> BufferKind {
         match self {
             Self::Otlp(config) => config.buffer,
+            Self::Kafka(config) => config.buffer,
         }
     }
 
@@ -30,6 +34,9 @@ impl ReceiverConfig {
     pub fn plan(&self, environment: &Environment) -> Result<Plan, ExportError> {
         match self {
             Self::Otlp(config) => OtlpPlan::new(config, environment).map(Box::new).map(Plan::Otlp),
+            Self::Kafka(config) => {
+                KafkaPlan::new(config, environment.node_name()).map(Box::new).map(Plan::Kafka)
+            }
         }
     }
 }
@@ -39,6 +46,8 @@ impl ReceiverConfig {
 pub enum Plan {
     /// To an OpenTelemetry collector.
     Otlp(Box<OtlpPlan>),
+    /// To a Kafka topic.
+    Kafka(Box<KafkaPlan>),
 }
 
 impl Plan {
@@ -47,6 +56,7 @@ impl Plan {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Otlp(_) => "otlp",
+            Self::Kafka(_) => "kafka",
         }
     }
 
@@ -55,6 +65,7 @@ impl Plan {
     pub fn headline(&self) -> String {
         match self {
             Self::Otlp(plan) => plan.headline(),
+            Self::Kafka(plan) => plan.headline(),
         }
     }
 
@@ -63,6 +74,7 @@ impl Plan {
     pub fn descriptions(&self) -> Vec<String> {
         match self {
             Self::Otlp(plan) => plan.descriptions(),
+            Self::Kafka(plan) => plan.descriptions(),
         }
     }
 
@@ -71,16 +83,22 @@ impl Plan {
     pub fn resource(&self) -> BTreeMap<String, String> {
         match self {
             Self::Otlp(plan) => plan.resource().clone(),
+            Self::Kafka(_) => BTreeMap::new(),
         }
     }
 
-    /// The outputs: one, or several where records are sent in several forms.
+    /// The outputs of an agent with this id (empty in a replay): one, or several where records are sent in several forms.
     ///
     /// # Errors
     /// [`ExportError`].
-    pub fn open(&self, points: &Arc<ObservationPoints>) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    pub fn open(
+        &self,
+        points: &Arc<ObservationPoints>,
+        agent_id: &str,
+    ) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open(points),
+            Self::Kafka(plan) => plan.open(points, agent_id),
         }
     }
 
@@ -91,6 +109,7 @@ impl Plan {
     pub fn open_agent_metrics(&self) -> Result<Option<AgentMetrics>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open_agent_metrics(),
+            Self::Kafka(_) => Ok(None),
         }
     }
 }

@@ -15,13 +15,15 @@ pub enum OutputKind {
     Log,
     /// An OpenTelemetry collector.
     Otlp,
+    /// A Kafka topic.
+    Kafka,
     /// Counts only.
     None,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::None];
+    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::Kafka, Self::None];
 
     /// What to type.
     #[must_use]
@@ -31,6 +33,7 @@ impl OutputKind {
             Self::Json => "json",
             Self::Log => "log",
             Self::Otlp => "otlp",
+            Self::Kafka => "kafka",
             Self::None => "none",
         }
     }
@@ -38,7 +41,7 @@ impl OutputKind {
     /// Whether it sends records over a network.
     #[must_use]
     pub const fn has_receiver(self) -> bool {
-        matches!(self, Self::Otlp)
+        matches!(self, Self::Otlp | Self::Kafka)
     }
 
     const fn has_lines(self) -> bool {
@@ -79,7 +82,7 @@ pub struct OutputSpec {
 }
 
 impl OutputSpec {
-    /// Reads `KIND`, `KIND:PATH` or `otlp:URL`; `-` as path is standard output. A file is emptied first, as a shell's `>`
+    /// Reads `KIND`, `KIND:PATH`, `otlp:URL` or `kafka:BROKER,…/TOPIC`; `-` as path is standard output. A file is emptied first, as a shell's `>`
     /// does.
     ///
     /// # Errors
@@ -124,7 +127,7 @@ impl OutputSpec {
 }
 
 fn unknown_kind(given: &str, word: &str) -> ExportError {
-    let kinds = "the kinds are `text`, `json`, `log`, `otlp` and `none`";
+    let kinds = "the kinds are `text`, `json`, `log`, `otlp`, `kafka` and `none`";
     let lower = word.to_ascii_lowercase();
     let nearest = OutputKind::ALL
         .into_iter()
@@ -157,6 +160,13 @@ mod tests {
             ("log", OutputKind::Log, Target::Nowhere, "log"),
             ("none", OutputKind::None, Target::Nowhere, "none"),
             ("otlp", OutputKind::Otlp, Target::Receiver { address: None }, "otlp"),
+            ("kafka", OutputKind::Kafka, Target::Receiver { address: None }, "kafka"),
+            (
+                "kafka:b1:9092,b2:9092/flows",
+                OutputKind::Kafka,
+                Target::Receiver { address: Some("b1:9092,b2:9092/flows".to_owned()) },
+                "kafka",
+            ),
             (
                 "otlp:http://c:4317",
                 OutputKind::Otlp,
@@ -177,13 +187,14 @@ mod tests {
             ("JSON:x", "`JSON:x` is not a kind of output", "did you mean `json:x`?"),
             ("flows.jsonl", "`flows.jsonl` is not a kind of output", "`json:flows.jsonl`"),
             (
-                "kafka",
-                "`kafka` is not a kind of output",
-                "the kinds are `text`, `json`, `log`, `otlp` and `none`",
+                "parquet",
+                "`parquet` is not a kind of output",
+                "the kinds are `text`, `json`, `log`, `otlp`, `kafka` and `none`",
             ),
             ("", "`` is not a kind of output", "the kinds are"),
             ("json:", "`json:`: the path is empty", "KIND:PATH"),
             ("otlp:", "`otlp:`: the address is empty", "otlp:http://localhost:4317"),
+            ("kafka:", "`kafka:`: the address is empty", "kafka:localhost:9092/mermin.flows"),
             ("log:x", "`log:x`: this kind takes no path", "KIND:PATH"),
             ("none:x", "`none:x`: this kind takes no path", "KIND:PATH"),
         ] {

@@ -248,7 +248,8 @@ impl Live<'_> {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Exit, Stop> {
         let stats = StatsFile::open(&self.args.results, self.config)?;
-        let workshop = Workshop::new(&self.args.results, &self.args.common, &self.points, surroundings);
+        let workshop = Workshop::new(&self.args.results, &self.args.common, &self.points, surroundings)
+            .of_agent(agent_id());
         let outputs = Outputs::build(&workshop, self.config)?;
         let about = format!("{kind} on {names}");
         let headline = move |records: &str| format!("{about}; records: {records}; Ctrl-C ends");

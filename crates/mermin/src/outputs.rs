@@ -41,6 +41,8 @@ pub(crate) struct Workshop {
     pub(crate) color: Color,
     pub(crate) points: Arc<ObservationPoints>,
     pub(crate) environment: Vec<(String, String)>,
+    /// As in flow ids; empty in a replay.
+    pub(crate) agent_id: String,
 }
 
 impl Workshop {
@@ -55,12 +57,19 @@ impl Workshop {
             color: common.color,
             points: Arc::clone(points),
             environment: surroundings.environment.clone(),
+            agent_id: String::new(),
         }
+    }
+
+    /// Of an agent with this id.
+    pub(crate) fn of_agent(self, agent_id: String) -> Self {
+        Self { agent_id, ..self }
     }
 
     fn materials(&self, config: &Config) -> Materials {
         let (points, color) = (Arc::clone(&self.points), self.color);
-        Materials { points, color, ..materials(config, &self.environment) }
+        let agent_id = self.agent_id.clone();
+        Materials { points, color, agent_id, ..materials(config, &self.environment) }
     }
 }
 
@@ -112,6 +121,7 @@ pub(crate) fn check(
 fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
     Materials {
         otlp: config.export.otlp.clone().unwrap_or_default(),
+        kafka: config.export.kafka.clone().unwrap_or_default(),
         environment: Environment::new(environment),
         disk_buffer: config.export.disk_buffer.clone(),
         ..Materials::default()
@@ -249,7 +259,13 @@ mod tests {
     pub(super) fn workshop(outputs: &[&str]) -> Workshop {
         let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();
         let results = ResultArgs { outputs, stats: Some("stats.json".into()) };
-        Workshop { results, color: Color::default(), points: Arc::default(), environment: Vec::new() }
+        Workshop {
+            results,
+            color: Color::default(),
+            points: Arc::default(),
+            environment: Vec::new(),
+            agent_id: String::new(),
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::attributes::visit::{Key, Visitor, Walk};
 use crate::attributes::{ATTRIBUTES, Kind};
 use crate::form::Clock;
 use crate::protobuf::sheet::{BLOCK, Sheet};
-use crate::protobuf::wire::{length_field, push_bytes, push_message, push_varint, varint_field, varint_len};
+use crate::protobuf::wire::{length_field, push_bytes, push_varint, varint_field, varint_len};
 use mermin_flow::{FlowRecord, ObservationPoints};
 use std::sync::Arc;
 
@@ -29,10 +29,14 @@ impl Messages {
         Self { walk: Walk::new(points), fields: Fields::new(), sheet: Sheet::default() }
     }
 
-    /// The record's message; of the one before nothing is left.
-    pub(crate) fn write(&mut self, record: &FlowRecord) -> &[u8] {
+    /// Writes the record's message; of the one before nothing is left.
+    pub(crate) fn write(&mut self, record: &FlowRecord) {
         self.sheet.clear();
         self.walk.over(record, &mut Writer { fields: &self.fields, sheet: &mut self.sheet });
+    }
+
+    /// What was written.
+    pub(crate) fn written(&self) -> &[u8] {
         self.sheet.written()
     }
 }

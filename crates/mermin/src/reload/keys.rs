@@ -13,7 +13,7 @@ pub(super) enum When {
 use When::{Live, Restart};
 
 /// What is to be said of outputs.
-const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`; else it stays in its disk buffer, or is dropped (`shutdown_timeout`) where it has none. Where `-o` says where records go, only `otlp` counts, and that with `-o otlp` alone; the others are named as without effect";
+const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`; else it stays in its disk buffer, or is dropped (`shutdown_timeout`) where it has none. Where `-o` says where records go, only `otlp` and `kafka` count, and these with `-o otlp` and `-o kafka` alone; the others are named as without effect";
 
 /// Keys, or sections with all that is in them; when a change counts; what is to be said of it.
 pub(super) const KEYS: &[(&str, When, &str)] = &[
@@ -103,6 +103,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         Live,
         "as `stdout`: a change of any key is another receiver to all signals, and sums of `metrics` begin anew. With `buffer: disk` before and after, a restart; else as `files`",
     ),
+    ("export.kafka", Live, "as `otlp`: a change of any key is another client"),
     ("resources", Restart, ""),
     ("server", Restart, "token and certificates are read again by themselves when their files change"),
 ];

@@ -81,10 +81,18 @@ pub(super) fn takes_a_restart(key: &str, running: &ExportConfig, other: &ExportC
     let otlp = |export: &ExportConfig| {
         export.otlp.clone().filter(|otlp: &OtlpConfig| otlp.enabled && otlp.buffer == BufferKind::Disk)
     };
+    let kafka = |export: &ExportConfig| {
+        export.kafka.clone().filter(|kafka| kafka.enabled && kafka.buffer == BufferKind::Disk)
+    };
     match key.split('.').nth(1) {
         _ if !key.starts_with("export.") => false,
         Some("files") => elsewhere && files(other).iter().any(|file| !files(running).contains(file)),
         Some("otlp") => match (otlp(running), otlp(other)) {
+            (Some(before), Some(after)) => before != after,
+            (None, Some(_)) => elsewhere,
+            _ => false,
+        },
+        Some("kafka") => match (kafka(running), kafka(other)) {
             (Some(before), Some(after)) => before != after,
             (None, Some(_)) => elsewhere,
             _ => false,

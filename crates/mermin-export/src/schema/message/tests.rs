@@ -9,10 +9,15 @@ use mermin_tests::{need, protoc};
 use serde_json::{Map, Value};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+fn written(messages: &mut Messages, record: &FlowRecord) -> Vec<u8> {
+    messages.write(record);
+    messages.written().to_vec()
+}
+
 fn same(records: &[FlowRecord], points: &Arc<ObservationPoints>) {
     let (mut messages, mut json) = (Messages::new(Arc::clone(points)), JsonLines::new(Arc::clone(points)));
-    let written: Vec<_> = records.iter().map(|record| messages.write(record).to_vec()).collect();
-    let read = protoc::lines(&written).unwrap();
+    let all: Vec<_> = records.iter().map(|record| written(&mut messages, record)).collect();
+    let read = protoc::lines(&all).unwrap();
     assert_eq!(read.len(), records.len());
     for (record, read) in records.iter().zip(read) {
         let mut line = Vec::new();
@@ -114,7 +119,7 @@ fn so_it_is_with_records_at_random() {
 #[test]
 fn members_of_families_go_to_the_map_of_their_family() {
     let mut messages = Messages::new(sample::points());
-    let bytes = messages.write(&sample::kubernetes()).to_vec();
+    let bytes = written(&mut messages, &sample::kubernetes());
     // k8s.pod.label.app of the source: `app` and `c` in an entry of eight bytes.
     let entry = b"\x08\x0a\x03app\x12\x01c";
     assert!(bytes.windows(entry.len()).any(|window| window == entry));

@@ -1,0 +1,450 @@
+//! The output `kafka`: each record a message.
+
+use super::client::{Client, Handed, Parcel, Report, Told};
+use super::config::KafkaConfig;
+use super::encode::Encoder;
+use super::headers::Headers;
+use super::refusal::{NO_ACCESS, NO_TOPIC, Obstacle, REFUSED, TOO_LARGE, TOO_LATE};
+use super::window::Window;
+use crate::error::ExportError;
+use crate::trouble::Trouble;
+use mermin_flow::{
+    Amount, Delivery, DeliveryState, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt,
+};
+use rdkafka::message::OwnedHeaders;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How long a wait lasts until it is looked again what has come.
+const STEP: Duration = Duration::from_millis(2);
+
+/// How long a call that finds nothing to do lets messages get on.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long brokers may refuse the agent before records are given up. It may pass: credentials are rolled out one after
+/// the other.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long messages that are let go of may take to come back.
+const RETURN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Records that are held for so long without news: it is looked whether there is a topic at all.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long that may take.
+const QUESTION: Duration = Duration::from_millis(500);
+
+/// The longest pause before a producer that can't go on is made anew.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Sends records.
+pub(super) struct Records {
+    config: KafkaConfig,
+    encoder: Encoder,
+    headers: OwnedHeaders,
+    client: Client,
+    delivery: Arc<Delivery>,
+    interrupted: Arc<AtomicBool>,
+    window: Window,
+    /// Batches of more bytes were too large for the topic.
+    batch_bytes: u64,
+    /// Messages to be sent again, in smaller batches.
+    again: Vec<Parcel>,
+    /// A number was given that no message carries yet.
+    unsent: Option<u64>,
+    trouble: Trouble,
+    /// Since when brokers refuse the agent, without a delivery between.
+    refused: Option<Instant>,
+    /// When something was heard of a record, or none was held.
+    heard: Instant,
+    is_well: bool,
+    /// Clients in a row that could not go on.
+    broken: u32,
+}
+
+impl Records {
+    pub(super) fn new(
+        config: KafkaConfig,
+        points: &Arc<ObservationPoints>,
+        headers: Headers,
+    ) -> Result<Self, ExportError> {
+        let delivery = Arc::new(Delivery::default());
+        let batch_bytes = config.batch.bytes.0;
+        let client = Client::new(&config, batch_bytes, &delivery).map_err(|error| ExportError::Setting {
+            place: "export.kafka".to_owned(),
+            what: format!("librdkafka does not take the settings: {error}"),
+            help: "see whether the files of export.kafka.tls hold what they should".to_owned(),
+        })?;
+        Ok(Self {
+            encoder: Encoder::new(config.encoding, Arc::clone(points)),
+            headers: headers.of_message(),
+            config,
+            client,
+            delivery,
+            interrupted: Arc::default(),
+            window: Window::default(),
+            batch_bytes,
+            again: Vec::new(),
+            unsent: None,
+            trouble: Trouble::default(),
+            refused: None,
+            heard: Instant::now(),
+            is_well: false,
+            broken: 0,
+        })
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// Hands a record over, when there is room.
+    fn push(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        let amount = Amount::of(record);
+        if self.is_interrupted() {
+            let number = self.window.push(amount);
+            self.window.settle(number);
+            return drop_as(TOO_LATE, amount, "out of time".to_owned(), receipt);
+        }
+        // A message's time has milliseconds.
+        let time = i64::try_from(record.end_shown() / 1_000_000).unwrap_or(i64::MAX);
+        let key = record.community_id.text();
+        let mut result = Ok(());
+        if self.window.is_empty() {
+            self.heard = Instant::now();
+        }
+        self.encoder.value(record);
+        let number = self.window.push(amount);
+        self.unsent = Some(number);
+        loop {
+            let message = (&key[..], self.encoder.written(), time);
+            match self.client.send(number, message, self.headers.clone()) {
+                Handed::Taken => break,
+                Handed::TooLarge => {
+                    let bytes = self.encoder.written().len();
+                    let why = format!("a record of {bytes} bytes is more than export.kafka.message_bytes");
+                    self.window.settle(number);
+                    result = result.and(drop_as(TOO_LARGE, amount, why, receipt));
+                    break;
+                }
+                Handed::Full => result = result.and(self.wait(STEP, receipt)),
+                Handed::Broken => result = result.and(self.renew(receipt)),
+            }
+            // Given up meanwhile, with all that is held.
+            if self.window.is_empty() {
+                break;
+            }
+        }
+        self.unsent = None;
+        result
+    }
+
+    /// Lets messages get on, and notes what has become of them.
+    fn wait(&mut self, at_most: Duration, receipt: &mut Receipt) -> Result<(), Failure> {
+        let told = self.client.poll(at_most);
+        let mut result = self.note(told, receipt);
+        if !self.again.is_empty() {
+            result = result.and(self.send_again(receipt));
+        }
+        if self.window.is_empty() {
+            self.heard = Instant::now();
+        } else if self.heard.elapsed() >= SILENCE {
+            self.ask_for_topic();
+        }
+        if self.is_interrupted() {
+            self.delivery.turn(DeliveryState::Failing, Some("out of time".to_owned()));
+            return result.and(self.give_up(TOO_LATE, "out of time", receipt));
+        }
+        if self.refused.is_some_and(|since| since.elapsed() >= REFUSAL_PATIENCE) && !self.window.is_empty() {
+            let why = self.delivery.condition().1.unwrap_or_default();
+            result = result.and(self.give_up(NO_ACCESS, &why, receipt));
+            // A password that has changed meanwhile is read.
+            self.refused = None;
+            result = result.and(self.renew(receipt));
+        }
+        result
+    }
+
+    fn note(&mut self, told: Told, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        let mut delivered = false;
+        if !told.reports.is_empty() {
+            self.heard = Instant::now();
+        }
+        for report in told.reports {
+            match report {
+                Report::Delivered(number) => {
+                    receipt.delivered += self.window.settle(number).unwrap_or_default();
+                    delivered = true;
+                }
+                Report::Dropped { number, reason, why } => {
+                    if let Some(amount) = self.window.settle(number) {
+                        result = result.and(drop_as(reason, amount, self.words(reason, &why), receipt));
+                    }
+                }
+                Report::TooLarge(parcel) => {
+                    let bytes = parcel.key.len() + parcel.value.len();
+                    if bytes as u64 >= self.batch_bytes {
+                        // It was alone in its batch.
+                        let why = format!(
+                            "a record of {bytes} bytes is more than the topic takes: raise max.message.bytes of {}",
+                            self.config.topic
+                        );
+                        if let Some(amount) = self.window.settle(parcel.number) {
+                            result = result.and(drop_as(TOO_LARGE, amount, why, receipt));
+                        }
+                    } else {
+                        self.again.push(parcel);
+                    }
+                }
+                Report::Back(parcel) => self.again.push(parcel),
+            }
+        }
+        if delivered {
+            self.well();
+        }
+        if let Err(failure) = &result {
+            self.is_well = false;
+            self.delivery.turn(DeliveryState::Failing, Some(failure.error.to_string()));
+        }
+        if let Some(obstacle) = told.obstacle {
+            self.ill(&obstacle);
+        }
+        if told.fatal {
+            result = result.and(self.renew(receipt));
+        }
+        result
+    }
+
+    /// What to say of a record that is dropped.
+    fn words(&self, reason: &str, why: &str) -> String {
+        let topic = &self.config.topic;
+        match reason {
+            NO_TOPIC => no_topic(topic),
+            NO_ACCESS => format!("brokers don't allow writing to topic {topic}: {why}"),
+            _ => format!("brokers refuse a record: {why}"),
+        }
+    }
+
+    fn well(&mut self) {
+        (self.refused, self.broken) = (None, 0);
+        if !self.is_well {
+            self.is_well = true;
+            self.delivery.turn(DeliveryState::Delivering, None);
+        }
+        if let Some(after) = self.trouble.ends(Instant::now()) {
+            info!("kafka: records are taken again, after {after:.1?}");
+        }
+    }
+
+    /// Something failed in a way that may pass.
+    fn ill(&mut self, obstacle: &Obstacle) {
+        self.is_well = false;
+        if let Obstacle::NoAccess(_) = obstacle {
+            self.refused.get_or_insert_with(Instant::now);
+        }
+        self.say(obstacle.why().to_owned());
+    }
+
+    fn say(&mut self, why: String) {
+        if self.trouble.begins(Instant::now()) {
+            warn!("kafka: {why}; trying again");
+        }
+        self.delivery.turn(DeliveryState::Retrying, Some(why));
+    }
+
+    /// Nothing was heard for a while: is it because there is no topic? librdkafka says so after half a minute.
+    fn ask_for_topic(&mut self) {
+        self.heard = Instant::now();
+        if self.refused.is_none() && self.client.misses_topic(QUESTION) {
+            self.is_well = false;
+            self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+            self.say(no_topic(&self.config.topic));
+        }
+    }
+
+    /// Messages whose batch was too large go into smaller ones, when all others have come to an end.
+    fn send_again(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        self.client.hurry();
+        while self.client.under_way() > 0 && !self.is_interrupted() {
+            let told = self.client.poll(STEP);
+            result = result.and(self.note(told, receipt));
+        }
+        let largest = self.again.iter().map(|parcel| parcel.key.len() + parcel.value.len()).max();
+        let least = largest.unwrap_or_default() as u64;
+        // So that the last try has each by itself.
+        self.batch_bytes = (self.batch_bytes / 4).max(least.min(self.batch_bytes / 2)).max(1);
+        result.and(self.renew(receipt))
+    }
+
+    /// A new client in the place of this one, which gets what this one has not delivered.
+    fn renew(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = self.take_back(receipt);
+        if let Some((code, reason)) = self.client.fatal_error() {
+            let why = format!("the producer can't go on, and is made anew: {reason}");
+            let obstacle = Obstacle::of(code, &reason).unwrap_or(Obstacle::Away(why));
+            self.ill(&obstacle);
+            self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+            self.pause();
+        }
+        loop {
+            match Client::new(&self.config, self.batch_bytes, &self.delivery) {
+                Ok(client) => self.client = client,
+                Err(error) => {
+                    self.say(format!("no client can be made: {error}"));
+                    if !self.is_interrupted() {
+                        self.pause();
+                        continue;
+                    }
+                }
+            }
+            break;
+        }
+        let mut parcels = std::mem::take(&mut self.again);
+        parcels.sort_by_key(|parcel| parcel.number);
+        for parcel in parcels {
+            let message = (&parcel.key[..], &parcel.value[..], parcel.timestamp);
+            // It holds no more than the one before did: there is room.
+            match self.client.send(parcel.number, message, self.headers.clone()) {
+                Handed::Taken => {}
+                Handed::TooLarge | Handed::Full | Handed::Broken => {
+                    let amount = self.window.settle(parcel.number).unwrap_or_default();
+                    let why = "the client does not take a message again".to_owned();
+                    result = result.and(drop_as(REFUSED, amount, why, receipt));
+                }
+            }
+        }
+        result
+    }
+
+    /// Longer each time, until something is delivered.
+    fn pause(&mut self) {
+        let pause = Duration::from_millis(100).saturating_mul(1 << self.broken.min(6)).min(PAUSE_MAX);
+        self.broken = self.broken.saturating_add(1);
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !self.is_interrupted() {
+            std::thread::sleep(PATIENCE);
+        }
+    }
+
+    /// Has the client give back what it holds.
+    fn take_back(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        self.client.let_go();
+        let (mut result, until) = (Ok(()), Instant::now() + RETURN_PATIENCE);
+        loop {
+            let told = self.client.poll(STEP);
+            // That it can't go on is known.
+            result = result.and(self.note(Told { fatal: false, ..told }, receipt));
+            if self.client.under_way() == 0 || Instant::now() >= until {
+                return result;
+            }
+        }
+    }
+
+    /// All that is held is dropped.
+    fn give_up(&mut self, reason: &'static str, why: &str, receipt: &mut Receipt) -> Result<(), Failure> {
+        let result = self.take_back(receipt);
+        self.again.clear();
+        let held = self.window.clear();
+        if held == Amount::default() {
+            return result;
+        }
+        *receipt.dropped.entry(reason).or_default() += held;
+        if reason == TOO_LATE {
+            return result;
+        }
+        result.and(Err(failure(reason, why.to_owned())))
+    }
+}
+
+fn no_topic(topic: &str) -> String {
+    format!(
+        "there is no topic {topic}: make it, for example with kafka-topics.sh --create --topic {topic} --partitions 12"
+    )
+}
+
+fn failure(reason: &'static str, why: String) -> Failure {
+    Failure { reason, closed: false, error: io::Error::other(why) }
+}
+
+fn drop_as(reason: &'static str, amount: Amount, why: String, receipt: &mut Receipt) -> Result<(), Failure> {
+    *receipt.dropped.entry(reason).or_default() += amount;
+    if reason == TOO_LATE {
+        // That time was up says whoever set it.
+        return Ok(());
+    }
+    Err(failure(reason, why))
+}
+
+impl Exporter for Records {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for record in records {
+            result = result.and(self.push(record, receipt));
+        }
+        result.and(self.wait(Duration::ZERO, receipt))
+    }
+
+    fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        while !self.window.is_empty() {
+            self.client.hurry();
+            result = result.and(self.wait(STEP, receipt));
+        }
+        result
+    }
+
+    fn idle(&mut self, receipt: &mut Receipt) -> Result<Option<Duration>, Failure> {
+        // Also when nothing is held: what the client tells waits in its memory.
+        let held = self.window.held().records;
+        let until = Instant::now() + PATIENCE;
+        self.wait(Duration::ZERO, receipt)?;
+        while self.window.held().records == held && held > 0 && Instant::now() < until {
+            self.wait(STEP, receipt)?;
+        }
+        Ok((!self.window.is_empty()).then_some(Duration::ZERO))
+    }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        if let Some(number) = self.unsent.take() {
+            self.window.forget(number);
+        }
+        Some(self.window.held().records)
+    }
+
+    fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        let amount = Amount::of(record);
+        let number = self.window.push(amount);
+        self.window.settle(number);
+        *receipt.dropped.entry(QUARANTINE).or_default() += amount;
+        self.wait(Duration::ZERO, receipt)
+    }
+
+    fn drop_reasons(&self) -> &'static [&'static str] {
+        &[NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE]
+    }
+
+    fn passing_reasons(&self) -> &'static [&'static str] {
+        &[NO_ACCESS, NO_TOPIC, TOO_LATE]
+    }
+
+    fn settled_in_order(&self) -> Option<u64> {
+        Some(self.window.settled_in_order())
+    }
+
+    fn interrupter(&self) -> Option<Arc<AtomicBool>> {
+        Some(Arc::clone(&self.interrupted))
+    }
+
+    fn delivery(&self) -> Option<Arc<Delivery>> {
+        Some(Arc::clone(&self.delivery))
+    }
+}

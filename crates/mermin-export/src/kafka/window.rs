@@ -1,0 +1,98 @@
+//! What has become of the records under way: which are settled, and how many without a gap.
+//!
+//! Records are numbered from 0 as they come. Partitions answer in any order, so the window has a place for each record
+//! from the first one that is open.
+
+use mermin_flow::Amount;
+use std::collections::VecDeque;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// The number of the first place: all before are settled.
+    first: u64,
+    /// `None`: settled.
+    open: VecDeque<Option<Amount>>,
+    held: Amount,
+}
+
+impl Window {
+    /// Takes a record; its number.
+    pub(super) fn push(&mut self, amount: Amount) -> u64 {
+        self.open.push_back(Some(amount));
+        self.held += amount;
+        self.first + self.open.len() as u64 - 1
+    }
+
+    /// What the record carries, which is open no more. `None` where it wasn't.
+    pub(super) fn settle(&mut self, number: u64) -> Option<Amount> {
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let amount = self.open.get_mut(place)?.take()?;
+        self.held = minus(self.held, amount);
+        while let Some(None) = self.open.front() {
+            self.open.pop_front();
+            self.first += 1;
+        }
+        Some(amount)
+    }
+
+    /// The record that was taken last was not taken.
+    pub(super) fn forget(&mut self, number: u64) {
+        if number + 1 == self.first + self.open.len() as u64
+            && let Some(Some(amount)) = self.open.pop_back()
+        {
+            self.held = minus(self.held, amount);
+        }
+    }
+
+    /// All that is open, which is open no more.
+    pub(super) fn clear(&mut self) -> Amount {
+        self.first += self.open.len() as u64;
+        self.open.clear();
+        std::mem::take(&mut self.held)
+    }
+
+    /// What is open.
+    pub(super) fn held(&self) -> Amount {
+        self.held
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Records that are settled, from the first one on without a gap.
+    pub(super) fn settled_in_order(&self) -> u64 {
+        self.first
+    }
+}
+
+/// `a` without `b`, which it holds.
+const fn minus(a: Amount, b: Amount) -> Amount {
+    Amount { records: a.records - b.records, packets: a.packets - b.packets, bytes: a.bytes - b.bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_settled_behind_a_gap_counts_when_the_gap_is_closed() {
+        let mut window = Window::default();
+        let amount = |records| Amount { records: 1, packets: records, bytes: 10 * records };
+        let numbers: Vec<_> = (1..=5).map(|n| window.push(amount(n))).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        assert_eq!((window.settle(2), window.settled_in_order()), (Some(amount(3)), 0));
+        assert_eq!((window.settle(0), window.settled_in_order()), (Some(amount(1)), 1));
+        assert_eq!((window.settle(1), window.settled_in_order()), (Some(amount(2)), 3));
+        assert_eq!([window.settle(1), window.settle(2), window.settle(9)], [None; 3], "once, and no others");
+        assert_eq!(window.held(), Amount { records: 2, packets: 9, bytes: 90 });
+        assert_eq!(window.clear(), Amount { records: 2, packets: 9, bytes: 90 });
+        assert!(window.is_empty() && window.held() == Amount::default());
+        assert_eq!((window.settled_in_order(), window.settle(4), window.push(amount(6))), (5, None, 5));
+        window.forget(4);
+        assert_eq!(window.held(), amount(6), "only the last");
+        window.forget(5);
+        assert_eq!((window.held(), window.push(amount(7))), (Amount::default(), 5));
+    }
+}
