@@ -27,6 +27,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "systemd-analyze", package: "systemd", purpose: "judges the systemd unit" },
     Tool { program: "nft", package: "nftables", purpose: "drops packets, and sends them by several ways" },
     Tool { program: "sysctl", package: "procps", purpose: "quiets the test networks" },
+    Tool { program: "kcat", package: "kcat", purpose: "witness: messages of a Kafka topic" },
+    Tool { program: "protoc", package: "protobuf-compiler", purpose: "witness: reads records by the schema" },
     Tool { program: "python3", package: "python3", purpose: "the shared contract check, traffic makers" },
 ];
 

@@ -1,5 +1,6 @@
 //! From what users name to outputs that run.
 
+use crate::agent::Agent;
 use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::destination::FileDestination;
 use crate::error::ExportError;
@@ -60,8 +61,8 @@ pub struct Materials {
     pub otlp: OtlpConfig,
     /// `export.kafka`.
     pub kafka: KafkaConfig,
-    /// The agent's id, as in flow ids; empty in a replay.
-    pub agent_id: String,
+    /// Who sends.
+    pub agent: Agent,
     /// OpenTelemetry's own variables.
     pub environment: Environment,
     /// `export.disk_buffer`.
@@ -216,7 +217,7 @@ pub fn resolved(path: &Path) -> PathBuf {
 
 fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
     if let Some(plan) = materials.plan(spec)? {
-        return plan.open(&materials.points, &materials.agent_id);
+        return plan.open(&materials.points, &materials.agent);
     }
     let (name, points) = (spec.name(), Arc::clone(&materials.points));
     let output: Box<dyn Exporter> = match spec.kind {

@@ -6,6 +6,7 @@
 #![recursion_limit = "512"]
 #![forbid(unsafe_code)]
 
+mod agent;
 pub mod attributes;
 mod buffer;
 mod build;
@@ -30,6 +31,7 @@ mod spec;
 mod text;
 mod trouble;
 
+pub use agent::{Agent, ClockError};
 pub use buffer::{BufferKind, DiskBufferConfig, FsyncKind};
 pub use build::{Color, Materials, Open, build_all, check_all, resolved};
 pub use config::{ExportConfig, FileConfig, LineFormat, LogConfig, StdoutConfig};

@@ -1,5 +1,6 @@
 //! Outputs that send records over a network: the settings of each, and what comes of them, before anything is sent.
 
+use crate::agent::Agent;
 use crate::buffer::BufferKind;
 use crate::error::ExportError;
 use crate::kafka::{KafkaConfig, KafkaPlan};
@@ -87,18 +88,18 @@ impl Plan {
         }
     }
 
-    /// The outputs of an agent with this id (empty in a replay): one, or several where records are sent in several forms.
+    /// The outputs of this agent: one, or several where records are sent in several forms.
     ///
     /// # Errors
     /// [`ExportError`].
     pub fn open(
         &self,
         points: &Arc<ObservationPoints>,
-        agent_id: &str,
+        agent: &Agent,
     ) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open(points),
-            Self::Kafka(plan) => plan.open(points, agent_id),
+            Self::Kafka(plan) => plan.open(points, agent),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Stop};
 use mermin_enrich::{Chain, Cluster, KubernetesError};
 use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
-    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
+    Agent, Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
 };
 use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
 use mermin_pipeline::DiskBuffer;
@@ -41,8 +41,8 @@ pub(crate) struct Workshop {
     pub(crate) color: Color,
     pub(crate) points: Arc<ObservationPoints>,
     pub(crate) environment: Vec<(String, String)>,
-    /// As in flow ids; empty in a replay.
-    pub(crate) agent_id: String,
+    /// Who sends; nobody in a replay.
+    pub(crate) agent: Agent,
 }
 
 impl Workshop {
@@ -57,19 +57,19 @@ impl Workshop {
             color: common.color,
             points: Arc::clone(points),
             environment: surroundings.environment.clone(),
-            agent_id: String::new(),
+            agent: Agent::default(),
         }
     }
 
-    /// Of an agent with this id.
-    pub(crate) fn of_agent(self, agent_id: String) -> Self {
-        Self { agent_id, ..self }
+    /// Of this agent.
+    pub(crate) fn of_agent(self, agent: Agent) -> Self {
+        Self { agent, ..self }
     }
 
     fn materials(&self, config: &Config) -> Materials {
         let (points, color) = (Arc::clone(&self.points), self.color);
-        let agent_id = self.agent_id.clone();
-        Materials { points, color, agent_id, ..materials(config, &self.environment) }
+        let agent = self.agent.clone();
+        Materials { points, color, agent, ..materials(config, &self.environment) }
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
             color: Color::default(),
             points: Arc::default(),
             environment: Vec::new(),
-            agent_id: String::new(),
+            agent: Agent::default(),
         }
     }
 

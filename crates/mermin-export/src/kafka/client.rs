@@ -184,10 +184,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// With batches of at most so many bytes. Connects in the background.
-    pub(super) fn new(config: &KafkaConfig, batch_bytes: u64, delivery: &Arc<Delivery>) -> io::Result<Self> {
+    /// With batches of at most so many bytes, and this patience with a topic that isn't there. Connects in the background.
+    pub(super) fn new(
+        config: &KafkaConfig,
+        batch_bytes: u64,
+        patience: Duration,
+        delivery: &Arc<Delivery>,
+    ) -> io::Result<Self> {
         let ear = Ear { told: Mutex::default(), delivery: Arc::clone(delivery), before: Mutex::default() };
-        let settings = client_config(config, batch_bytes)?;
+        let settings = client_config(config, batch_bytes, patience)?;
         let producer = BaseProducer::from_config_and_context(&settings, ear).map_err(io::Error::other)?;
         Ok(Self { producer, topic: config.topic.clone() })
     }

@@ -1,6 +1,7 @@
 //! From the configuration to an output: checked as a whole, described for people, then opened.
 
 use super::config::{KafkaConfig, KafkaMechanism};
+use crate::agent::Agent;
 use crate::error::ExportError;
 use mermin_flow::{ByteSize, Exporter, ObservationPoints};
 use std::fs;
@@ -75,7 +76,7 @@ impl KafkaPlan {
         vec![line, format!("node {}", self.node)]
     }
 
-    /// The output, of an agent with this id (empty in a replay).
+    /// The output, of this agent.
     ///
     /// # Errors
     /// [`ExportError::Setting`], as in [`KafkaPlan::new`]; [`ExportError::Runtime`].
@@ -83,10 +84,11 @@ impl KafkaPlan {
     pub fn open(
         &self,
         points: &Arc<ObservationPoints>,
-        agent_id: &str,
+        agent: &Agent,
     ) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
-        let headers = super::headers::Headers::new(self.config.encoding, &self.node, agent_id);
-        let records = super::records::Records::new(self.config.clone(), points, headers)?;
+        let headers = super::headers::Headers::new(self.config.encoding, &self.node, agent);
+        let patience = super::records::REFUSAL_PATIENCE;
+        let records = super::records::Records::new(self.config.clone(), points, headers, patience)?;
         Ok(vec![Box::new(records)])
     }
 
@@ -95,7 +97,7 @@ impl KafkaPlan {
     /// # Errors
     /// None.
     #[cfg(not(feature = "kafka"))]
-    pub fn open(&self, _: &Arc<ObservationPoints>, _: &str) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    pub fn open(&self, _: &Arc<ObservationPoints>, _: &Agent) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         Ok(Vec::new())
     }
 }
@@ -175,4 +177,82 @@ fn readable(key: &str, path: &Path) -> Result<Vec<u8>, ExportError> {
         let what = format!("can't read {}: {error}", path.display());
         problem(key, what, "name a file that mermin may read")
     })
+}
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests {
+    use super::*;
+
+    fn plan(config: &str) -> Result<KafkaPlan, ExportError> {
+        KafkaPlan::new(&serde_json::from_str(config).unwrap(), "n1".to_owned())
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_with_the_key_and_a_way_out() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let empty = format!(r#"{{"sasl": {{"username": "u", "password_file": {:?}}}}}"#, file.path());
+        fs::write(file.path(), "\n").unwrap();
+        for (config, place, what) in [
+            (r#"{"brokers": []}"#, "brokers", "there is no broker"),
+            (r#"{"brokers": ["b"]}"#, "brokers", "`b` is not a broker"),
+            (r#"{"brokers": ["b:0"]}"#, "brokers", "`b:0` is not a broker"),
+            (r#"{"brokers": ["::1:9092"]}"#, "brokers", "`::1:9092` is not a broker"),
+            (r#"{"brokers": ["ssl://b:9092"]}"#, "brokers", "is not a broker"),
+            (r#"{"topic": "a/b"}"#, "topic", "`a/b` is not the name of a topic"),
+            (r#"{"topic": ".."}"#, "topic", "is not the name of a topic"),
+            (r#"{"message_bytes": "10B"}"#, "message_bytes", "is out of range"),
+            (r#"{"batch": {"bytes": "1GiB"}}"#, "batch.bytes", "is out of range"),
+            (r#"{"batch": {"records": 2000000}}"#, "batch.records", "is out of range"),
+            (r#"{"batch": {"delay": "1h"}}"#, "batch.delay", "longer than a message may wait"),
+            (r#"{"tls": {"ca": "/nowhere/ca"}}"#, "tls.ca", "can't read /nowhere/ca"),
+            (r#"{"tls": {"cert": "/dev/null"}}"#, "tls", "belong together"),
+            (
+                r#"{"sasl": {"mechanism": "plain", "username": "u", "password_file": "/dev/null"}}"#,
+                "sasl.mechanism",
+                "for all to read",
+            ),
+            (&empty, "sasl.password_file", "is empty"),
+        ] {
+            let error = plan(config).unwrap_err();
+            assert_eq!(error.place(), Some(&*format!("export.kafka.{place}")), "{config}");
+            assert!(error.to_string().contains(what) && error.help().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn it_is_described_without_the_password() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "hunter2").unwrap();
+        let config = format!(
+            r#"{{"brokers": ["[::1]:9092", "b:9093"], "tls": {{}},
+                "sasl": {{"mechanism": "scram-sha-256", "username": "u", "password_file": {:?}}}}}"#,
+            file.path()
+        );
+        let plan = plan(&config).unwrap();
+        assert_eq!(plan.headline(), "kafka topic mermin.flows at [::1]:9092,b:9093");
+        assert_eq!(
+            plan.descriptions(),
+            [
+                "protobuf to topic mermin.flows at [::1]:9092,b:9093, compression lz4, TLS, login u by SCRAM-SHA-256",
+                "node n1"
+            ]
+        );
+        assert!(!format!("{plan:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_stands_behind_o_goes_before_the_configuration() {
+        for (text, brokers, topic) in [
+            ("b:1", &["b:1"][..], "mermin.flows"),
+            ("b:1,c:2/flows", &["b:1", "c:2"], "flows"),
+            ("/flows", &["localhost:9092"], "flows"),
+        ] {
+            let mut config = KafkaConfig::default();
+            config.address(text);
+            assert_eq!(
+                (&*config.brokers, &*config.topic),
+                (&*brokers.iter().map(|b| (*b).to_owned()).collect::<Vec<_>>(), topic)
+            );
+        }
+    }
 }

@@ -11,7 +11,6 @@ use crate::trouble::Trouble;
 use mermin_flow::{
     Amount, Delivery, DeliveryState, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt,
 };
-use rdkafka::message::OwnedHeaders;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +23,9 @@ const STEP: Duration = Duration::from_millis(2);
 /// How long a call that finds nothing to do lets messages get on.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// How long brokers may refuse the agent before records are given up. It may pass: credentials are rolled out one after
-/// the other.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long brokers may refuse the agent, or say that there is no topic, before records are given up. It may pass:
+/// credentials are rolled out one after the other, topics are made beside agents.
+pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long messages that are let go of may take to come back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,7 +43,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Records {
     config: KafkaConfig,
     encoder: Encoder,
-    headers: OwnedHeaders,
+    headers: Headers,
     client: Client,
     delivery: Arc<Delivery>,
     interrupted: Arc<AtomicBool>,
@@ -63,6 +62,7 @@ pub(super) struct Records {
     is_well: bool,
     /// Clients in a row that could not go on.
     broken: u32,
+    patience: Duration,
 }
 
 impl Records {
@@ -70,17 +70,19 @@ impl Records {
         config: KafkaConfig,
         points: &Arc<ObservationPoints>,
         headers: Headers,
+        patience: Duration,
     ) -> Result<Self, ExportError> {
         let delivery = Arc::new(Delivery::default());
         let batch_bytes = config.batch.bytes.0;
-        let client = Client::new(&config, batch_bytes, &delivery).map_err(|error| ExportError::Setting {
-            place: "export.kafka".to_owned(),
-            what: format!("librdkafka does not take the settings: {error}"),
-            help: "see whether the files of export.kafka.tls hold what they should".to_owned(),
-        })?;
+        let client =
+            Client::new(&config, batch_bytes, patience, &delivery).map_err(|error| ExportError::Setting {
+                place: "export.kafka".to_owned(),
+                what: format!("librdkafka does not take the settings: {error}"),
+                help: "see whether the files of export.kafka.tls hold what they should".to_owned(),
+            })?;
         Ok(Self {
             encoder: Encoder::new(config.encoding, Arc::clone(points)),
-            headers: headers.of_message(),
+            headers,
             config,
             client,
             delivery,
@@ -94,6 +96,7 @@ impl Records {
             heard: Instant::now(),
             is_well: false,
             broken: 0,
+            patience,
         })
     }
 
@@ -121,7 +124,7 @@ impl Records {
         self.unsent = Some(number);
         loop {
             let message = (&key[..], self.encoder.written(), time);
-            match self.client.send(number, message, self.headers.clone()) {
+            match self.client.send(number, message, self.headers.of_message()) {
                 Handed::Taken => break,
                 Handed::TooLarge => {
                     let bytes = self.encoder.written().len();
@@ -158,7 +161,7 @@ impl Records {
             self.delivery.turn(DeliveryState::Failing, Some("out of time".to_owned()));
             return result.and(self.give_up(TOO_LATE, "out of time", receipt));
         }
-        if self.refused.is_some_and(|since| since.elapsed() >= REFUSAL_PATIENCE) && !self.window.is_empty() {
+        if self.refused.is_some_and(|since| since.elapsed() >= self.patience) && !self.window.is_empty() {
             let why = self.delivery.condition().1.unwrap_or_default();
             result = result.and(self.give_up(NO_ACCESS, &why, receipt));
             // A password that has changed meanwhile is read.
@@ -292,7 +295,7 @@ impl Records {
             self.pause();
         }
         loop {
-            match Client::new(&self.config, self.batch_bytes, &self.delivery) {
+            match Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery) {
                 Ok(client) => self.client = client,
                 Err(error) => {
                     self.say(format!("no client can be made: {error}"));
@@ -309,7 +312,7 @@ impl Records {
         for parcel in parcels {
             let message = (&parcel.key[..], &parcel.value[..], parcel.timestamp);
             // It holds no more than the one before did: there is room.
-            match self.client.send(parcel.number, message, self.headers.clone()) {
+            match self.client.send(parcel.number, message, self.headers.of_message()) {
                 Handed::Taken => {}
                 Handed::TooLarge | Handed::Full | Handed::Broken => {
                     let amount = self.window.settle(parcel.number).unwrap_or_default();
@@ -387,6 +390,7 @@ impl Exporter for Records {
 
     fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
+        self.headers.refresh();
         for record in records {
             result = result.and(self.push(record, receipt));
         }
@@ -448,3 +452,6 @@ impl Exporter for Records {
         Some(Arc::clone(&self.delivery))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Messages under way, those waiting for a batch among them: about half a kB each beside their bytes.
 pub(super) const MESSAGES_MAX: usize = 65_536;
@@ -15,11 +16,12 @@ const KILOBYTES_MAX: usize = 65_536;
 /// How often librdkafka tells how requests go.
 const STATISTICS: &str = "1000";
 
-/// How long a topic that isn't there may still be about to come.
-pub(super) const TOPIC_PATIENCE: &str = "30000";
-
-/// With batches of at most so many bytes. The password is read anew.
-pub(super) fn client_config(config: &KafkaConfig, batch_bytes: u64) -> io::Result<ClientConfig> {
+/// With batches of at most so many bytes, and this patience with a topic that isn't there. The password is read anew.
+pub(super) fn client_config(
+    config: &KafkaConfig,
+    batch_bytes: u64,
+    patience: Duration,
+) -> io::Result<ClientConfig> {
     let mut client = ClientConfig::new();
     let mut set = |key: &str, value: &str| {
         client.set(key, value);
@@ -33,7 +35,7 @@ pub(super) fn client_config(config: &KafkaConfig, batch_bytes: u64) -> io::Resul
     // As Java's clients have it, so that other producers find the same partition for a key.
     set("partitioner", "murmur2_random");
     set("allow.auto.create.topics", "false");
-    set("topic.metadata.propagation.max.ms", TOPIC_PATIENCE);
+    set("topic.metadata.propagation.max.ms", &patience.as_millis().to_string());
     set("compression.codec", config.compression.name());
     set("linger.ms", &config.batch.delay.0.as_millis().to_string());
     set("batch.num.messages", &config.batch.records.to_string());
@@ -84,7 +86,7 @@ mod tests {
 
     fn settings(config: &str) -> HashMap<String, String> {
         let config: KafkaConfig = serde_json::from_str(config).unwrap();
-        let client = client_config(&config, 1_000).unwrap();
+        let client = client_config(&config, 1_000, Duration::from_secs(30)).unwrap();
         client.config_map().iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
