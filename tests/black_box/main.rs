@@ -14,6 +14,7 @@ mod exact;
 mod filters;
 mod founding_document;
 mod hops;
+mod kafka;
 mod kubernetes;
 mod live;
 mod live_exits;

@@ -10,7 +10,7 @@ use mermin_flow::Delivery;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Message as _, OwnedHeaders, Timestamp};
+use rdkafka::message::{DeliveryResult, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -20,15 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::debug;
 
-/// A message that is not delivered yet.
+/// A message that is not delivered yet. Its time doesn't come back with it.
 #[derive(Debug)]
 pub(super) struct Parcel {
     /// Of the record.
     pub(super) number: u64,
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
-    /// Milliseconds since 1970.
-    pub(super) timestamp: i64,
 }
 
 /// What became of a message.
@@ -148,10 +146,6 @@ impl ProducerContext for Ear {
                     number,
                     key: message.key().unwrap_or_default().to_vec(),
                     value: message.payload().unwrap_or_default().to_vec(),
-                    timestamp: match message.timestamp() {
-                        Timestamp::CreateTime(time) | Timestamp::LogAppendTime(time) => time,
-                        Timestamp::NotAvailable => 0,
-                    },
                 };
                 match Fate::of(code) {
                     Fate::Dropped(reason) => Report::Dropped { number, reason, why: code.to_string() },
@@ -173,6 +167,8 @@ pub(super) enum Handed {
     Full,
     /// It is longer than `export.kafka.message_bytes`.
     TooLarge,
+    /// It will not be taken.
+    Refused(Code),
     /// The producer can't go on.
     Broken,
 }
@@ -212,6 +208,7 @@ impl Client {
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(Code::QueueFull) => Handed::Full,
                 Some(Code::MessageSizeTooLarge) => Handed::TooLarge,
+                Some(code) if self.fatal_error().is_none() => Handed::Refused(code),
                 _ => Handed::Broken,
             },
         }

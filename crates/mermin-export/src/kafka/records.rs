@@ -4,7 +4,7 @@ use super::client::{Client, Handed, Parcel, Report, Told};
 use super::config::KafkaConfig;
 use super::encode::Encoder;
 use super::headers::Headers;
-use super::refusal::{NO_ACCESS, NO_TOPIC, Obstacle, REFUSED, TOO_LARGE, TOO_LATE};
+use super::refusal::{Fate, NO_ACCESS, NO_TOPIC, Obstacle, REFUSED, TOO_LARGE, TOO_LATE};
 use super::window::Window;
 use crate::error::ExportError;
 use crate::trouble::Trouble;
@@ -27,8 +27,11 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// credentials are rolled out one after the other, topics are made beside agents.
 pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 
+/// A refusal that was not repeated for so long is over: brokers are asked at least every five seconds.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(15);
+
 /// How long messages that are let go of may take to come back.
-const RETURN_PATIENCE: Duration = Duration::from_secs(5);
+const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Records that are held for so long without news: it is looked whether there is a topic at all.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -50,13 +53,15 @@ pub(super) struct Records {
     window: Window,
     /// Batches of more bytes were too large for the topic.
     batch_bytes: u64,
-    /// Messages to be sent again, in smaller batches.
+    /// Messages to be sent again.
     again: Vec<Parcel>,
+    /// In smaller batches.
+    shrinks: bool,
     /// A number was given that no message carries yet.
     unsent: Option<u64>,
     trouble: Trouble,
-    /// Since when brokers refuse the agent, without a delivery between.
-    refused: Option<Instant>,
+    /// When brokers have begun to refuse the agent, without a delivery since, and when they last did.
+    refused: Option<(Instant, Instant)>,
     /// When something was heard of a record, or none was held.
     heard: Instant,
     is_well: bool,
@@ -90,6 +95,7 @@ impl Records {
             window: Window::default(),
             batch_bytes,
             again: Vec::new(),
+            shrinks: false,
             unsent: None,
             trouble: Trouble::default(),
             refused: None,
@@ -108,7 +114,7 @@ impl Records {
     fn push(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
         let amount = Amount::of(record);
         if self.is_interrupted() {
-            let number = self.window.push(amount);
+            let number = self.window.push(amount, 0);
             self.window.settle(number);
             return drop_as(TOO_LATE, amount, "out of time".to_owned(), receipt);
         }
@@ -120,7 +126,7 @@ impl Records {
             self.heard = Instant::now();
         }
         self.encoder.value(record);
-        let number = self.window.push(amount);
+        let number = self.window.push(amount, time);
         self.unsent = Some(number);
         loop {
             let message = (&key[..], self.encoder.written(), time);
@@ -134,7 +140,14 @@ impl Records {
                     break;
                 }
                 Handed::Full => result = result.and(self.wait(STEP, receipt)),
-                Handed::Broken => result = result.and(self.renew(receipt)),
+                // A client that knows that there is no topic asks no more.
+                Handed::Refused(code) if Fate::of(code) != Fate::Dropped(NO_TOPIC) => {
+                    self.window.settle(number);
+                    let why = self.words(REFUSED, &code.to_string());
+                    result = result.and(drop_as(REFUSED, amount, why, receipt));
+                    break;
+                }
+                Handed::Refused(_) | Handed::Broken => result = result.and(self.renew(receipt)),
             }
             // Given up meanwhile, with all that is held.
             if self.window.is_empty() {
@@ -157,11 +170,12 @@ impl Records {
         } else if self.heard.elapsed() >= SILENCE {
             self.ask_for_topic();
         }
-        if self.is_interrupted() {
-            self.delivery.turn(DeliveryState::Failing, Some("out of time".to_owned()));
+        if self.is_interrupted() && !self.window.is_empty() {
             return result.and(self.give_up(TOO_LATE, "out of time", receipt));
         }
-        if self.refused.is_some_and(|since| since.elapsed() >= self.patience) && !self.window.is_empty() {
+        self.refused = self.refused.filter(|(_, last)| last.elapsed() < REFUSAL_MEMORY);
+        if self.refused.is_some_and(|(since, _)| since.elapsed() >= self.patience) && !self.window.is_empty()
+        {
             let why = self.delivery.condition().1.unwrap_or_default();
             result = result.and(self.give_up(NO_ACCESS, &why, receipt));
             // A password that has changed meanwhile is read.
@@ -201,6 +215,7 @@ impl Records {
                         }
                     } else {
                         self.again.push(parcel);
+                        self.shrinks = true;
                     }
                 }
                 Report::Back(parcel) => self.again.push(parcel),
@@ -247,7 +262,8 @@ impl Records {
     fn ill(&mut self, obstacle: &Obstacle) {
         self.is_well = false;
         if let Obstacle::NoAccess(_) = obstacle {
-            self.refused.get_or_insert_with(Instant::now);
+            let now = Instant::now();
+            self.refused = Some((self.refused.map_or(now, |(since, _)| since), now));
         }
         self.say(obstacle.why().to_owned());
     }
@@ -269,13 +285,17 @@ impl Records {
         }
     }
 
-    /// Messages whose batch was too large go into smaller ones, when all others have come to an end.
+    /// Messages that came back are sent again, in smaller batches where theirs was too large, when all others have come to an
+    /// end: whether those are written is known then.
     fn send_again(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
         self.client.hurry();
         while self.client.under_way() > 0 && !self.is_interrupted() {
             let told = self.client.poll(STEP);
             result = result.and(self.note(told, receipt));
+        }
+        if !std::mem::take(&mut self.shrinks) {
+            return result.and(self.renew(receipt));
         }
         let largest = self.again.iter().map(|parcel| parcel.key.len() + parcel.value.len()).max();
         let least = largest.unwrap_or_default() as u64;
@@ -310,11 +330,12 @@ impl Records {
         let mut parcels = std::mem::take(&mut self.again);
         parcels.sort_by_key(|parcel| parcel.number);
         for parcel in parcels {
-            let message = (&parcel.key[..], &parcel.value[..], parcel.timestamp);
+            let Some(time) = self.window.time(parcel.number) else { continue };
+            let message = (&parcel.key[..], &parcel.value[..], time);
             // It holds no more than the one before did: there is room.
             match self.client.send(parcel.number, message, self.headers.of_message()) {
                 Handed::Taken => {}
-                Handed::TooLarge | Handed::Full | Handed::Broken => {
+                Handed::TooLarge | Handed::Full | Handed::Refused(_) | Handed::Broken => {
                     let amount = self.window.settle(parcel.number).unwrap_or_default();
                     let why = "the client does not take a message again".to_owned();
                     result = result.and(drop_as(REFUSED, amount, why, receipt));
@@ -351,6 +372,7 @@ impl Records {
     /// All that is held is dropped.
     fn give_up(&mut self, reason: &'static str, why: &str, receipt: &mut Receipt) -> Result<(), Failure> {
         let result = self.take_back(receipt);
+        self.delivery.turn(DeliveryState::Failing, Some(why.to_owned()));
         self.again.clear();
         let held = self.window.clear();
         if held == Amount::default() {
@@ -426,7 +448,7 @@ impl Exporter for Records {
 
     fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
         let amount = Amount::of(record);
-        let number = self.window.push(amount);
+        let number = self.window.push(amount, 0);
         self.window.settle(number);
         *receipt.dropped.entry(QUARANTINE).or_default() += amount;
         self.wait(Duration::ZERO, receipt)

@@ -120,10 +120,13 @@ mod tests {
             ("ssl.ca.location", "/ca.pem"),
             ("ssl.endpoint.identification.algorithm", "https"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
-            ("sasl.password", "secret"),
         ] {
             assert_eq!(both[key], value, "{key}");
         }
+        let config: KafkaConfig = serde_json::from_str(&format!("{{{sasl}}}")).unwrap();
+        let client = client_config(&config, 1_000, Duration::from_secs(30)).unwrap();
+        assert_eq!(client.get("sasl.password"), Some("secret"), "without white space");
+        assert!(!format!("{client:?}").contains("secret"));
         assert_eq!(settings(&format!("{{{sasl}}}"))["security.protocol"], "sasl_plaintext");
         assert_eq!(settings(r#"{"tls": {}}"#)["security.protocol"], "ssl");
     }

@@ -12,22 +12,30 @@ pub(super) struct Window {
     /// The number of the first place: all before are settled.
     first: u64,
     /// `None`: settled.
-    open: VecDeque<Option<Amount>>,
+    open: VecDeque<Option<Open>>,
     held: Amount,
 }
 
+/// A record without a receipt.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    amount: Amount,
+    /// Of its message, milliseconds since 1970.
+    time: i64,
+}
+
 impl Window {
-    /// Takes a record; its number.
-    pub(super) fn push(&mut self, amount: Amount) -> u64 {
-        self.open.push_back(Some(amount));
+    /// Takes a record, whose message has this time; its number.
+    pub(super) fn push(&mut self, amount: Amount, time: i64) -> u64 {
+        self.open.push_back(Some(Open { amount, time }));
         self.held += amount;
         self.first + self.open.len() as u64 - 1
     }
 
     /// What the record carries, which is open no more. `None` where it wasn't.
     pub(super) fn settle(&mut self, number: u64) -> Option<Amount> {
-        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let amount = self.open.get_mut(place)?.take()?;
+        let place = self.place(number)?;
+        let Open { amount, .. } = self.open.get_mut(place)?.take()?;
         self.held = minus(self.held, amount);
         while let Some(None) = self.open.front() {
             self.open.pop_front();
@@ -36,10 +44,19 @@ impl Window {
         Some(amount)
     }
 
+    /// The time of the record's message, while the record is open.
+    pub(super) fn time(&self, number: u64) -> Option<i64> {
+        self.open.get(self.place(number)?)?.map(|open| open.time)
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
     /// The record that was taken last was not taken.
     pub(super) fn forget(&mut self, number: u64) {
         if number + 1 == self.first + self.open.len() as u64
-            && let Some(Some(amount)) = self.open.pop_back()
+            && let Some(Some(Open { amount, .. })) = self.open.pop_back()
         {
             self.held = minus(self.held, amount);
         }
@@ -80,8 +97,9 @@ mod tests {
     fn what_is_settled_behind_a_gap_counts_when_the_gap_is_closed() {
         let mut window = Window::default();
         let amount = |records| Amount { records: 1, packets: records, bytes: 10 * records };
-        let numbers: Vec<_> = (1..=5).map(|n| window.push(amount(n))).collect();
+        let numbers: Vec<_> = (1..=5).map(|n| window.push(amount(n), n as i64)).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        assert_eq!((window.time(3), window.time(9)), (Some(4), None));
         assert_eq!((window.settle(2), window.settled_in_order()), (Some(amount(3)), 0));
         assert_eq!((window.settle(0), window.settled_in_order()), (Some(amount(1)), 1));
         assert_eq!((window.settle(1), window.settled_in_order()), (Some(amount(2)), 3));
@@ -89,10 +107,10 @@ mod tests {
         assert_eq!(window.held(), Amount { records: 2, packets: 9, bytes: 90 });
         assert_eq!(window.clear(), Amount { records: 2, packets: 9, bytes: 90 });
         assert!(window.is_empty() && window.held() == Amount::default());
-        assert_eq!((window.settled_in_order(), window.settle(4), window.push(amount(6))), (5, None, 5));
+        assert_eq!((window.settled_in_order(), window.settle(4), window.push(amount(6), 6)), (5, None, 5));
         window.forget(4);
         assert_eq!(window.held(), amount(6), "only the last");
         window.forget(5);
-        assert_eq!((window.held(), window.push(amount(7))), (Amount::default(), 5));
+        assert_eq!((window.held(), window.push(amount(7), 7)), (Amount::default(), 5));
     }
 }

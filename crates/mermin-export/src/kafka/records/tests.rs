@@ -281,7 +281,7 @@ fn a_record_that_it_panics_at_leaves_no_trace_and_has_its_place_in_order() {
     let (all, mut receipt) = (records(0..3, 3), Receipt::default());
     output.export(&all[..1], &mut receipt).unwrap();
     // As if the second had panicked between its number and its message.
-    output.unsent = Some(output.window.push(Amount::of(&all[1])));
+    output.unsent = Some(output.window.push(Amount::of(&all[1]), 0));
     let settled = receipt.delivered.records;
     assert_eq!(output.after_panic().map(|held| held + settled), Some(1));
     output.quarantine(&all[1], &mut receipt).unwrap();
