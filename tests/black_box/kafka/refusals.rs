@@ -77,7 +77,11 @@ fn records_that_are_too_large_are_dropped_and_no_others() {
     let book = book(&outcome, "kafka");
     assert_eq!(amount(&book["dropped"]["too_large"])[0], flows - of_the_first, "{book}");
     assert_eq!(amount(&book["delivered"])[0], of_the_first, "{book}");
-    assert!(outcome.stderr.contains("is more than the topic takes: raise max.message.bytes"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("is more than the topic takes: raise max.message.bytes"),
+        "{}",
+        outcome.stderr
+    );
     let lines = kept(&broker.consume(TOPIC), "protobuf");
     assert_eq!(lines.len() as u64, of_the_first);
     assert!(lines.iter().all(|line| line["source.address"] == "10.0.0.0"));

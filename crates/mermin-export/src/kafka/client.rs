@@ -53,11 +53,27 @@ pub(super) struct Told {
     pub(super) fatal: bool,
 }
 
+/// What is heard of in vain: rdkafka 0.39 tells of each error twice, in one call.
+#[derive(Debug, Default)]
+struct Echo(Option<(Code, String)>);
+
+impl Echo {
+    /// Whether this is the second of two.
+    fn is(&mut self, code: Code, reason: &str) -> bool {
+        let before = self.0.take().is_some_and(|before| before == (code, reason.to_owned()));
+        if !before {
+            self.0 = Some((code, reason.to_owned()));
+        }
+        before
+    }
+}
+
 /// Hears what librdkafka tells.
 pub(super) struct Ear {
     told: Mutex<Told>,
     delivery: Arc<Delivery>,
     before: Mutex<Totals>,
+    echo: Mutex<Echo>,
 }
 
 /// Cumulative counts of a client.
@@ -81,13 +97,16 @@ impl ClientContext for Ear {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        if lock(&self.echo).is(code, reason) {
+            return;
+        }
         debug!("librdkafka: {code:?}: {reason}");
         let mut told = lock(&self.told);
         told.fatal |= code == Code::Fatal;
         if let Some(obstacle) = Obstacle::of(code, reason) {
             self.delivery.failures.fetch_add(1, Relaxed);
-            // That all are away says less than why one doesn't let the agent in.
-            if !matches!((&told.obstacle, &obstacle), (Some(Obstacle::NoAccess(_)), Obstacle::Away(_))) {
+            // That all are away says less than why one is.
+            if !matches!((&told.obstacle, &obstacle), (Some(_), Obstacle::AllDown(_))) {
                 told.obstacle = Some(obstacle);
             }
         }
@@ -187,7 +206,12 @@ impl Client {
         patience: Duration,
         delivery: &Arc<Delivery>,
     ) -> io::Result<Self> {
-        let ear = Ear { told: Mutex::default(), delivery: Arc::clone(delivery), before: Mutex::default() };
+        let ear = Ear {
+            told: Mutex::default(),
+            delivery: Arc::clone(delivery),
+            before: Mutex::default(),
+            echo: Mutex::default(),
+        };
         let settings = client_config(config, batch_bytes, patience)?;
         let producer = BaseProducer::from_config_and_context(&settings, ear).map_err(io::Error::other)?;
         Ok(Self { producer, topic: config.topic.clone() })
@@ -226,7 +250,10 @@ impl Client {
             let more = std::mem::take(&mut *lock(&ear.told));
             reports = more.reports.len();
             told.reports.extend(more.reports);
-            told.obstacle = more.obstacle.or(told.obstacle);
+            told.obstacle = match more.obstacle {
+                Some(Obstacle::AllDown(_)) | None if told.obstacle.is_some() => told.obstacle,
+                more => more,
+            };
             told.fatal |= more.fatal;
         }
         told
@@ -235,12 +262,6 @@ impl Client {
     /// Messages that have no report yet.
     pub(super) fn under_way(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or_default()
-    }
-
-    /// Sends what waits for a batch at once.
-    pub(super) fn hurry(&self) {
-        // It times out while anything is under way: this is asked again.
-        let _ = self.producer.flush(Duration::ZERO);
     }
 
     /// Has all messages come back.

@@ -187,7 +187,7 @@ pub struct KafkaBatch {
     pub records: NonZeroUsize,
     /// The most bytes in a batch, before compression, from 1kB to 100MiB.
     pub bytes: ByteSize,
-    /// How long a message waits for others to come along, at most 15m.
+    /// How long a message waits for others to come along, at most 5s; the end of a run waits for it, too.
     pub delay: Interval,
 }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 const BYTES_MIN: ByteSize = ByteSize(1_000);
 const BYTES_MAX: ByteSize = ByteSize(100 << 20);
 const RECORDS_MAX: usize = 1_000_000;
-const DELAY_MAX: Duration = Duration::from_secs(900);
+/// The end of a run waits for it.
+const DELAY_MAX: Duration = Duration::from_secs(5);
 /// Of a topic's name, Kafka's own.
 const NAME_MAX: usize = 249;
 
@@ -141,7 +142,7 @@ fn bounds(config: &KafkaConfig) -> Result<(), ExportError> {
         return Err(problem("batch.records", what, format!("give it 1 to {RECORDS_MAX}")));
     }
     if config.batch.delay.0 > DELAY_MAX {
-        return Err(problem("batch.delay", "that is longer than a message may wait", "give it 15m at most"));
+        return Err(problem("batch.delay", "that is longer than a message may wait", "give it 5s at most"));
     }
     Ok(())
 }

@@ -27,8 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// credentials are rolled out one after the other, topics are made beside agents.
 pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A refusal that was not repeated for so long is over: brokers are asked at least every five seconds.
-const REFUSAL_MEMORY: Duration = Duration::from_secs(15);
+/// A refusal that was not repeated for so long is over: brokers are asked at least every five seconds, and librdkafka tells
+/// of the same answer once in thirty.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(45);
 
 /// How long messages that are let go of may take to come back.
 const RETURN_PATIENCE: Duration = Duration::from_secs(2);
@@ -261,9 +262,15 @@ impl Records {
     /// Something failed in a way that may pass.
     fn ill(&mut self, obstacle: &Obstacle) {
         self.is_well = false;
-        if let Obstacle::NoAccess(_) = obstacle {
-            let now = Instant::now();
-            self.refused = Some((self.refused.map_or(now, |(since, _)| since), now));
+        match obstacle {
+            Obstacle::NoAccess(_) => {
+                let now = Instant::now();
+                self.refused = Some((self.refused.map_or(now, |(since, _)| since), now));
+            }
+            Obstacle::Away(_) => self.refused = None,
+            // It follows whatever was said of the last one, and tells nothing more.
+            Obstacle::AllDown(_) if self.refused.is_some() => return,
+            Obstacle::AllDown(_) => {}
         }
         self.say(obstacle.why().to_owned());
     }
@@ -289,9 +296,8 @@ impl Records {
     /// end: whether those are written is known then.
     fn send_again(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
-        self.client.hurry();
         while self.client.under_way() > 0 && !self.is_interrupted() {
-            let told = self.client.poll(STEP);
+            let told = self.client.poll(PATIENCE);
             result = result.and(self.note(told, receipt));
         }
         if !std::mem::take(&mut self.shrinks) {
@@ -422,8 +428,8 @@ impl Exporter for Records {
     fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
         while !self.window.is_empty() {
-            self.client.hurry();
-            result = result.and(self.wait(STEP, receipt));
+            // What waits for a batch has `batch.delay` for that, here too.
+            result = result.and(self.wait(PATIENCE, receipt));
         }
         result
     }

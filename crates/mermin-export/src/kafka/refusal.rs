@@ -52,8 +52,10 @@ impl Fate {
 /// What all records wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
-    /// No broker answers.
+    /// A broker doesn't answer.
     Away(String),
+    /// There is no connection to any, whyever.
+    AllDown(String),
     /// Brokers answer, and let the agent not in.
     NoAccess(String),
 }
@@ -73,7 +75,7 @@ impl Obstacle {
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::NoAccess(format!(
                 "brokers don't allow it, grant Write on the topic and IdempotentWrite on the cluster: {reason}"
             )),
-            Code::AllBrokersDown => Self::Away(format!("no broker answers: {reason}")),
+            Code::AllBrokersDown => Self::AllDown(format!("no broker answers: {reason}")),
             Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut | Code::NodeUpdate => {
                 Self::Away(reason)
             }
@@ -82,7 +84,7 @@ impl Obstacle {
     }
 
     pub(super) fn why(&self) -> &str {
-        let (Self::Away(why) | Self::NoAccess(why)) = self;
+        let (Self::Away(why) | Self::AllDown(why) | Self::NoAccess(why)) = self;
         why
     }
 }
@@ -129,7 +131,7 @@ mod tests {
             "brokers refuse the login, see export.kafka.sasl.username and password_file: sasl_ssl://b:9094/1: bad password"
         );
         let away = Obstacle::of(Code::AllBrokersDown, "1/1 brokers are down").unwrap();
-        assert_eq!(away, Obstacle::Away("no broker answers: 1/1 brokers are down".to_owned()));
+        assert_eq!(away, Obstacle::AllDown("no broker answers: 1/1 brokers are down".to_owned()));
         assert_eq!(Obstacle::of(Code::Fail, "x"), None);
     }
 }
