@@ -41,7 +41,7 @@ impl KafkaPlan {
             return Err(ExportError::Setting {
                 place: String::new(),
                 what: "this mermin was built without Kafka".to_owned(),
-                help: "build it with the feature: cargo build --release --features kafka (it needs make, a C++ compiler and OpenSSL: apt-get install g++ make libssl-dev pkg-config zlib1g-dev)".to_owned(),
+                help: "build it with the feature: cargo build --release --features kafka (it needs make, a C++ compiler and OpenSSL: apt-get install g++ make libssl-dev pkg-config)".to_owned(),
             });
         }
         brokers(&config.brokers)?;
@@ -178,6 +178,18 @@ fn readable(key: &str, path: &Path) -> Result<Vec<u8>, ExportError> {
         let what = format!("can't read {}: {error}", path.display());
         problem(key, what, "name a file that mermin may read")
     })
+}
+
+#[cfg(all(test, not(feature = "kafka")))]
+mod without {
+    use super::*;
+
+    #[test]
+    fn a_program_without_kafka_says_how_to_build_one_with_it() {
+        let error = KafkaPlan::new(&KafkaConfig::default(), String::new()).unwrap_err();
+        assert_eq!(error.to_string(), "this mermin was built without Kafka");
+        assert!(error.help().unwrap().contains("cargo build --release --features kafka"));
+    }
 }
 
 #[cfg(all(test, feature = "kafka"))]
