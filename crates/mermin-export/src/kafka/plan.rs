@@ -180,7 +180,8 @@ fn readable(key: &str, path: &Path) -> Result<Vec<u8>, ExportError> {
     })
 }
 
-#[cfg(all(test, not(feature = "kafka")))]
+#[cfg(test)]
+#[cfg(not(feature = "kafka"))]
 mod without {
     use super::*;
 
@@ -192,7 +193,8 @@ mod without {
     }
 }
 
-#[cfg(all(test, feature = "kafka"))]
+#[cfg(test)]
+#[cfg(feature = "kafka")]
 mod tests {
     use super::*;
 

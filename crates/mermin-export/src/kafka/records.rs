@@ -1,21 +1,23 @@
 //! The output `kafka`: each record a message.
 
-use super::client::{Client, Handed, Parcel, Report, Told};
+mod news;
+mod renewal;
+#[cfg(test)]
+mod tests;
+
+use super::client::{Client, Handed, Parcel};
 use super::config::KafkaConfig;
 use super::encode::Encoder;
 use super::headers::Headers;
-use super::refusal::{Fate, NO_ACCESS, NO_TOPIC, Obstacle, REFUSED, TOO_LARGE, TOO_LATE};
+use super::refusal::{Fate, NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE};
 use super::window::Window;
 use crate::error::ExportError;
 use crate::trouble::Trouble;
-use mermin_flow::{
-    Amount, Delivery, DeliveryState, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt,
-};
+use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
 
 /// How long a wait lasts until it is looked again what has come.
 const STEP: Duration = Duration::from_millis(2);
@@ -31,17 +33,8 @@ pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 /// of the same answer once in thirty.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(45);
 
-/// How long messages that are let go of may take to come back.
-const RETURN_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Records that are held for so long without news: it is looked whether there is a topic at all.
 const SILENCE: Duration = Duration::from_secs(2);
-
-/// How long that may take.
-const QUESTION: Duration = Duration::from_millis(500);
-
-/// The longest pause before a producer that can't go on is made anew.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Sends records.
 pub(super) struct Records {
@@ -185,217 +178,6 @@ impl Records {
         }
         result
     }
-
-    fn note(&mut self, told: Told, receipt: &mut Receipt) -> Result<(), Failure> {
-        let mut result = Ok(());
-        let mut delivered = false;
-        if !told.reports.is_empty() {
-            self.heard = Instant::now();
-        }
-        for report in told.reports {
-            match report {
-                Report::Delivered(number) => {
-                    receipt.delivered += self.window.settle(number).unwrap_or_default();
-                    delivered = true;
-                }
-                Report::Dropped { number, reason, why } => {
-                    if let Some(amount) = self.window.settle(number) {
-                        result = result.and(drop_as(reason, amount, self.words(reason, &why), receipt));
-                    }
-                }
-                Report::TooLarge(parcel) => {
-                    let bytes = parcel.key.len() + parcel.value.len();
-                    if bytes as u64 >= self.batch_bytes {
-                        // It was alone in its batch.
-                        let why = format!(
-                            "a record of {bytes} bytes is more than the topic takes: raise max.message.bytes of {}",
-                            self.config.topic
-                        );
-                        if let Some(amount) = self.window.settle(parcel.number) {
-                            result = result.and(drop_as(TOO_LARGE, amount, why, receipt));
-                        }
-                    } else {
-                        self.again.push(parcel);
-                        self.shrinks = true;
-                    }
-                }
-                Report::Back(parcel) => self.again.push(parcel),
-            }
-        }
-        if delivered {
-            self.well();
-        }
-        if let Err(failure) = &result {
-            self.is_well = false;
-            self.delivery.turn(DeliveryState::Failing, Some(failure.error.to_string()));
-        }
-        if let Some(obstacle) = told.obstacle {
-            self.ill(&obstacle);
-        }
-        if told.fatal {
-            result = result.and(self.renew(receipt));
-        }
-        result
-    }
-
-    /// What to say of a record that is dropped.
-    fn words(&self, reason: &str, why: &str) -> String {
-        let topic = &self.config.topic;
-        match reason {
-            NO_TOPIC => no_topic(topic),
-            NO_ACCESS => format!("brokers don't allow writing to topic {topic}: {why}"),
-            _ => format!("brokers refuse a record: {why}"),
-        }
-    }
-
-    fn well(&mut self) {
-        (self.refused, self.broken) = (None, 0);
-        if !self.is_well {
-            self.is_well = true;
-            self.delivery.turn(DeliveryState::Delivering, None);
-        }
-        if let Some(after) = self.trouble.ends(Instant::now()) {
-            info!("kafka: records are taken again, after {after:.1?}");
-        }
-    }
-
-    /// Something failed in a way that may pass.
-    fn ill(&mut self, obstacle: &Obstacle) {
-        self.is_well = false;
-        match obstacle {
-            Obstacle::NoAccess(_) => {
-                let now = Instant::now();
-                self.refused = Some((self.refused.map_or(now, |(since, _)| since), now));
-            }
-            Obstacle::Away(_) => self.refused = None,
-            // It follows whatever was said of the last one, and tells nothing more.
-            Obstacle::AllDown(_) if self.refused.is_some() => return,
-            Obstacle::AllDown(_) => {}
-        }
-        self.say(obstacle.why().to_owned());
-    }
-
-    fn say(&mut self, why: String) {
-        if self.trouble.begins(Instant::now()) {
-            warn!("kafka: {why}; trying again");
-        }
-        self.delivery.turn(DeliveryState::Retrying, Some(why));
-    }
-
-    /// Nothing was heard for a while: is it because there is no topic? librdkafka says so after half a minute.
-    fn ask_for_topic(&mut self) {
-        self.heard = Instant::now();
-        if self.refused.is_none() && self.client.misses_topic(QUESTION) {
-            self.is_well = false;
-            self.delivery.failures.fetch_add(1, Ordering::Relaxed);
-            self.say(no_topic(&self.config.topic));
-        }
-    }
-
-    /// Messages that came back are sent again, in smaller batches where theirs was too large, when all others have come to an
-    /// end: whether those are written is known then.
-    fn send_again(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
-        let mut result = Ok(());
-        while self.client.under_way() > 0 && !self.is_interrupted() {
-            let told = self.client.poll(PATIENCE);
-            result = result.and(self.note(told, receipt));
-        }
-        if !std::mem::take(&mut self.shrinks) {
-            return result.and(self.renew(receipt));
-        }
-        let largest = self.again.iter().map(|parcel| parcel.key.len() + parcel.value.len()).max();
-        let least = largest.unwrap_or_default() as u64;
-        // So that the last try has each by itself.
-        self.batch_bytes = (self.batch_bytes / 4).max(least.min(self.batch_bytes / 2)).max(1);
-        result.and(self.renew(receipt))
-    }
-
-    /// A new client in the place of this one, which gets what this one has not delivered.
-    fn renew(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
-        let mut result = self.take_back(receipt);
-        if let Some((code, reason)) = self.client.fatal_error() {
-            let why = format!("the producer can't go on, and is made anew: {reason}");
-            let obstacle = Obstacle::of(code, &reason).unwrap_or(Obstacle::Away(why));
-            self.ill(&obstacle);
-            self.delivery.failures.fetch_add(1, Ordering::Relaxed);
-            self.pause();
-        }
-        loop {
-            match Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery) {
-                Ok(client) => self.client = client,
-                Err(error) => {
-                    self.say(format!("no client can be made: {error}"));
-                    if !self.is_interrupted() {
-                        self.pause();
-                        continue;
-                    }
-                }
-            }
-            break;
-        }
-        let mut parcels = std::mem::take(&mut self.again);
-        parcels.sort_by_key(|parcel| parcel.number);
-        for parcel in parcels {
-            let Some(time) = self.window.time(parcel.number) else { continue };
-            let message = (&parcel.key[..], &parcel.value[..], time);
-            // It holds no more than the one before did: there is room.
-            match self.client.send(parcel.number, message, self.headers.of_message()) {
-                Handed::Taken => {}
-                Handed::TooLarge | Handed::Full | Handed::Refused(_) | Handed::Broken => {
-                    let amount = self.window.settle(parcel.number).unwrap_or_default();
-                    let why = "the client does not take a message again".to_owned();
-                    result = result.and(drop_as(REFUSED, amount, why, receipt));
-                }
-            }
-        }
-        result
-    }
-
-    /// Longer each time, until something is delivered.
-    fn pause(&mut self) {
-        let pause = Duration::from_millis(100).saturating_mul(1 << self.broken.min(6)).min(PAUSE_MAX);
-        self.broken = self.broken.saturating_add(1);
-        let until = Instant::now() + pause;
-        while Instant::now() < until && !self.is_interrupted() {
-            std::thread::sleep(PATIENCE);
-        }
-    }
-
-    /// Has the client give back what it holds.
-    fn take_back(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
-        self.client.let_go();
-        let (mut result, until) = (Ok(()), Instant::now() + RETURN_PATIENCE);
-        loop {
-            let told = self.client.poll(STEP);
-            // That it can't go on is known.
-            result = result.and(self.note(Told { fatal: false, ..told }, receipt));
-            if self.client.under_way() == 0 || Instant::now() >= until {
-                return result;
-            }
-        }
-    }
-
-    /// All that is held is dropped.
-    fn give_up(&mut self, reason: &'static str, why: &str, receipt: &mut Receipt) -> Result<(), Failure> {
-        let result = self.take_back(receipt);
-        self.delivery.turn(DeliveryState::Failing, Some(why.to_owned()));
-        self.again.clear();
-        let held = self.window.clear();
-        if held == Amount::default() {
-            return result;
-        }
-        *receipt.dropped.entry(reason).or_default() += held;
-        if reason == TOO_LATE {
-            return result;
-        }
-        result.and(Err(failure(reason, why.to_owned())))
-    }
-}
-
-fn no_topic(topic: &str) -> String {
-    format!(
-        "there is no topic {topic}: make it, for example with kafka-topics.sh --create --topic {topic} --partitions 12"
-    )
 }
 
 fn failure(reason: &'static str, why: String) -> Failure {
@@ -480,6 +262,3 @@ impl Exporter for Records {
         Some(Arc::clone(&self.delivery))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -63,13 +63,16 @@ impl Tag {
     }
 }
 
+/// By flags; empty where the line has no list.
+type Lists = Box<[Box<[u8]>]>;
+
 /// What is the same in all records.
 #[derive(Debug)]
 struct Fields {
     /// By line of the attribute table.
     tags: Box<[Tag]>,
     /// Lists of flags, whole: by line, where it has one, and flags.
-    flags: Box<[Box<[Box<[u8]>]>]>,
+    flags: Box<[Lists]>,
     /// What the names of a family begin with, and its line.
     families: Box<[(&'static str, usize)]>,
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::agent::Agent;
 use crate::kafka::KafkaEncoding;
 use crate::sample;
+use mermin_flow::DeliveryState;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
