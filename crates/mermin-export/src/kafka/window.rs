@@ -62,6 +62,16 @@ impl Window {
         }
     }
 
+    /// What all open records but these carry (sorted by number), which are open no more.
+    pub(super) fn settle_but(&mut self, kept: &[u64]) -> Amount {
+        let last = self.first + self.open.len() as u64;
+        let mut settled = Amount::default();
+        for number in (self.first..last).filter(|number| kept.binary_search(number).is_err()) {
+            settled += self.settle(number).unwrap_or_default();
+        }
+        settled
+    }
+
     /// All that is open, which is open no more.
     pub(super) fn clear(&mut self) -> Amount {
         self.first += self.open.len() as u64;
@@ -105,12 +115,17 @@ mod tests {
         assert_eq!((window.settle(1), window.settled_in_order()), (Some(amount(2)), 3));
         assert_eq!([window.settle(1), window.settle(2), window.settle(9)], [None; 3], "once, and no others");
         assert_eq!(window.held(), Amount { records: 2, packets: 9, bytes: 90 });
+        assert_eq!(window.settle_but(&[3, 4]), Amount::default());
         assert_eq!(window.clear(), Amount { records: 2, packets: 9, bytes: 90 });
         assert!(window.is_empty() && window.held() == Amount::default());
         assert_eq!((window.settled_in_order(), window.settle(4), window.push(amount(6), 6)), (5, None, 5));
         window.forget(4);
         assert_eq!(window.held(), amount(6), "only the last");
         window.forget(5);
-        assert_eq!((window.held(), window.push(amount(7), 7)), (Amount::default(), 5));
+        (7..10).for_each(|n| drop(window.push(amount(n), 0)));
+        assert_eq!(window.settle_but(&[6]), Amount { records: 2, packets: 16, bytes: 160 });
+        assert_eq!((window.held(), window.settled_in_order()), (amount(8), 6));
+        assert_eq!(window.settle(6), Some(amount(8)));
+        assert_eq!((window.held(), window.push(amount(7), 7)), (Amount::default(), 8));
     }
 }

@@ -57,6 +57,14 @@ impl Records {
         }
         let mut parcels = std::mem::take(&mut self.again);
         parcels.sort_by_key(|parcel| parcel.number);
+        // What did not come back in time is gone with its client. The record that is just being handed over never was in one.
+        let mut kept: Vec<_> = parcels.iter().map(|parcel| parcel.number).collect();
+        kept.extend(self.unsent);
+        let gone = self.window.settle_but(&kept);
+        if gone != Amount::default() {
+            let why = "a client does not give its messages back".to_owned();
+            result = result.and(drop_as(REFUSED, gone, why, receipt));
+        }
         for parcel in parcels {
             let Some(time) = self.window.time(parcel.number) else { continue };
             let message = (&parcel.key[..], &parcel.value[..], time);
