@@ -3,7 +3,7 @@
 //!
 //! What a record always has comes first, because numbers up to 15 take one byte of the message, others two. Closed sets of
 //! values are texts, as in JSON: names with spaces, as RFC 7012 has them, can't be values of an enum, and SQL shows and
-//! compares texts; lz4 leaves about a byte of each (`docs/design/0026-kafka.md`).
+//! compares texts; lz4 leaves a few bytes of each (`docs/design/0026-kafka.md`).
 
 use crate::attributes::ATTRIBUTES;
 
