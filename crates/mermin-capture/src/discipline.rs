@@ -25,7 +25,7 @@ pub fn discipline() -> Option<Discipline> {
     if state < 0 {
         return None;
     }
-    of(timex.status, i64::from(timex.offset), i64::from(timex.maxerror))
+    of(timex.status, timex.offset, timex.maxerror)
 }
 
 /// From the kernel's fields: the error is in microseconds, the offset too unless the status says otherwise.
