@@ -50,6 +50,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     }
 }

@@ -288,7 +288,11 @@ impl Live<'_> {
             end,
             points: Arc::clone(&self.points),
             server: self.server.clone(),
-            views: Views { capture: Some(Capture::of(kind, links)), kubernetes: enriching.kubernetes },
+            views: Views {
+                capture: Some(Capture::of(kind, links)),
+                kubernetes: enriching.kubernetes,
+                conntrack: enriching.conntrack,
+            },
             agent_metrics: outputs.agent_metrics,
             reload,
         };

@@ -9,7 +9,7 @@ use crate::agent::{KubernetesView, View};
 use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
-use mermin_enrich::{Chain, Cluster, KubernetesError};
+use mermin_enrich::{Chain, Cluster, ConntrackStatus, KubernetesError};
 use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
     Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
@@ -154,6 +154,7 @@ pub(crate) struct Enriching {
     /// Nothing where the configuration has nothing to add.
     pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) kubernetes: Option<View<KubernetesView>>,
+    pub(crate) conntrack: Option<Arc<ConntrackStatus>>,
 }
 
 impl Enriching {
@@ -163,7 +164,8 @@ impl Enriching {
         let chain = Chain::build(&config.enrich, cluster.as_ref(), &config.flow, live);
         let chain = chain.map_err(|error| no_cluster(&error))?.map(Arc::new);
         let kubernetes = chain.as_deref().and_then(Chain::kubernetes).cloned().map(KubernetesView::of);
-        Ok(Self { chain, kubernetes })
+        let conntrack = chain.as_deref().and_then(Chain::conntrack).cloned();
+        Ok(Self { chain, kubernetes, conntrack })
     }
 
     /// What the pipeline goes by.

@@ -51,7 +51,7 @@ pub(crate) fn replay(
         end: End::on_signal(Asked::listen()?),
         points,
         server,
-        views: Views { capture: None, kubernetes: enriching.kubernetes },
+        views: Views { capture: None, kubernetes: enriching.kubernetes, conntrack: None },
         agent_metrics: outputs.agent_metrics,
         reload: None,
     };

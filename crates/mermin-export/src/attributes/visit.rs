@@ -2,6 +2,7 @@
 //! are made of. JSON has its keys inlined, which is faster there; a test holds both together.
 
 use super::hops::{self, NamedHop};
+use super::nat::{self, Translated};
 use super::{ATTRIBUTES, sampling};
 use crate::form::{Clock, FOREIGN_MAX, hex_id, push_ip, push_mac};
 use crate::protocols::keyword;
@@ -110,6 +111,9 @@ impl Walk {
         direction(&record.reverse, &REVERSE, visitor);
         tcp(record, visitor);
         self.place(record, visitor);
+        if let Some(translated) = nat::values(record) {
+            self.nat(&translated, visitor);
+        }
         if record.hops.is_some() {
             self.hops(record, visitor);
         }
@@ -160,6 +164,21 @@ impl Walk {
         if let Some(kubernetes) = &end.identity.kubernetes {
             kubernetes_end(kubernetes, keys, visitor);
         }
+    }
+
+    #[cold]
+    fn nat(&mut self, translated: &Translated<'_>, visitor: &mut impl Visitor) {
+        visitor.text(const { key(nat::NAMES[0]) }, translated.nat.stage.name().as_bytes());
+        let keys =
+            const { [[key(nat::NAMES[1]), key(nat::NAMES[2])], [key(nat::NAMES[3]), key(nat::NAMES[4])]] };
+        for (keys, end) in keys.into_iter().zip(translated.ends) {
+            let Some((address, port)) = end else { continue };
+            self.text.clear();
+            push_ip(&mut self.text, address);
+            visitor.text(keys[0], &self.text);
+            visitor.count(keys[1], port.into());
+        }
+        visitor.text(const { key(nat::NAMES[5]) }, &translated.nat.community_id.text());
     }
 
     #[cold]

@@ -85,6 +85,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         "records that are enriched from then on; where enrichment had nothing to do at the start, after a restart",
     ),
     ("enrich.kubernetes", Restart, ""),
+    ("enrich.conntrack", Restart, ""),
     (
         "export.queue_capacity",
         Live,
