@@ -18,6 +18,7 @@ mod kubernetes;
 mod live;
 mod live_exits;
 mod metrics;
+mod nat;
 mod otlp;
 mod pods;
 mod reload;

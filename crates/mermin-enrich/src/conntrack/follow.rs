@@ -22,7 +22,8 @@ const LOOK_EVERY: Time = 60 * SECOND;
 const LOOK_AGAIN: Time = 2 * SECOND;
 /// An event was made since the queue was last found empty, but not longer ago than this: the thread waits for it.
 const LAG: Time = 100_000_000;
-/// A connection's first packet is captured before netfilter sees it.
+/// A connection's first packet is captured before netfilter sees it, and where the kernel sums packets up, it is timed by
+/// the tick before: 10 ms ago with HZ=100.
 const AHEAD: Time = 10_000_000;
 /// Events that are written into the table at once: readers wait meanwhile.
 const TOGETHER: usize = 64;

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 /// Connections that are remembered of one tuple; beyond it the one that ended first is forgotten. Whoever looks one up
 /// goes through all.
-const TUPLE_MAX: usize = 16;
+const TUPLE_MAX: usize = 64;
 /// Ended connections that are forgotten at once, at the most: readers wait meanwhile.
 const EXPIRE_MAX: usize = 1_024;
 
