@@ -242,10 +242,19 @@ pub(crate) fn translated_twice() -> FlowRecord {
 }
 
 pub(crate) fn all() -> [FlowRecord; 11] {
-    let [translated, translated_twice] = [translated(), translated_twice()];
-    let rest = [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted(), sampled(), passed()];
-    let [a, b, c, d, e, f, g, h, i] = rest;
-    [a, b, c, d, e, f, g, h, i, translated, translated_twice]
+    [
+        bare(),
+        tcp(),
+        icmpv6(),
+        udp(),
+        kubernetes(),
+        set_back(),
+        omitted(),
+        sampled(),
+        passed(),
+        translated(),
+        translated_twice(),
+    ]
 }
 
 /// Compares with a committed file; `UPDATE=1` writes it.
