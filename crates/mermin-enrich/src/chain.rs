@@ -141,6 +141,8 @@ mod tests {
         let chain = build(&config, false).unwrap();
         assert!(chain.names.load().is_some() && chain.direction.is_none());
         assert_eq!((chain.known_until(), chain.patience()), (u64::MAX, Duration::ZERO));
+        config.conntrack.enabled = true;
+        assert!(build(&config, false).is_some_and(|chain| chain.conntrack().is_none()), "a replay");
         config.enabled = false;
         assert!(build(&config, true).is_none());
     }

@@ -17,7 +17,7 @@ mod retention;
 
 pub use chain::Chain;
 pub use config::{EnrichConfig, Names};
-pub use conntrack::{ConntrackConfig, ConntrackError, ConntrackReading, ConntrackStatus};
+pub use conntrack::{ConntrackConfig, ConntrackError, ConntrackReading, ConntrackStatus, try_conntrack};
 pub use kubernetes::{
     Cluster, Environment, Kind, KindReading, KindStatus, Kubernetes, KubernetesConfig, KubernetesError,
     KubernetesStatus, Scope, Switch, WatchState, WatchesState, rbac_manifest,

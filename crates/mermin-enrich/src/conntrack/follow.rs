@@ -20,8 +20,9 @@ const SECOND: Time = 1_000_000_000;
 /// How often all connections are looked at, and how often at most where events were lost.
 const LOOK_EVERY: Time = 60 * SECOND;
 const LOOK_AGAIN: Time = 2 * SECOND;
-/// An event was made since the queue was last found empty, but not longer ago than this: the thread waits for it.
-const LAG: Time = 100_000_000;
+/// An event was made since the queue was last found empty, but not longer ago than this: the thread was waiting for it, and
+/// had to wait for a processor.
+const LAG: Time = 250_000_000;
 /// A connection's first packet is captured before netfilter sees it, and where the kernel sums packets up, it is timed by
 /// the tick before: 10 ms ago with HZ=100.
 const AHEAD: Time = 10_000_000;
@@ -81,7 +82,7 @@ impl Follower {
         }
     }
 
-    fn turn(&mut self, shared: &Shared, heard: io::Result<Heard>) -> Result<(), ConntrackError> {
+    fn turn(&mut self, shared: &Shared, heard: io::Result<Heard>) -> io::Result<()> {
         shared.busy_since(self.drained);
         self.take(shared, heard?);
         let mut is_empty = false;
@@ -95,7 +96,10 @@ impl Follower {
         let now = self.clock.now();
         let since = now.saturating_sub(self.looked);
         if since >= LOOK_EVERY || self.overrun && since >= LOOK_AGAIN {
-            self.look(shared)?;
+            // Events go on. What they say of unknown connections stays as vague until a look succeeds.
+            if let Err(error) = self.look(shared) {
+                tracing::warn!("All translated connections can't be looked at just now: {error}");
+            }
         }
         if is_empty {
             shared.idle();
@@ -188,7 +192,7 @@ impl Follower {
         })? {
             let now = self.clock.now();
             shared.with_table(|table| {
-                found.drain(..).for_each(|connection| table.found(connection, since, now))
+                found.drain(..).for_each(|connection| table.found(connection, since, now));
             });
             while self.pending.len() < PENDING_MAX && self.hear_one(shared)? {}
         }
@@ -208,4 +212,4 @@ impl Follower {
 }
 
 /// How long a record may wait for the event of its connection's begin.
-pub(super) const PATIENCE: Duration = Duration::from_nanos(LAG);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);

@@ -124,7 +124,7 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
                     match PROTO.iter().position(|known| *known == attribute) {
                         Some(0) => protocol = value.first().copied(),
                         Some(place) => {
-                            ports[place - 1] = value.first_chunk().map(|port| u16::from_be_bytes(*port))
+                            ports[place - 1] = value.first_chunk().map(|port| u16::from_be_bytes(*port));
                         }
                         None => {}
                     }

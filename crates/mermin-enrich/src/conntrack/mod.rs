@@ -49,6 +49,14 @@ impl ConntrackError {
     }
 }
 
+/// Whether this host's connection tracking can be asked: subscribes, and asks.
+///
+/// # Errors
+/// Why it can't.
+pub fn try_conntrack() -> Result<(), ConntrackError> {
+    socket::attempt()
+}
+
 /// Says whether the kernel tells of connections that begin and end.
 const EVENTS: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
 

@@ -51,6 +51,12 @@ fn open(wait: i64) -> Result<OwnedFd, ConntrackError> {
     Ok(socket)
 }
 
+/// Whether the kernel would tell.
+pub(super) fn attempt() -> Result<(), ConntrackError> {
+    subscribe()?;
+    Look::begin()?.next(&mut vec![0; DATAGRAM], |_, _| {}).map(|_| ())
+}
+
 /// What a read of events gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
