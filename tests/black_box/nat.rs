@@ -352,6 +352,40 @@ fn a_port_that_is_used_again_has_the_server_of_its_time() {
     }
 }
 
+/// What had the tuple before has ended, and nobody translates any more.
+#[test]
+fn a_port_that_is_used_again_without_translation_has_no_other_tuple() {
+    need!(namespaces(), tool("ethtool"), tool("nft"));
+    let row = Row::new();
+    row.hides();
+    // Something that needs connections stays, or the kernel would track none any more.
+    row.serves();
+    let to = SocketAddr::new(SERVER[0].parse().unwrap(), SERVER_PORT);
+    let from: SocketAddr = format!("{}:{}", CLIENT[0], 45_001).parse().unwrap();
+    let listener = row.server.within(|| TcpListener::bind(to).unwrap());
+    let running = begin(&row);
+    let peers = [true, false].map(|hides| {
+        if !hides {
+            row.nft("flush chain inet n out");
+        }
+        let stream = open(&row, from, to);
+        let (mut accepted, peer) = listener.accept().unwrap();
+        thread::sleep(Duration::from_millis(400));
+        drop(stream);
+        assert!(accepted.read(&mut [0; 1]).is_err());
+        thread::sleep(Duration::from_millis(400));
+        peer
+    });
+    assert!(peers[0].ip().to_string() == ROUTER[0] && peers[1] == from, "{peers:?}");
+    let mut records = finish(running).records();
+    records.retain(|record| {
+        record.get("source.address") == Some(CLIENT[0]) && record.text("flow.event") == "end"
+    });
+    records.sort_by(|a, b| a.text("flow.start_time").cmp(b.text("flow.start_time")));
+    let others: Vec<_> = records.iter().map(other).collect();
+    assert_eq!(others, [[Some(peers[0]), None], [None, None]]);
+}
+
 /// Without the right to ask, records are what they are elsewhere.
 #[test]
 fn without_the_right_to_ask_the_run_goes_on() {

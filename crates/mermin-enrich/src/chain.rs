@@ -126,6 +126,7 @@ impl Enricher for Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mermin_tests::need;
 
     fn build(config: &EnrichConfig, live: bool) -> Option<Chain> {
         let clock = live.then(WallClock::default);
@@ -145,6 +146,18 @@ mod tests {
         assert!(build(&config, false).is_some_and(|chain| chain.conntrack().is_none()), "a replay");
         config.enabled = false;
         assert!(build(&config, true).is_none());
+    }
+
+    #[test]
+    fn records_wait_for_the_kernels_events() {
+        need!(crate::try_conntrack().map_err(|error| error.to_string()));
+        let mut config = EnrichConfig::default();
+        config.conntrack.enabled = true;
+        let chain = build(&config, true).unwrap();
+        assert!(chain.conntrack().is_some_and(|status| status.read().looks == 1));
+        let (earlier, now) = (chain.known_until(), crate::clock::Clock::new().now());
+        assert!(earlier < now && now - earlier < 10_000_000_000, "{earlier} {now}");
+        assert_eq!(chain.patience(), Duration::from_millis(100));
     }
 
     #[test]

@@ -23,7 +23,7 @@ const LOOK_AGAIN: Time = 2 * SECOND;
 /// An event was made since the queue was last found empty, but not longer ago than this: the thread was waiting for it, and
 /// had to wait for a processor.
 const LAG: Time = 250_000_000;
-/// A connection's first packet is captured before netfilter sees it, and where the kernel sums packets up, it is timed by
+/// A packet is captured before netfilter sees it and ends or begins a connection, and where the kernel sums packets up, it is timed by
 /// the tick before: 10 ms ago with HZ=100.
 const AHEAD: Time = 10_000_000;
 /// Events that are written into the table at once: readers wait meanwhile.
@@ -141,7 +141,8 @@ impl Follower {
                 }
             }
             Heard::Datagram(length) => {
-                let at = Window { from: self.drained.max(now.saturating_sub(LAG)), until: now };
+                let earliest = self.drained.max(now.saturating_sub(LAG));
+                let at = Window { from: earliest.saturating_sub(AHEAD), until: now };
                 let mut events = 0;
                 for message in messages(&self.buffer[..length]) {
                     events += 1;
@@ -165,10 +166,7 @@ impl Follower {
                 table.expire(forget);
                 for (told, at) in some {
                     match told {
-                        Told::Is(connection) => {
-                            let at = Window { from: at.from.saturating_sub(AHEAD), ..*at };
-                            table.begin(*connection, at);
-                        }
+                        Told::Is(connection) => table.begin(*connection, *at),
                         Told::Ended(connection) => table.end(*connection, since(*at), *at),
                     }
                 }

@@ -107,8 +107,10 @@ impl Conntrack {
         if !message::has_ports(record.protocol) {
             return None;
         }
-        // The packets that the record counts: what the tuple was earlier is a matter of earlier records.
-        let packets = Window { from: record.counts_from.min(record.end_time), until: record.end_time };
+        // The packets that the record counts: what the tuple was earlier is a matter of earlier records. Of a first record
+        // these are the flow's: packets that came late are of its connection, too, and it is not asked about earlier ones.
+        let from = record.counts_from.max(record.start_time).min(record.end_time);
+        let packets = Window { from, until: record.end_time };
         match self.shared.ask(|table| table.find(record.protocol, ends, packets)) {
             Found::Nothing => None,
             Found::Several => {

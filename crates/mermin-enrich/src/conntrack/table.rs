@@ -35,7 +35,7 @@ pub(crate) struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     began: Window,
-    /// [`Time::MAX`] while it lives.
+    /// The last time at which a record of it may begin is the later edge. [`Time::MAX`] while it lives.
     ended: Window,
 }
 
@@ -176,7 +176,10 @@ impl Table {
             self.insert(connection, Span { began: since, ended: Span::ALIVE }, at.from);
         }
         if let Some(place) = self.alive(&connection) {
-            self.close(place, at, false);
+            // A record begins with its flow, or long before its last packet. So one that begins when this may have been
+            // over already is of what has the tuple next, translated or not; but for a connection that hardly lived.
+            let began = self.slots[place].as_ref().map_or(0, |slot| slot.span.began.until);
+            self.close(place, Window { from: at.from, until: at.from.max(began) }, false);
         }
     }
 
