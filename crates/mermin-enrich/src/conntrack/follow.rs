@@ -20,9 +20,6 @@ const SECOND: Time = 1_000_000_000;
 /// How often all connections are looked at, and how often at most where events were lost.
 const LOOK_EVERY: Time = 60 * SECOND;
 const LOOK_AGAIN: Time = 2 * SECOND;
-/// An event was made since the queue was last found empty, but not longer ago than this: the thread was waiting for it, and
-/// had to wait for a processor.
-const LAG: Time = 250_000_000;
 /// A packet is captured before netfilter sees it and ends or begins a connection, and where the kernel sums packets up, it is timed by
 /// the tick before: 10 ms ago with HZ=100.
 const AHEAD: Time = 10_000_000;
@@ -141,8 +138,8 @@ impl Follower {
                 }
             }
             Heard::Datagram(length) => {
-                let earliest = self.drained.max(now.saturating_sub(LAG));
-                let at = Window { from: earliest.saturating_sub(AHEAD), until: now };
+                // Made since the queue was empty, however long the thread waited for a processor.
+                let at = Window { from: self.drained.saturating_sub(AHEAD), until: now };
                 let mut events = 0;
                 for message in messages(&self.buffer[..length]) {
                     events += 1;

@@ -16,9 +16,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const GROUPS: u32 = 1 | 1 << 2;
 /// What may wait in the kernel: events of 10 000 connections, roughly. It takes the memory when they wait.
 const QUEUE: usize = 16 << 20;
-/// How long a wait for events lasts, and one for an answer that the kernel owes.
-const WAIT: i64 = 1;
-const ANSWER: i64 = 5;
+/// How long a wait for events lasts, ms: then the queue is known to be empty, so that is how exactly the time of the next event
+/// is known. And how long one for an answer lasts that the kernel owes.
+const WAIT: i64 = 250;
+const ANSWER: i64 = 5_000;
 
 const REQUEST: u16 = 0x1;
 const DUMP: u16 = 0x300;
@@ -47,7 +48,7 @@ fn open(wait: i64) -> Result<OwnedFd, ConntrackError> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter);
     let socket = socket.map_err(ConntrackError::of)?;
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(wait)).map_err(io::Error::from)?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(wait)).map_err(io::Error::from)?;
     Ok(socket)
 }
 
@@ -68,7 +69,7 @@ pub(super) enum Heard {
     Overrun,
 }
 
-/// Reads events: waits a second for some, or not at all.
+/// Reads events: waits a moment for some, or not at all.
 pub(super) fn hear(events: &OwnedFd, buffer: &mut [u8], waits: bool) -> io::Result<Heard> {
     let flags = if waits { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
     match recv(events.as_raw_fd(), buffer, flags) {

@@ -3,9 +3,8 @@
 //! A tuple is used again: by a client that runs out of ports, by a load balancer that gives the next connection another
 //! backend. So a tuple may have had several connections, each with a span of life, and a record belongs to the one that
 //! lived when its packets came. Nobody tells when exactly a connection began or ended: the kernel's messages bear no
-//! time. They were made since the queue of them was last found empty, so a span has two edges at each end, as a tenure of
-//! an address has (`kubernetes/tenure.rs`). Where records of the certain parts of two connections, or only of uncertain
-//! ones of several, could be meant, and they say different things, none is said.
+//! time. They were made since the queue of them was last found empty, so a span has two edges at each end. Where several
+//! connections may be meant that say different things, none is said.
 //!
 //! Bounds: so many connections in all, and [`TUPLE_MAX`] with one tuple.
 
@@ -44,12 +43,6 @@ impl Span {
 
     fn is_possible(&self, packets: Window) -> bool {
         self.began.from <= packets.until && packets.from <= self.ended.until
-    }
-
-    /// Whether it was there at one of these times for sure.
-    fn is_certain(&self, packets: Window) -> bool {
-        let (from, until) = (self.began.until, self.ended.from);
-        from <= until && from <= packets.until && packets.from <= until
     }
 }
 
@@ -226,7 +219,7 @@ impl Table {
 
     /// What the ends of a record are called in its other tuple, if its packets came in `packets`.
     pub(crate) fn find(&self, protocol: u8, ends: [End; 2], packets: Window) -> Found {
-        let (mut certain, mut possible) = (Found::Nothing, Found::Nothing);
+        let mut found = Found::Nothing;
         let key = FlowKey::between(protocol, ends);
         for entry in self.index.iter_hash(self.hash(&key)) {
             let Some(slot) = &self.slots[(entry >> 1) as usize] else { continue };
@@ -242,14 +235,11 @@ impl Table {
                 _ => continue,
             };
             let other = Other { stage, ends };
-            if slot.span.is_certain(packets) {
-                certain = certain.and(other);
-            }
             if slot.span.is_possible(packets) {
-                possible = possible.and(other);
+                found = found.and(other);
             }
         }
-        if certain == Found::Nothing { possible } else { certain }
+        found
     }
 
     fn hash(&self, key: &FlowKey) -> u64 {
