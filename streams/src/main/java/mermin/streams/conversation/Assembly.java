@@ -1,0 +1,78 @@
+package mermin.streams.conversation;
+
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import mermin.streams.record.Workload;
+
+/** One conversation out of the observations of one group. */
+final class Assembly {
+    private Assembly() {}
+
+    static Conversation of(String communityId, List<Observation> group, Conversation.Event event, int part) {
+        Observation leader = leader(group);
+        List<Observation> all = group.stream()
+                .map(o -> o.tuple.equals(leader.tuple) ? o : o.reversed())
+                .sorted(Comparator.comparingLong((Observation o) -> o.start).thenComparing(o -> o.flowId))
+                .toList();
+        Map<String, Host> hosts = new LinkedHashMap<>();
+        for (Observation o : all) {
+            hosts.computeIfAbsent(o.node + "\n" + o.agent, key -> new Host()).flows.add(o);
+        }
+        Observation first = all.get(0);
+        Conversation c = new Conversation();
+        c.id = all.stream().map(o -> o.conversation).filter(java.util.Objects::nonNull).min(Comparator.naturalOrder())
+                .orElse(first.flowId);
+        c.event = event;
+        c.part = part;
+        c.complete = all.stream().allMatch(o -> o.ended);
+        c.communityIds.add(communityId);
+        c.tuples.add(leader.tuple);
+        c.start = first.start;
+        c.end = all.stream().mapToLong(o -> o.end).max().orElseThrow();
+        HopOrder there = HopOrder.of(new ArrayList<>(hosts.values()), true);
+        HopOrder back = HopOrder.of(new ArrayList<>(hosts.values()), false);
+        c.forward = hops(there, true);
+        c.reverse = hops(back, false);
+        c.forwardBy = there.by;
+        c.reverseBy = back.by;
+        // Who an address is knows best whoever has it: the name of the host nearest to it that has more than the address.
+        c.source = name(there.hosts, o -> o.source, false);
+        c.destination = name(there.hosts, o -> o.destination, true);
+        return c;
+    }
+
+    /** Whoever knows best which end began. */
+    private static Observation leader(List<Observation> group) {
+        return group.stream()
+                .min(Comparator.comparingInt((Observation o) -> o.doubt).thenComparingLong(o -> o.start).thenComparing(o -> o.flowId))
+                .orElseThrow();
+    }
+
+    private static List<Hop> hops(HopOrder order, boolean forward) {
+        List<Hop> hops = new ArrayList<>();
+        order.hosts.forEach(host -> hops.addAll(host.hops(forward)));
+        Loss.between(hops);
+        return hops;
+    }
+
+    private static Workload name(
+            List<Host> hosts, java.util.function.Function<Observation, Workload> of, boolean fromTheEnd) {
+        List<Host> near = new ArrayList<>(hosts);
+        if (fromTheEnd) {
+            java.util.Collections.reverse(near);
+        }
+        Workload best = null;
+        for (Host host : near) {
+            for (Observation o : host.flows) {
+                var name = of.apply(o);
+                if (best == null || name.kind.ordinal() < best.kind.ordinal()) {
+                    best = name;
+                }
+            }
+        }
+        return best;
+    }
+}

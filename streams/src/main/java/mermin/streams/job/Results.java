@@ -1,0 +1,42 @@
+package mermin.streams.job;
+
+import java.time.Instant;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.Schema;
+import org.apache.flink.table.api.bridge.java.StreamStatementSet;
+import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.apache.flink.types.Row;
+
+/** What the pipeline gives as tables, and the SQL files that make results of them. */
+final class Results {
+    private Results() {}
+
+    static void of(Pipeline pipeline, StreamTableEnvironment tables, Arguments a) {
+        tables.getConfig().set("table.local-time-zone", "UTC");
+        view(tables, "flow_records", pipeline.records().map(new TrafficRow()).returns(TrafficRow.TYPE).name("traffic rows"));
+        view(tables, "count_events", pipeline.counts()
+                .map(count -> Row.of(Instant.ofEpochMilli(count.at), count.name, count.n))
+                .returns(Types.ROW_NAMED(new String[] {"counted_at", "name", "n"}, Types.INSTANT, Types.STRING, Types.LONG))
+                .name("count rows"));
+        tables.createTemporaryView("conversation_rows",
+                pipeline.conversations().map(new ConversationRow()).returns(ConversationRow.TYPE).name("conversation rows"));
+        StreamStatementSet inserts = tables.createStatementSet();
+        var values = Connectors.of(a);
+        SqlFile.of("sinks.sql", values).run(tables, inserts);
+        SqlFile.of("results.sql", values).run(tables, inserts);
+        if (!a.text("files").equals("none")) {
+            SqlFile.of("files.sql", values).run(tables, inserts);
+        }
+        inserts.attachAsDataStream();
+    }
+
+    /** {@code counted_at} is the time of the windows; the operators have seen to it that it is ahead of the watermark. */
+    private static void view(StreamTableEnvironment tables, String name, DataStream<Row> rows) {
+        tables.createTemporaryView(name, rows, Schema.newBuilder()
+                .column("counted_at", DataTypes.TIMESTAMP_LTZ(3))
+                .watermark("counted_at", "SOURCE_WATERMARK()")
+                .build());
+    }
+}

@@ -1,0 +1,57 @@
+package mermin.streams.record;
+
+import java.util.Objects;
+
+/** Addresses, ports and protocol, the initiator first. */
+public class Tuple {
+    public String networkType;
+    public String transport;
+    public int protocol;
+    public String sourceAddress;
+    /** Absent where the protocol has none. */
+    public Integer sourcePort;
+    public String destinationAddress;
+    public Integer destinationPort;
+    public Integer icmpType;
+    public Integer icmpCode;
+
+    /** Protocol, address and port of the initiator: what destination NAT leaves as it is. */
+    public String sourceEnd() {
+        return protocol + " " + sourceAddress + " " + sourcePort;
+    }
+
+    /** Protocol, address and port of the other end: what source NAT leaves as it is. */
+    public String destinationEnd() {
+        return protocol + " " + destinationAddress + " " + destinationPort;
+    }
+
+    /** The same, seen from the other end. */
+    public Tuple reversed() {
+        Tuple t = new Tuple();
+        t.networkType = networkType;
+        t.transport = transport;
+        t.protocol = protocol;
+        t.sourceAddress = destinationAddress;
+        t.sourcePort = destinationPort;
+        t.destinationAddress = sourceAddress;
+        t.destinationPort = sourcePort;
+        t.icmpType = icmpType;
+        t.icmpCode = icmpCode;
+        return t;
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof Tuple t && sourceEnd().equals(t.sourceEnd()) && destinationEnd().equals(t.destinationEnd());
+    }
+
+    @Override
+    public int hashCode() {
+        return Objects.hash(sourceEnd(), destinationEnd());
+    }
+
+    @Override
+    public String toString() {
+        return protocol + " " + sourceAddress + ":" + sourcePort + " " + destinationAddress + ":" + destinationPort;
+    }
+}
