@@ -26,7 +26,7 @@ SELECT
   COUNT(*),
   SUM(begins),
   SUM(ends)
-FROM TABLE(TUMBLE(TABLE flow_records, DESCRIPTOR(counted_at), INTERVAL '1' MINUTE))
+FROM TABLE(TUMBLE(TABLE flow_records, DESCRIPTOR(rowtime), INTERVAL '1' MINUTE))
 GROUP BY
   window_start,
   window_end,
@@ -46,7 +46,7 @@ SELECT
   window_end,
   name,
   SUM(n)
-FROM TABLE(TUMBLE(TABLE count_events, DESCRIPTOR(counted_at), INTERVAL '1' MINUTE))
+FROM TABLE(TUMBLE(TABLE count_events, DESCRIPTOR(rowtime), INTERVAL '1' MINUTE))
 GROUP BY
   window_start,
   window_end,

@@ -3,7 +3,6 @@ package mermin.streams.job;
 import java.time.Instant;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
-import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.Schema;
 import org.apache.flink.table.api.bridge.java.StreamStatementSet;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
@@ -32,11 +31,11 @@ final class Results {
         inserts.attachAsDataStream();
     }
 
-    /** {@code counted_at} is the time of the windows; the operators have seen to it that it is ahead of the watermark. */
+    /** {@code counted_at}, as {@code rowtime}, is the time of the windows; the operators have seen to it that it is ahead of the watermark. */
     private static void view(StreamTableEnvironment tables, String name, DataStream<Row> rows) {
         tables.createTemporaryView(name, rows, Schema.newBuilder()
-                .column("counted_at", DataTypes.TIMESTAMP_LTZ(3))
-                .watermark("counted_at", "SOURCE_WATERMARK()")
+                .columnByExpression("rowtime", "CAST(counted_at AS TIMESTAMP_LTZ(3))")
+                .watermark("rowtime", "SOURCE_WATERMARK()")
                 .build());
     }
 }
