@@ -8,13 +8,19 @@ import mermin.streams.record.Tuple;
 /**
  * Whether two conversations are the two sides of one NAT, as far as time and size tell.
  *
- * <p>Destination NAT leaves the source's address and port as they are, source NAT the destination's. Both sides began within
- * what clocks may differ, overlap, and have as many packets and bytes where the address was rewritten: at the host that saw
- * both, else at the two hosts on either side. Packets may be lost there: {@value #LOSS_PACKETS}, or one in {@value #LOSS_SHARE}.
+ * <p>Destination NAT leaves the source's address and port as they are, source NAT the destination's. Where an agent saw both
+ * sides, its one clock tells that both began at once, and the TTL is the same or one less. Else the sides began within what
+ * clocks may differ, and the TTL goes down from the one to the other.
+ *
+ * <p>A client's port tells nearly all about a destination NAT, so packets may be lost where it was done: {@value #LOSS_PACKETS},
+ * or one in {@value #LOSS_SHARE}. A service's address and port, which is all that both sides of a source NAT share, many
+ * connections have at once: there packets and bytes of both directions have to be equal.
  */
 public final class Match {
     static final long LOSS_PACKETS = 2;
     static final long LOSS_SHARE = 50;
+    /** In which a host has done with a packet, in nanoseconds. */
+    static final long PASSAGE = 20_000_000;
 
     /** Which end was rewritten. */
     public enum Kind {
@@ -39,11 +45,26 @@ public final class Match {
     private Match() {}
 
     static boolean fits(Kind kind, Conversation a, Conversation b, long tolerance) {
-        return kind.isOfOneNat(a.last(), b.last())
-                && a.part == b.part && a.event == b.event
-                && Math.abs(a.start - b.start) <= tolerance
-                && Math.min(a.end, b.end) - Math.max(a.start, b.start) >= -tolerance
-                && (isFirst(a, b) ? haveEqualSize(a, b) : haveEqualSize(b, a));
+        if (!kind.isOfOneNat(a.last(), b.last()) || a.part != b.part || a.event != b.event
+                || Math.min(a.end, b.end) - Math.max(a.start, b.start) < -tolerance) {
+            return false;
+        }
+        Conversation first = isFirst(a, b) ? a : b;
+        Conversation second = first == a ? b : a;
+        String node = sharedNode(first, second);
+        return isOnePlace(atEnd(first, true, node), atStart(second, true, node), kind, node == null ? tolerance : PASSAGE, node != null)
+                && isOnePlace(atEnd(second, false, node), atStart(first, false, node), kind, node == null ? tolerance : PASSAGE, node != null);
+    }
+
+    /** Whether packets can have gone from one hop to the other, with nothing between them but the NAT. */
+    private static boolean isOnePlace(Hop from, Hop to, Kind kind, long apart, boolean sameNode) {
+        if (from == null || to == null) {
+            // Nothing ran this way, on both sides.
+            return from == to;
+        }
+        int down = from.ttl - to.ttl;
+        boolean ttl = from.ttl == 0 || to.ttl == 0 || down >= 0 && (!sameNode || down <= 1);
+        return ttl && Math.abs(from.start - to.start) <= apart && haveEqualSize(kind, best(from), best(to));
     }
 
     /** Whether {@code a} is the side of the initiator: packets came there with a greater TTL, or earlier. */
@@ -60,12 +81,6 @@ public final class Match {
         return c.forward.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
     }
 
-    private static boolean haveEqualSize(Conversation first, Conversation second) {
-        String node = sharedNode(first, second);
-        return isNear(atEnd(first, true, node), atStart(second, true, node))
-                && isNear(atEnd(second, false, node), atStart(first, false, node));
-    }
-
     /** The host that saw both sides; null if none did. */
     static String sharedNode(Conversation a, Conversation b) {
         for (Hop hop : a.forward) {
@@ -76,35 +91,36 @@ public final class Match {
         return null;
     }
 
-    /** What the last hop before the rewriting had. */
-    private static Counts atEnd(Conversation c, boolean forward, String node) {
-        Counts counts = null;
+    /** The last hop on this side, at the node if one is named. */
+    private static Hop atEnd(Conversation c, boolean forward, String node) {
+        Hop found = null;
         for (Hop hop : c.way(forward)) {
             if (node == null || node.equals(hop.node + "\n" + hop.agent)) {
-                counts = best(hop);
+                found = hop;
             }
         }
-        return counts == null ? new Counts() : counts;
+        return found;
     }
 
-    private static Counts atStart(Conversation c, boolean forward, String node) {
+    private static Hop atStart(Conversation c, boolean forward, String node) {
         for (Hop hop : c.way(forward)) {
             if (node == null || node.equals(hop.node + "\n" + hop.agent)) {
-                return best(hop);
+                return hop;
             }
         }
-        return new Counts();
+        return null;
     }
 
     private static Counts best(Hop hop) {
         return hop.estimate != null ? hop.estimate : hop.counts;
     }
 
-    private static boolean isNear(Counts a, Counts b) {
+    private static boolean haveEqualSize(Kind kind, Counts a, Counts b) {
         long apart = Math.abs(a.packets - b.packets);
         if (apart == 0) {
             return a.bytes == b.bytes;
         }
-        return apart <= Math.max(LOSS_PACKETS, Math.max(a.packets, b.packets) / LOSS_SHARE) && Math.min(a.packets, b.packets) > 0;
+        long most = Math.max(a.packets, b.packets);
+        return kind == Kind.DESTINATION && apart < most && apart <= Math.max(LOSS_PACKETS, most / LOSS_SHARE);
     }
 }
