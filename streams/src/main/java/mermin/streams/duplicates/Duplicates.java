@@ -73,10 +73,14 @@ public class Duplicates extends KeyedProcessFunction<String, FlowRecord, FlowRec
         watermarks.update(java.util.List.of(watermark));
     }
 
+    /** A watermark has come; it may be behind what there was before a restart. */
+    void passed(long mark) {
+        watermark = Math.max(watermark, mark);
+    }
+
     @Override
     public void processElement(FlowRecord r, Context context, Collector<FlowRecord> out) throws Exception {
         TimerService time = context.timerService();
-        watermark = Math.max(watermark, time.currentWatermark());
         settleTime(r, time.currentProcessingTime() + ahead);
         if (r.malformed) {
             count("malformed", r, context);

@@ -4,9 +4,11 @@ import mermin.streams.conversation.Conversation;
 import mermin.streams.conversation.Conversations;
 import mermin.streams.conversation.Patience;
 import mermin.streams.duplicates.Duplicates;
+import mermin.streams.duplicates.DuplicatesOperator;
 import mermin.streams.nat.Match;
 import mermin.streams.nat.NatJoin;
 import mermin.streams.record.FlowRecord;
+import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.DataStreamUtils;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
@@ -28,8 +30,9 @@ record Pipeline(DataStream<FlowRecord> records, DataStream<Conversation> convers
 
         SingleOutputStreamOperator<FlowRecord> records = input
                 .keyBy(record -> record.communityId)
-                .process(new Duplicates(memory, a.duration("ahead").toMillis()))
-                .name("duplicates").uid("duplicates");
+                .transform("duplicates", Types.POJO(FlowRecord.class),
+                        new DuplicatesOperator(new Duplicates(memory, a.duration("ahead").toMillis())))
+                .uid("duplicates");
         // The same key at the same place: nothing has to go over the network again.
         SingleOutputStreamOperator<Conversation> seen = DataStreamUtils
                 .reinterpretAsKeyedStream(records, record -> record.communityId)

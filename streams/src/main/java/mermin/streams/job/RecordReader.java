@@ -5,6 +5,7 @@ import java.nio.charset.StandardCharsets;
 import mermin.streams.record.FlowRecord;
 import mermin.streams.record.JsonRecord;
 import mermin.streams.record.MalformedRecord;
+import mermin.streams.record.ProtobufRecord;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
@@ -14,15 +15,17 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerR
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
 
 /**
- * Messages of the topic as records. What can't be read becomes a malformed record, so that it is counted behind the source,
+ * Messages of the topic as records, each in the encoding that its header says: agents may be changed one by one. What can't be read becomes a malformed record, so that it is counted behind the source,
  * where counts are exact: a source can't say anything beside its records.
  */
 public final class RecordReader implements KafkaRecordDeserializationSchema<FlowRecord> {
     private transient JsonRecord json;
+    private transient ProtobufRecord protobuf;
 
     @Override
     public void open(DeserializationSchema.InitializationContext context) {
         json = new JsonRecord();
+        protobuf = new ProtobufRecord();
     }
 
     @Override
@@ -35,7 +38,12 @@ public final class RecordReader implements KafkaRecordDeserializationSchema<Flow
             if (message.value() == null) {
                 throw new MalformedRecord("no value");
             }
-            FlowRecord record = json.read(message.value());
+            FlowRecord record = switch (header(message, "encoding")) {
+                case "protobuf" -> protobuf.read(message.value());
+                // Whoever sends lines without saying so (kcat, a script) may.
+                case "json", "" -> json.read(message.value());
+                default -> throw new MalformedRecord("an encoding that is not known");
+            };
             record.agent = header(message, "agent.id");
             record.node = header(message, "node");
             if (record.node.isEmpty()) {
