@@ -51,7 +51,3 @@ GROUP BY
   window_start,
   window_end,
   name;
-
-INSERT INTO traffic SELECT * FROM traffic_rows;
-INSERT INTO conversations SELECT * FROM conversation_rows;
-INSERT INTO counts SELECT * FROM count_rows;

@@ -146,5 +146,9 @@ public class Duplicates extends KeyedProcessFunction<String, FlowRecord, FlowRec
                 each.remove();
             }
         }
+        if (flows.isEmpty()) {
+            // The state in memory keeps an empty map otherwise.
+            flows.clear();
+        }
     }
 }

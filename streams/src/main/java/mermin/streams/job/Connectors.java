@@ -4,7 +4,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.stream.Collectors;
 
-/** Options of the tables in {@code sinks.sql} and {@code files.sql}. */
+/** Options of the tables in {@code topics.sql} and {@code files.sql}. */
 final class Connectors {
     /** Kafka's brokers allow 15 minutes at most unless told otherwise; it has to be longer than a job may be down. */
     private static final String TRANSACTION_TIMEOUT = "900000";
@@ -28,6 +28,8 @@ final class Connectors {
         options.put("properties.bootstrap.servers", a.text("brokers"));
         options.put("properties.transaction.timeout.ms", TRANSACTION_TIMEOUT);
         options.put("properties.compression.type", "lz4");
+        // The job itself only writes; with this the same definition can be read.
+        options.put("scan.startup.mode", "earliest-offset");
         a.kafka().forEach((name, value) -> options.put("properties." + name, value));
         options.put("sink.delivery-guarantee", "exactly-once");
         options.put("sink.transactional-id-prefix", a.text("transactions") + "-" + table);

@@ -12,7 +12,7 @@ import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.types.Row;
 
-/** A conversation as a row of the table {@code conversation_rows}: the columns of {@code conversations} in sinks.sql. */
+/** A conversation as a row of the table {@code conversation_rows}: the columns of {@code conversations} in topics.sql. */
 final class ConversationRow implements MapFunction<Conversation, Row> {
     private static final TypeInformation<Row> TUPLE = Types.ROW_NAMED(
             new String[] {"community_id", "source_address", "source_port", "destination_address", "destination_port"},

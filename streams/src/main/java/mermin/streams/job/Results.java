@@ -1,6 +1,7 @@
 package mermin.streams.job;
 
 import java.time.Instant;
+import java.util.Map;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.table.api.Schema;
@@ -12,7 +13,20 @@ import org.apache.flink.types.Row;
 final class Results {
     private Results() {}
 
+    /** Results as views, and where they go. */
     static void of(Pipeline pipeline, StreamTableEnvironment tables, Arguments a) {
+        StreamStatementSet inserts = tables.createStatementSet();
+        Map<String, String> values = Connectors.of(a);
+        views(pipeline, tables);
+        SqlFile.of("topics.sql", values).run(tables, inserts);
+        if (!a.text("files").equals("none")) {
+            SqlFile.of("files.sql", values).run(tables, inserts);
+        }
+        inserts.attachAsDataStream();
+    }
+
+    /** {@code traffic_rows}, {@code conversation_rows} and {@code count_rows}. */
+    static void views(Pipeline pipeline, StreamTableEnvironment tables) {
         tables.getConfig().set("table.local-time-zone", "UTC");
         view(tables, "flow_records", pipeline.records().map(new TrafficRow()).returns(TrafficRow.TYPE).name("traffic rows"));
         view(tables, "count_events", pipeline.counts()
@@ -21,14 +35,7 @@ final class Results {
                 .name("count rows"));
         tables.createTemporaryView("conversation_rows",
                 pipeline.conversations().map(new ConversationRow()).returns(ConversationRow.TYPE).name("conversation rows"));
-        StreamStatementSet inserts = tables.createStatementSet();
-        var values = Connectors.of(a);
-        SqlFile.of("sinks.sql", values).run(tables, inserts);
-        SqlFile.of("results.sql", values).run(tables, inserts);
-        if (!a.text("files").equals("none")) {
-            SqlFile.of("files.sql", values).run(tables, inserts);
-        }
-        inserts.attachAsDataStream();
+        SqlFile.of("results.sql", Map.of()).run(tables, tables.createStatementSet());
     }
 
     /** {@code counted_at}, as {@code rowtime}, is the time of the windows; the operators have seen to it that it is ahead of the watermark. */

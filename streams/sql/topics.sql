@@ -1,4 +1,4 @@
--- Where results go. ${…} is filled in from the command line; columns are the keys of the JSON lines.
+-- Results as topics. ${…} is filled in from the command line; columns are the keys of the JSON lines.
 -- bytes are IP bytes, frame_bytes bytes on the link, as in flow records.
 
 CREATE TEMPORARY TABLE traffic (
@@ -90,3 +90,7 @@ CREATE TEMPORARY TABLE counts (
 ) WITH (
   ${counts-topic}
 );
+
+INSERT INTO traffic SELECT * FROM traffic_rows;
+INSERT INTO conversations SELECT * FROM conversation_rows;
+INSERT INTO counts SELECT * FROM count_rows;

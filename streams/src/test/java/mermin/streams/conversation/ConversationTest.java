@@ -1,0 +1,228 @@
+package mermin.streams.conversation;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+
+import java.util.ArrayList;
+import java.util.List;
+import mermin.streams.record.Counts;
+import mermin.streams.record.Event;
+import mermin.streams.record.FlowRecord;
+import mermin.streams.record.Flows;
+import mermin.streams.record.Point;
+import org.junit.jupiter.api.Test;
+
+class ConversationTest {
+    private static final long TOLERANCE = 1_000_000_000L;
+    private static final Patience PATIENCE = new Patience(90_000, 300_000, 3_600_000, 900_000, 1_000);
+
+    private static Observation seen(String node, long from, long to, long packets, long answers, int ttl) {
+        Flows flow = new Flows(node + from, node, from);
+        flow.ttl = ttl;
+        flow.reverseTtl = 128 - ttl;
+        Observation o = new Observation();
+        o.take(flow.next(Event.END, to, packets, answers));
+        return o;
+    }
+
+    private static List<List<String>> groups(Observation... all) {
+        return Grouping.of(List.of(all), TOLERANCE).stream().map(group -> group.stream().map(o -> o.flowId).toList()).toList();
+    }
+
+    private static List<String> nodes(List<Hop> hops) {
+        return hops.stream().map(hop -> hop.node).toList();
+    }
+
+    private static Conversation joined(Observation... all) {
+        return Assembly.of("1:x", List.of(all), Conversation.Event.END, 0);
+    }
+
+    @Test
+    void flowsThatOverlapAreOneConversation() {
+        assertEquals(List.of(List.of("a0", "b1", "a30000")),
+                groups(seen("a", 0, 20_000, 1, 1, 64), seen("b", 1, 60_000, 1, 1, 63), seen("a", 30_000, 60_000, 1, 1, 64)));
+    }
+
+    @Test
+    void aPortThatIsUsedAgainAtOnceIsAnother() {
+        assertEquals(List.of(List.of("a0", "b1"), List.of("a400", "b401")),
+                groups(seen("a", 0, 300, 1, 1, 64), seen("b", 1, 301, 1, 1, 63), seen("a", 400, 700, 1, 1, 64), seen("b", 401, 701, 1, 1, 63)));
+        // One agent missed the first: it is nobody else's.
+        assertEquals(List.of(List.of("a0"), List.of("a400", "b401")),
+                groups(seen("a", 0, 300, 1, 1, 64), seen("a", 400, 700, 1, 1, 64), seen("b", 401, 701, 1, 1, 63)));
+    }
+
+    @Test
+    void flowsOneAfterTheOtherAreTwo() {
+        assertEquals(List.of(List.of("a0", "b0"), List.of("a40000", "b40000")),
+                groups(seen("a", 0, 0, 1, 0, 64), seen("b", 0, 0, 1, 0, 63), seen("a", 40_000, 40_000, 1, 0, 64), seen("b", 40_000, 40_000, 1, 0, 63)));
+    }
+
+    @Test
+    void hopsAreInTheOrderOfTtlsAndSayWhereItWasLost() {
+        Conversation c = joined(seen("c", 2, 5000, 7, 9, 62), seen("a", 0, 5000, 10, 8, 64), seen("b", 1, 5000, 10, 9, 63));
+        assertEquals(List.of("a", "b", "c"), nodes(c.forward));
+        assertEquals(List.of("c", "b", "a"), nodes(c.reverse));
+        assertEquals(HopOrder.By.TTL, c.forwardBy);
+        assertNull(c.forward.get(0).lost);
+        assertEquals(List.of(0L, 3L), c.forward.stream().skip(1).map(hop -> hop.lost).toList());
+        assertEquals(List.of(0L, 1L), c.reverse.stream().skip(1).map(hop -> hop.lost).toList());
+        assertEquals(300L, c.forward.get(2).lostBytes);
+        // Each packet once: of the first hop in each direction.
+        assertEquals(List.of(10L, 9L), List.of(c.counts(true).packets, c.counts(false).packets));
+    }
+
+    @Test
+    void withEqualTtlsTheEndsDecideThenTime() {
+        Observation client = seen("z", 5, 5000, 1, 1, 64);
+        client.role = "outbound";
+        Conversation c = joined(seen("a", 0, 5000, 1, 1, 64), client);
+        assertEquals(List.of("z", "a"), nodes(c.forward));
+        assertEquals(HopOrder.By.DIRECTION, c.forwardBy);
+        Conversation by = joined(seen("b", 0, 5000, 1, 1, 64), seen("a", 1, 5000, 1, 1, 64));
+        assertEquals(List.of("b", "a"), nodes(by.forward));
+        assertEquals(List.of("a", "b"), nodes(by.reverse));
+        assertEquals(HopOrder.By.TIME, by.forwardBy);
+        assertEquals(HopOrder.By.SINGLE, joined(seen("b", 0, 5000, 1, 1, 64)).forwardBy);
+    }
+
+    @Test
+    void whoSawTheSynSaysWhoBegan() {
+        Observation sure = seen("a", 0, 5000, 10, 8, 64);
+        Observation wrong = seen("b", 1, 5000, 8, 10, 60);
+        wrong.tuple = sure.tuple.reversed();
+        wrong.doubt = 5;
+        wrong.forward.ttl = 68;
+        wrong.reverse.ttl = 63;
+        Conversation c = joined(wrong, sure);
+        assertEquals(sure.tuple, c.first());
+        assertEquals(List.of(10L, 10L), c.forward.stream().map(hop -> hop.counts.packets).toList());
+        assertEquals(List.of("b", "a"), nodes(c.reverse));
+    }
+
+    @Test
+    void pointsOfAHostAreHopsAndSharedDirectionsOne() {
+        Observation o = new Observation();
+        Flows flow = new Flows("f", "n", 0);
+        // The first record knew one point only.
+        o.take(flow.next(Event.UPDATE, 1000, 4, 0));
+        FlowRecord r = flow.next(Event.END, 2000, 6, 0);
+        r.forward.hops.add(new Point("veth1", "ingress", true, new Counts(6, 600, 684)));
+        r.forward.hops.add(new Point("eth0", "egress", false, new Counts(9, 900, 1026)));
+        o.take(r);
+        Conversation c = joined(o);
+        assertEquals(List.of(10L, 9L), c.forward.stream().map(hop -> hop.counts.packets).toList());
+        assertEquals(1L, c.forward.get(1).lost);
+
+        FlowRecord shared = new Flows("g", "n", 0).next(Event.END, 2000, 10, 0);
+        shared.forward.hops.add(new Point("eth0", "ingress", true, new Counts(6, 600, 684)));
+        shared.forward.hops.add(new Point("eth1", "ingress", true, new Counts(4, 400, 456)));
+        shared.forward.hops.add(new Point("veth1", "egress", false, new Counts(8, 800, 912)));
+        Observation two = new Observation();
+        two.take(shared);
+        Conversation both = joined(two);
+        assertEquals(10, both.counts(true).packets);
+        assertNull(both.forward.get(1).lost);
+        assertEquals(2L, both.forward.get(2).lost);
+    }
+
+    @Test
+    void sampledHostsAreComparedByTheirEstimates() {
+        Observation sampled = new Observation();
+        FlowRecord r = new Flows("s", "b", 1).next(Event.END, 5000, 25, 0);
+        r.forward.ttl = 63;
+        r.forward.estimate = new Counts(98, 9800, 11172);
+        sampled.take(r);
+        Conversation c = joined(seen("a", 0, 5000, 100, 0, 64), sampled);
+        assertEquals(2L, c.forward.get(1).lost);
+        assertEquals(25, c.forward.get(1).counts.packets);
+        assertEquals(100, c.counts(true).packets);
+        Conversation alone = joined(sampled);
+        assertEquals(List.of(25L, 98L), List.of(alone.counts(true).packets, alone.estimate(true).packets));
+    }
+
+    private static List<Conversation> at(Pending pending, long now) {
+        return pending.due("1:x", now, PATIENCE);
+    }
+
+    @Test
+    void aConversationWaitsForOthersAndIsReleasedOnce() {
+        Pending pending = new Pending();
+        pending.take(new Flows("a", "a", 0).next(Event.END, 5000, 10, 8));
+        assertEquals(95_000, pending.nextDue(PATIENCE));
+        pending.take(new Flows("b", "b", 1).next(Event.UPDATE, 4000, 9, 8));
+        // One goes on: it may be silent for five minutes.
+        assertEquals(305_000, pending.nextDue(PATIENCE));
+        assertEquals(List.of(), at(pending, 304_999));
+        List<Conversation> out = at(pending, 305_000);
+        assertEquals(1, out.size());
+        assertEquals(false, out.get(0).complete);
+        assertEquals(2, out.get(0).forward.size());
+        assertEquals(List.of(), at(pending, 306_000));
+        at(pending, 305_000 + 900_000);
+        assertEquals(true, pending.isEmpty());
+    }
+
+    @Test
+    void whoComesLateIsSaidToBeLateAndAddsNoPackets() {
+        Pending pending = new Pending();
+        pending.take(new Flows("a", "a", 0).next(Event.END, 5000, 10, 8));
+        String id = at(pending, 95_000).get(0).id;
+        FlowRecord late = new Flows("b", "b", 1).next(Event.END, 5000, 9, 8);
+        late.countedAt = 200_000;
+        pending.take(late);
+        Conversation c = at(pending, 290_000).get(0);
+        assertEquals(Conversation.Event.LATE, c.event);
+        assertEquals(id, c.id);
+        assertEquals(0, c.counts(true).packets);
+        assertEquals(9, c.forward.get(0).counts.packets);
+        // The port used again, 40 s later, is no view of it.
+        pending.take(new Flows("c", "a", 300_000).next(Event.END, 301_000, 1, 1));
+        assertEquals(Conversation.Event.END, at(pending, 400_000).get(0).event);
+    }
+
+    @Test
+    void whatLastsLongIsReleasedInParts() {
+        Pending pending = new Pending();
+        Flows flow = new Flows("a", "a", 0);
+        List<Conversation> parts = new ArrayList<>();
+        for (int minute = 0; minute < 150; minute++) {
+            FlowRecord r = flow.next(minute == 149 ? Event.END : Event.UPDATE, minute * 60_000L, 10, 1);
+            pending.take(r);
+            parts.addAll(at(pending, minute * 60_000L));
+        }
+        parts.addAll(at(pending, 160 * 60_000L));
+        assertEquals(List.of(Conversation.Event.PART, Conversation.Event.PART, Conversation.Event.END),
+                parts.stream().map(c -> c.event).toList());
+        assertEquals(List.of(0, 1, 2), parts.stream().map(c -> c.part).toList());
+        assertEquals(1, parts.stream().map(c -> c.id).distinct().count());
+        assertEquals(1500, parts.stream().mapToLong(c -> c.counts(true).packets).sum());
+    }
+
+    @Test
+    void aFlowThatIsHeardOfAgainGoesOnWithItsConversation() {
+        Pending pending = new Pending();
+        Flows flow = new Flows("a", "a", 0);
+        pending.take(flow.next(Event.UPDATE, 1000, 10, 1));
+        Conversation first = at(pending, 301_000).get(0);
+        FlowRecord more = flow.next(Event.END, 400_000, 5, 1);
+        pending.take(more);
+        Conversation second = at(pending, 500_000).get(0);
+        assertEquals(first.id, second.id);
+        assertEquals(1, second.part);
+        assertEquals(List.of(10L, 5L), List.of(first.counts(true).packets, second.counts(true).packets));
+    }
+
+    @Test
+    void whatWaitsIsBounded() {
+        Pending pending = new Pending();
+        for (int i = 0; i < Pending.FLOWS; i++) {
+            pending.take(new Flows("f" + i, "a", i * 10_000L).next(Event.END, i * 10_000L + 1, 1, 0));
+        }
+        assertEquals(true, pending.isFull());
+        assertEquals("f0", pending.force("1:x", 0, PATIENCE).id);
+        assertEquals(false, pending.isFull());
+        at(pending, 10_000_000);
+        assertEquals(Pending.RELEASED, pending.released.size());
+    }
+}
