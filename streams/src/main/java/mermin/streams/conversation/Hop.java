@@ -25,4 +25,9 @@ public class Hop {
     public int tuple;
     /** Beside the one before, not behind it: a direction that is shared by several points of one node. */
     public boolean parallel;
+
+    /** Whether the same agent saw the other. */
+    public boolean isAtNodeOf(Hop other) {
+        return node.equals(other.node) && agent.equals(other.agent);
+    }
 }

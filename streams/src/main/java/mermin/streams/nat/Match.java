@@ -37,21 +37,22 @@ public final class Match {
 
         boolean isOfOneNat(Tuple a, Tuple b) {
             return this == DESTINATION
-                    ? a.sourceEnd().equals(b.sourceEnd()) && !a.destinationEnd().equals(b.destinationEnd())
-                    : a.destinationEnd().equals(b.destinationEnd()) && !a.sourceEnd().equals(b.sourceEnd());
+                    ? a.hasSourceEndOf(b) && !a.hasDestinationEndOf(b)
+                    : a.hasDestinationEndOf(b) && !a.hasSourceEndOf(b);
         }
     }
 
     private Match() {}
 
     static boolean fits(Kind kind, Conversation a, Conversation b, long tolerance) {
-        if (!kind.isOfOneNat(a.last(), b.last()) || a.part != b.part || a.event != b.event
-                || Math.min(a.end, b.end) - Math.max(a.start, b.start) < -tolerance) {
+        // What tells most apart comes first: a popular service has many to look at.
+        if (Math.abs(a.start - b.start) > 2 * tolerance || Math.min(a.end, b.end) - Math.max(a.start, b.start) < -tolerance
+                || a.part != b.part || a.event != b.event || !kind.isOfOneNat(a.last(), b.last())) {
             return false;
         }
         Conversation first = isFirst(a, b) ? a : b;
         Conversation second = first == a ? b : a;
-        String node = sharedNode(first, second);
+        Hop node = sharedNode(first, second);
         return isOnePlace(atEnd(first, true, node), atStart(second, true, node), kind, node == null ? tolerance : PASSAGE, node != null)
                 && isOnePlace(atEnd(second, false, node), atStart(first, false, node), kind, node == null ? tolerance : PASSAGE, node != null);
     }
@@ -81,30 +82,32 @@ public final class Match {
         return c.forward.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
     }
 
-    /** The host that saw both sides; null if none did. */
-    static String sharedNode(Conversation a, Conversation b) {
+    /** A hop of the host that saw both sides; null if none did. */
+    static Hop sharedNode(Conversation a, Conversation b) {
         for (Hop hop : a.forward) {
-            if (b.forward.stream().anyMatch(other -> other.node.equals(hop.node) && other.agent.equals(hop.agent))) {
-                return hop.node + "\n" + hop.agent;
+            for (Hop other : b.forward) {
+                if (hop.isAtNodeOf(other)) {
+                    return hop;
+                }
             }
         }
         return null;
     }
 
     /** The last hop on this side, at the node if one is named. */
-    private static Hop atEnd(Conversation c, boolean forward, String node) {
+    private static Hop atEnd(Conversation c, boolean forward, Hop node) {
         Hop found = null;
         for (Hop hop : c.way(forward)) {
-            if (node == null || node.equals(hop.node + "\n" + hop.agent)) {
+            if (node == null || node.isAtNodeOf(hop)) {
                 found = hop;
             }
         }
         return found;
     }
 
-    private static Hop atStart(Conversation c, boolean forward, String node) {
+    private static Hop atStart(Conversation c, boolean forward, Hop node) {
         for (Hop hop : c.way(forward)) {
-            if (node == null || node.equals(hop.node + "\n" + hop.agent)) {
+            if (node == null || node.isAtNodeOf(hop)) {
                 return hop;
             }
         }

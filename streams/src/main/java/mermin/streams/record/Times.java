@@ -31,8 +31,11 @@ public final class Times {
         return Integer.parseInt(text, from, to, 10);
     }
 
+    /** The other way round. */
     public static String text(long nanos) {
-        Instant at = Instant.ofEpochSecond(Math.floorDiv(nanos, NANOS), Math.floorMod(nanos, NANOS));
-        return String.format("%s.%09dZ", at.truncatedTo(java.time.temporal.ChronoUnit.SECONDS).toString().substring(0, 19), at.getNano());
+        String seconds = Instant.ofEpochSecond(Math.floorDiv(nanos, NANOS)).toString();
+        // Ten digits, so that the first one stands for those that a small number would lack.
+        String fraction = Long.toString(NANOS + Math.floorMod(nanos, NANOS));
+        return seconds.substring(0, seconds.length() - 1) + '.' + fraction.substring(1) + 'Z';
     }
 }

@@ -25,6 +25,17 @@ public class Tuple {
         return protocol + " " + destinationAddress + " " + destinationPort;
     }
 
+    /** Whether {@link #sourceEnd} is the same, without making texts of it. */
+    public boolean hasSourceEndOf(Tuple t) {
+        return protocol == t.protocol && sourceAddress.equals(t.sourceAddress) && Objects.equals(sourcePort, t.sourcePort);
+    }
+
+    /** The same of {@link #destinationEnd}. */
+    public boolean hasDestinationEndOf(Tuple t) {
+        return protocol == t.protocol && destinationAddress.equals(t.destinationAddress)
+                && Objects.equals(destinationPort, t.destinationPort);
+    }
+
     /** The same, seen from the other end. */
     public Tuple reversed() {
         Tuple t = new Tuple();
@@ -42,12 +53,12 @@ public class Tuple {
 
     @Override
     public boolean equals(Object other) {
-        return other instanceof Tuple t && sourceEnd().equals(t.sourceEnd()) && destinationEnd().equals(t.destinationEnd());
+        return other instanceof Tuple t && hasSourceEndOf(t) && hasDestinationEndOf(t);
     }
 
     @Override
     public int hashCode() {
-        return Objects.hash(sourceEnd(), destinationEnd());
+        return Objects.hash(protocol, sourceAddress, sourcePort, destinationAddress, destinationPort);
     }
 
     @Override
