@@ -25,6 +25,12 @@ final class Host {
         return first().role;
     }
 
+    /** How the first point of a direction saw it; null where it is not known, or nothing ran this way. */
+    String hook(boolean forward) {
+        List<Hop> hops = hops(forward);
+        return hops.isEmpty() ? null : hops.get(0).hook;
+    }
+
     static Way way(Observation o, boolean forward) {
         return forward ? o.forward : o.reverse;
     }

@@ -19,8 +19,8 @@ final class ConversationRow implements MapFunction<Conversation, Row> {
             Types.STRING, Types.STRING, Types.INT, Types.STRING, Types.INT);
     private static final TypeInformation<Row> HOP = Types.ROW_NAMED(
             new String[] {
-                "node", "agent", "interface", "hook", "tuple", "parallel", "ttl", "packets", "bytes", "frame_bytes", "packets_estimate", "bytes_estimate",
-                "lost_packets", "lost_bytes"
+                "node", "agent", "interface", "hook", "tuple", "parallel", "ttl", "packets", "bytes", "frame_bytes",
+                "packets_estimate", "bytes_estimate", "lost_packets", "lost_bytes"
             },
             Types.STRING, Types.STRING, Types.STRING, Types.STRING, Types.INT, Types.BOOLEAN, Types.INT, Types.LONG, Types.LONG,
             Types.LONG, Types.LONG, Types.LONG, Types.LONG, Types.LONG);

@@ -15,8 +15,9 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerR
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.header.Header;
 
 /**
- * Messages of the topic as records, each in the encoding that its header says: agents may be changed one by one. What can't be read becomes a malformed record, so that it is counted behind the source,
- * where counts are exact: a source can't say anything beside its records.
+ * Messages of the topic as records, each in the encoding that its header says: agents may be changed one by one. What can't
+ * be read becomes a malformed record, so that it is counted behind the source, where counts are exact: a source can't say
+ * anything beside its records.
  */
 public final class RecordReader implements KafkaRecordDeserializationSchema<FlowRecord> {
     private transient JsonRecord json;

@@ -38,7 +38,7 @@ final class Results {
         SqlFile.of("results.sql", Map.of()).run(tables, tables.createStatementSet());
     }
 
-    /** {@code counted_at}, as {@code rowtime}, is the time of the windows; the operators have seen to it that it is ahead of the watermark. */
+    /** Windows are over {@code counted_at}, as {@code rowtime}; the operators have seen to it that it is ahead of the watermark. */
     private static void view(StreamTableEnvironment tables, String name, DataStream<Row> rows) {
         tables.createTemporaryView(name, rows, Schema.newBuilder()
                 .columnByExpression("rowtime", "CAST(counted_at AS TIMESTAMP_LTZ(3))")

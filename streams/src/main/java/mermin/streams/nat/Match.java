@@ -53,12 +53,13 @@ public final class Match {
         Conversation first = isFirst(a, b) ? a : b;
         Conversation second = first == a ? b : a;
         Hop node = sharedNode(first, second);
-        return isOnePlace(atEnd(first, true, node), atStart(second, true, node), kind, node == null ? tolerance : PASSAGE, node != null)
-                && isOnePlace(atEnd(second, false, node), atStart(first, false, node), kind, node == null ? tolerance : PASSAGE, node != null);
+        long apart = node == null ? tolerance : PASSAGE;
+        return isOnePlace(kind, atEnd(first, true, node), atStart(second, true, node), apart, node != null)
+                && isOnePlace(kind, atEnd(second, false, node), atStart(first, false, node), apart, node != null);
     }
 
     /** Whether packets can have gone from one hop to the other, with nothing between them but the NAT. */
-    private static boolean isOnePlace(Hop from, Hop to, Kind kind, long apart, boolean sameNode) {
+    private static boolean isOnePlace(Kind kind, Hop from, Hop to, long apart, boolean sameNode) {
         if (from == null || to == null) {
             // Nothing ran this way, on both sides.
             return from == to;

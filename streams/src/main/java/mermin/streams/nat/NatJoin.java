@@ -36,7 +36,7 @@ public class NatJoin extends KeyedProcessFunction<String, Conversation, Conversa
 
     @Override
     public void processElement(Conversation c, Context context, Collector<Conversation> out) throws Exception {
-        if (c.event == Conversation.Event.LATE) {
+        if (c.event == Conversation.Event.LATE || !c.last().isOfTwoPorts()) {
             out.collect(c);
             return;
         }

@@ -36,6 +36,13 @@ public class Tuple {
                 && Objects.equals(destinationPort, t.destinationPort);
     }
 
+    /** Whether a NAT could rewrite it and leave it known: it has ports, and goes to one receiver. */
+    public boolean isOfTwoPorts() {
+        boolean group = destinationAddress.startsWith("ff") || destinationAddress.equals("255.255.255.255")
+                || destinationAddress.matches("2(2[4-9]|3\\d)\\..*");
+        return sourcePort != null && destinationPort != null && !group;
+    }
+
     /** The same, seen from the other end. */
     public Tuple reversed() {
         Tuple t = new Tuple();

@@ -73,6 +73,15 @@ class ConversationTest {
     }
 
     @Test
+    void whatLeavesAHostComesToTheNextAsItWas() {
+        Observation router = seen("r", 9, 5000, 1, 0, 64);
+        router.hook = "egress";
+        Conversation c = joined(seen("a", 0, 5000, 1, 0, 64), router);
+        assertEquals(List.of("r", "a"), nodes(c.forward));
+        assertEquals(HopOrder.By.HOOK, c.forwardBy);
+    }
+
+    @Test
     void withEqualTtlsTheEndsDecideThenTime() {
         Observation client = seen("z", 5, 5000, 1, 1, 64);
         client.role = "outbound";
@@ -197,6 +206,21 @@ class ConversationTest {
         assertEquals(List.of(0, 1, 2), parts.stream().map(c -> c.part).toList());
         assertEquals(1, parts.stream().map(c -> c.id).distinct().count());
         assertEquals(1500, parts.stream().mapToLong(c -> c.counts(true).packets).sum());
+    }
+
+    @Test
+    void aReportThatComesAfterItsPartIsNotCountedAgain() {
+        Pending pending = new Pending();
+        Flows flow = new Flows("a", "a", 0);
+        pending.take(flow.next(Event.UPDATE, 60_000, 10, 1));
+        FlowRecord between = flow.next(Event.UPDATE, 120_000, 20, 1);
+        FlowRecord later = flow.next(Event.UPDATE, 3_660_000, 40, 1);
+        pending.take(later);
+        // Totals tell of the report that is missing.
+        assertEquals(70, at(pending, 3_660_000).get(0).counts(true).packets);
+        pending.take(between);
+        pending.take(flow.next(Event.END, 3_670_000, 5, 1));
+        assertEquals(5, at(pending, 4_000_000).get(0).counts(true).packets);
     }
 
     @Test

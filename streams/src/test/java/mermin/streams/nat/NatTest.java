@@ -126,6 +126,18 @@ class NatTest {
     }
 
     @Test
+    void whatGoesToAGroupOrHasNoPortsIsNotRewritten() {
+        for (String group : new String[] {"224.0.0.251", "239.255.255.250", "255.255.255.255", "ff02::fb"}) {
+            assertEquals(false, tuple("10.0.0.1", 4000, group).isOfTwoPorts(), group);
+        }
+        assertEquals(true, tuple("10.0.0.1", 4000, "223.0.0.1").isOfTwoPorts());
+        assertEquals(true, tuple("10.0.0.1", 4000, "fd00::1").isOfTwoPorts());
+        Tuple ping = tuple("10.0.0.1", 4000, "10.0.0.2");
+        ping.sourcePort = null;
+        assertEquals(false, ping.isOfTwoPorts());
+    }
+
+    @Test
     void bothOnTheWayAreThreeTuples() {
         Conversation asked = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("node", 10, 64, 0));
         Conversation chosen = conversation("b", tuple("10.0.0.1", 4000, "10.2.0.9"), hop("node", 10, 63, 1000), hop("gate", 10, 63, 2000));
