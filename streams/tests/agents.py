@@ -2,8 +2,8 @@
 
 Conversations cross one to four nodes, some with packets lost between two of them, some with their destination rewritten
 on the way. Records come out of order by some seconds, some behind their window, some twice, some cut differently the
-second time (an output that lags behind sends neighbours as one), some are no records. With records of `mermin -o json`
-each of them comes from one node more, as it is. All is drawn from a seed.
+second time (an output that lags behind sends neighbours as one), some are no records. What the agent made of captures comes
+from a node for each, as it is, moved in time. All is drawn from a seed.
 """
 
 import base64
@@ -60,6 +60,7 @@ class Fleet:
         self.messages = []
         self.expected = Expected()
         self.serial = 0
+        self.moved = {}
 
     def send(self, at, node, record):
         """Puts a record on its way at a time of the agents' clock."""
@@ -156,26 +157,27 @@ class Fleet:
                 self.send(at + draw.randrange(100 * SECOND), node, record)
                 counts["duplicate"] += 1
 
-    def captured(self, lines):
-        """Records of a capture, as `mermin -o json` writes them, from one more node; moved to the time of the others."""
+    def captured(self, node, lines):
+        """What the agent made of a capture."""
         records = [json.loads(line) for line in lines]
-        if not records:
-            return
-        first = min(nanos(record["flow.start_time"]) for record in records)
         for record in records:
-            moved = self.start - first
-            # What lasts longer than the rest would be the only thing to move the watermark.
-            if nanos(record["flow.end_time"]) - first > self.span:
-                moved = self.start - nanos(record["flow.start_time"])
-                if nanos(record["flow.end_time"]) + moved > self.start + self.span:
-                    continue
-            end = nanos(record["flow.end_time"]) + moved
-            record["flow.start_time"] = stamp(nanos(record["flow.start_time"]) + moved)
-            record["flow.end_time"] = stamp(end)
+            # Each flow is moved to the time of the others, so that none lasts longer or lies years ahead.
+            start, end = nanos(record["flow.start_time"]), nanos(record["flow.end_time"])
+            key = record["flow.id"]
+            if key not in self.moved:
+                longest = max(nanos(r["flow.end_time"]) for r in records if r["flow.id"] == key) - start
+                room = self.span - longest
+                self.moved[key] = (node, self.start + self.random.randrange(room) - start) if room > 0 else (None, 0)
+            owner, moved = self.moved[key]
+            # A capture that is there twice is the same flows again.
+            if owner != node:
+                continue
+            record["flow.start_time"], record["flow.end_time"] = stamp(start + moved), stamp(end + moved)
             self.expected.add(record)
+            self.expected.uncertain.add(record["flow.community_id"])
             self.expected.counts["records"] += 1
             self.expected.counts["captured"] += 1
-            self.send(end, "node-capture", record)
+            self.send(end + moved + self.random.randrange(15 * SECOND), node, record)
 
     def noise(self, n):
         """Messages that are no records, and records from the future."""

@@ -1,10 +1,10 @@
 """A record as its protobuf message, by the committed schema: what `encoding: protobuf` sends, by other code than the job's."""
 
+import calendar
 import pathlib
 import re
 import struct
 import time
-import calendar
 
 SCHEMA = pathlib.Path(__file__).resolve().parents[2] / "schemas/mermin/flow/v1/flow.proto"
 LINE = re.compile(r'\s*(optional |repeated )?(\S.*?) (\w+) = (\d+) \[json_name = "([^"]+)"\];')
@@ -49,6 +49,8 @@ def encode(record, fields, hops):
                 out += inner(number, one.encode())
             elif kind in ("uint32", "uint64", "bool"):
                 out += varint(number << 3) + varint(int(one))
+            elif kind == "sint64":
+                out += varint(number << 3) + varint(one << 1 if one >= 0 else (-one << 1) - 1)
             else:
                 raise ValueError(f"{name}: {kind}")
     return bytes(out)
