@@ -1,10 +1,13 @@
 package mermin.streams.conversation;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
+import java.util.function.Function;
 import mermin.streams.record.Workload;
 
 /** One conversation out of the observations of one group. */
@@ -23,7 +26,7 @@ final class Assembly {
         }
         Observation first = all.get(0);
         Conversation c = new Conversation();
-        c.id = all.stream().map(o -> o.conversation).filter(java.util.Objects::nonNull).min(Comparator.naturalOrder())
+        c.id = all.stream().map(o -> o.conversation).filter(Objects::nonNull).min(Comparator.naturalOrder())
                 .orElse(first.flowId);
         c.event = event;
         c.part = part;
@@ -59,10 +62,10 @@ final class Assembly {
     }
 
     private static Workload name(
-            List<Host> hosts, java.util.function.Function<Observation, Workload> of, boolean fromTheEnd) {
+            List<Host> hosts, Function<Observation, Workload> of, boolean fromTheEnd) {
         List<Host> near = new ArrayList<>(hosts);
         if (fromTheEnd) {
-            java.util.Collections.reverse(near);
+            Collections.reverse(near);
         }
         Workload best = null;
         for (Host host : near) {

@@ -13,8 +13,8 @@ import org.apache.flink.util.Collector;
 /**
  * Joins what agents saw of one tuple: Flink's side of {@link Pending}.
  *
- * <p>All views of a conversation have the same Community ID, so they meet here. One timer per tuple is set; one that comes too
- * early, because more was heard meanwhile, sets the next.
+ * <p>All views of a conversation have the same Community ID, so they meet here. One timer per tuple is set, by what a record says
+ * of its own flow; one that comes too early, because of others or of what was heard meanwhile, sets the next by all of them.
  */
 public class Conversations extends KeyedProcessFunction<String, FlowRecord, Conversation> {
     private final Patience patience;
@@ -38,10 +38,11 @@ public class Conversations extends KeyedProcessFunction<String, FlowRecord, Conv
             pending = new Pending();
         }
         if (pending.isFull()) {
-            release(pending.force(context.getCurrentKey(), r.countedAt, patience), "conversation_forced", r.countedAt, context, out);
+            for (Conversation c : pending.force(context.getCurrentKey(), r.countedAt, patience)) {
+                release(c, "conversation_forced", r.countedAt, context, out);
+            }
         }
-        pending.take(r);
-        setTimer(pending, context);
+        setTimer(pending, pending.take(r, patience), context);
         state.update(pending);
     }
 
@@ -55,7 +56,7 @@ public class Conversations extends KeyedProcessFunction<String, FlowRecord, Conv
         for (Conversation c : pending.due(context.getCurrentKey(), now, patience)) {
             release(c, c.event == Conversation.Event.LATE ? "conversation_late" : null, now, context, out);
         }
-        setTimer(pending, context);
+        setTimer(pending, pending.nextDue(patience), context);
         if (pending.isEmpty()) {
             state.clear();
         } else {
@@ -71,8 +72,7 @@ public class Conversations extends KeyedProcessFunction<String, FlowRecord, Conv
         out.collect(c);
     }
 
-    private void setTimer(Pending pending, Context context) {
-        long next = pending.nextDue(patience);
+    private void setTimer(Pending pending, long next, Context context) {
         if (next < pending.timer) {
             context.timerService().registerEventTimeTimer(next);
             pending.timer = next;

@@ -7,29 +7,35 @@ import mermin.streams.record.FlowRecord;
 /**
  * What waits of one tuple, and what is due: the state of {@link Conversations}, without Flink.
  *
- * <p>Bounded: {@value #FLOWS} flows wait and {@value #RELEASED} released conversations are remembered. At the first bound the
- * conversation that was heard of longest ago is released before its time.
+ * <p>Bounded: {@value #FLOWS} flows wait and {@value #RELEASED} released conversations are remembered. At the first bound all
+ * that waits is released before its time: which flows belong together takes the cube of their number to say, in the worst
+ * case, and a tuple that thousands of hosts have (DHCP's) must not cost that with each record.
  */
 public class Pending {
     static final int FLOWS = 256;
-    static final int RELEASED = 64;
+    static final int RELEASED = 16;
 
     public List<Observation> flows = new ArrayList<>();
     public List<Released> released = new ArrayList<>();
     /** The earliest timer that is set, in milliseconds of event time. */
     public long timer = Long.MAX_VALUE;
 
-    /** Adds a record to its flow. */
-    void take(FlowRecord r) {
+    /** Adds a record to its flow. When to look at it, if nothing more is heard: no later than anything of it is due. */
+    long take(FlowRecord r, Patience patience) {
+        Observation flow = null;
         for (Observation o : flows) {
             if (o.flowId.equals(r.flowId)) {
-                o.take(r);
-                return;
+                flow = o;
+                break;
             }
         }
-        Observation o = new Observation();
-        o.take(r);
-        flows.add(o);
+        if (flow == null) {
+            flow = new Observation();
+            flows.add(flow);
+        }
+        flow.take(r);
+        List<Observation> alone = List.of(flow);
+        return Math.min(endDue(alone, patience), partDue(alone, patience));
     }
 
     boolean isFull() {
@@ -40,7 +46,7 @@ public class Pending {
         return flows.isEmpty() && released.isEmpty();
     }
 
-    /** When something has to be looked at next, if nothing more is heard. */
+    /** When something is due next, if nothing more is heard. */
     long nextDue(Patience patience) {
         long next = Long.MAX_VALUE;
         for (List<Observation> group : Grouping.of(flows, patience.toleranceNanos())) {
@@ -66,11 +72,13 @@ public class Pending {
         return out;
     }
 
-    /** Makes room: the group that was heard of longest ago goes. */
-    Conversation force(String communityId, long now, Patience patience) {
-        List<Observation> oldest = Grouping.of(flows, patience.toleranceNanos()).stream()
-                .min((a, b) -> Long.compare(heard(a), heard(b))).orElseThrow();
-        return end(communityId, oldest, now, patience);
+    /** Makes room: all that waits goes. */
+    List<Conversation> force(String communityId, long now, Patience patience) {
+        List<Conversation> out = new ArrayList<>();
+        for (List<Observation> group : Grouping.of(flows, patience.toleranceNanos())) {
+            out.add(end(communityId, group, now, patience));
+        }
+        return out;
     }
 
     private Conversation end(String communityId, List<Observation> group, long now, Patience patience) {

@@ -1,6 +1,7 @@
 package mermin.streams.duplicates;
 
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import mermin.streams.job.Count;
 import mermin.streams.job.Counters;
@@ -70,7 +71,7 @@ public class Duplicates extends KeyedProcessFunction<String, FlowRecord, FlowRec
 
     @Override
     public void snapshotState(FunctionSnapshotContext context) throws Exception {
-        watermarks.update(java.util.List.of(watermark));
+        watermarks.update(List.of(watermark));
     }
 
     /** A watermark has come; it may be behind what there was before a restart. */

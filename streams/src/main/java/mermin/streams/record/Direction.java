@@ -1,5 +1,8 @@
 package mermin.streams.record;
 
+import java.util.ArrayList;
+import java.util.List;
+
 /** What one record says of one direction of its flow. */
 public class Direction {
     public Counts delta = new Counts();
@@ -9,7 +12,7 @@ public class Direction {
     /** Greatest TTL or hop limit; 0 where no packet ran this way. */
     public int ttl;
     /** Observation points in the order of packets' way; empty where there was but one. */
-    public java.util.List<Point> hops = new java.util.ArrayList<>();
+    public List<Point> hops = new ArrayList<>();
 
     /** Totals before this record. */
     public Counts before() {
