@@ -3,9 +3,7 @@ package mermin.streams.conversation;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Comparator;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.Objects;
 import java.util.function.Function;
 import mermin.streams.record.Workload;
@@ -20,10 +18,7 @@ final class Assembly {
                 .map(o -> o.tuple.equals(leader.tuple) ? o : o.reversed())
                 .sorted(Comparator.comparingLong((Observation o) -> o.start).thenComparing(o -> o.flowId))
                 .toList();
-        Map<String, Host> hosts = new LinkedHashMap<>();
-        for (Observation o : all) {
-            hosts.computeIfAbsent(o.node + "\n" + o.agent, key -> new Host()).flows.add(o);
-        }
+        List<Host> hosts = hosts(all);
         Observation first = all.get(0);
         Conversation c = new Conversation();
         c.id = all.stream().map(o -> o.conversation).filter(Objects::nonNull).min(Comparator.naturalOrder())
@@ -35,8 +30,8 @@ final class Assembly {
         c.tuples.add(leader.tuple);
         c.start = first.start;
         c.end = all.stream().mapToLong(o -> o.end).max().orElseThrow();
-        HopOrder there = HopOrder.of(new ArrayList<>(hosts.values()), true);
-        HopOrder back = HopOrder.of(new ArrayList<>(hosts.values()), false);
+        HopOrder there = HopOrder.of(hosts, true);
+        HopOrder back = HopOrder.of(hosts, false);
         c.forward = hops(there, true);
         c.reverse = hops(back, false);
         c.forwardBy = there.by;
@@ -52,6 +47,23 @@ final class Assembly {
         return group.stream()
                 .min(Comparator.comparingInt((Observation o) -> o.doubt).thenComparingLong(o -> o.start).thenComparing(o -> o.flowId))
                 .orElseThrow();
+    }
+
+    /**
+     * Flows of one agent follow each other where it cut. Where they overlap it saw the same packets at two points and took them
+     * for two flows, as a short connection's are where frames are read link by link: then it is on the way twice.
+     */
+    private static List<Host> hosts(List<Observation> all) {
+        List<Host> hosts = new ArrayList<>();
+        for (Observation o : all) {
+            Host host = hosts.stream().filter(h -> h.goesOnWith(o)).findFirst().orElse(null);
+            if (host == null) {
+                host = new Host();
+                hosts.add(host);
+            }
+            host.flows.add(o);
+        }
+        return hosts;
     }
 
     private static List<Hop> hops(HopOrder order, boolean forward) {

@@ -9,6 +9,11 @@ import mermin.streams.record.Point;
 final class Host {
     final List<Observation> flows = new ArrayList<>();
 
+    /** Whether it is of the same agent, and begins where what is here has ended. */
+    boolean goesOnWith(Observation o) {
+        return Grouping.isSameAgent(first(), o) && flows.stream().allMatch(flow -> Grouping.overlap(flow, o) <= 0);
+    }
+
     Observation first() {
         return flows.stream().min((a, b) -> Long.compare(a.start, b.start)).orElseThrow();
     }

@@ -136,6 +136,16 @@ class ConversationTest {
     }
 
     @Test
+    void flowsOfOneAgentFollowEachOtherOrAreOfTwoPoints() {
+        Conversation cut = joined(seen("a", 0, 9000, 10, 5, 64), seen("b", 0, 4000, 6, 3, 63), seen("b", 5000, 9000, 4, 2, 63));
+        assertEquals(List.of(10L, 10L), cut.forward.stream().map(hop -> hop.counts.packets).toList());
+        Conversation twice = joined(seen("a", 0, 9000, 10, 5, 64), seen("b", 1, 9000, 8, 5, 62), seen("b", 0, 9000, 10, 5, 63));
+        assertEquals(List.of("a", "b", "b"), nodes(twice.forward));
+        assertEquals(List.of(0L, 2L), twice.forward.stream().skip(1).map(hop -> hop.lost).toList());
+        assertEquals(10, twice.counts(true).packets);
+    }
+
+    @Test
     void sampledHostsAreComparedByTheirEstimates() {
         Observation sampled = new Observation();
         FlowRecord r = new Flows("s", "b", 1).next(Event.END, 5000, 25, 0);
