@@ -10,6 +10,8 @@ mod core;
 mod generate;
 mod headroom;
 mod journal;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kernel;
 mod measure;
 mod otlp;
@@ -19,7 +21,7 @@ mod replay;
 mod scrape;
 mod ways;
 
-/// Makes captures, measures the kernel programs, replay, enrichment and the OTLP output.
+/// Makes captures, measures the kernel programs, replay, enrichment, the OTLP and Kafka outputs.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 enum Task {
@@ -29,6 +31,9 @@ enum Task {
     Replay(replay::Replay),
     /// Sends records to a discarding receiver by every way of OTLP, and prints a table.
     Otlp(otlp::Otlp),
+    /// Sends records to a topic of a broker that runs, in every form, and prints a table.
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Kafka),
     /// Replays a capture by turns with and without metrics, and prints a table.
     Scrape(scrape::Scrape),
     /// Replays a capture in several ways by turns, and prints a table.
@@ -48,6 +53,8 @@ fn main() -> Result<()> {
         Task::Capture(task) => task.run(),
         Task::Replay(task) => task.run(),
         Task::Otlp(task) => task.run(),
+        #[cfg(feature = "kafka")]
+        Task::Kafka(task) => task.run(),
         Task::Scrape(task) => task.run(),
         Task::Ways(task) => task.run(),
         Task::Kernel(task) => task.run(),

@@ -53,6 +53,7 @@ pub(crate) fn record(n: u64, kubernetes: bool) -> FlowRecord {
         tally: Tally { packets: 2 * counts.packets, bytes: 2 * counts.frame_bytes, ..Tally::ZERO },
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     }
 }

@@ -70,6 +70,7 @@ fn records(number: u32) -> Vec<FlowRecord> {
         tally: Tally::frame(60 + u64::from(n)),
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     };
     (0..100 + number).map(record).collect()

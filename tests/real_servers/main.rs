@@ -6,6 +6,8 @@
 mod collector;
 mod control_plane;
 mod faulty_collector;
+mod ipfix;
+mod kafka;
 mod otlp;
 mod prometheus;
 

@@ -16,7 +16,7 @@ const FIRST_PORT: u16 = 40_000;
 /// Nanoseconds of capture time between packets: a million new flows a second. Ten million take less than the idle timeout.
 const GAP: u64 = 1_000;
 
-/// Distinct flows, at most 2^36; `written` tells how many have gone out.
+/// Distinct flows, at most 2^36; `written` tells how many have gone out. The first packet's time is [`EPOCH`].
 ///
 /// # Errors
 /// When `out` fails.
@@ -24,6 +24,17 @@ const GAP: u64 = 1_000;
 /// # Panics
 /// Never: what doesn't fit is masked.
 pub fn write(out: impl Write, flows: u64, written: &AtomicU64) -> io::Result<()> {
+    write_from(EPOCH, out, flows, written)
+}
+
+/// The same, with the first packet's time, ns since 1970.
+///
+/// # Errors
+/// As [`write`].
+///
+/// # Panics
+/// As [`write`].
+pub fn write_from(begin: u64, out: impl Write, flows: u64, written: &AtomicU64) -> io::Result<()> {
     let mut frame = ethernet(&udp(Ends::new("10.0.0.0:40000", "192.0.2.53:53"), b"crowd"));
     let mut capture = Pcap::new(out, link::ETHERNET, Resolution::Nanoseconds, 65_535)?;
     for number in 0..flows {
@@ -31,7 +42,7 @@ pub fn write(out: impl Write, flows: u64, written: &AtomicU64) -> io::Result<()>
         let port = FIRST_PORT + u16::try_from(number & ((1 << PORT_BITS) - 1)).expect("12 bits");
         frame[SOURCE..SOURCE + 4].copy_from_slice(&(10 << 24 | host).to_be_bytes());
         frame[SOURCE + 8..SOURCE + 10].copy_from_slice(&port.to_be_bytes());
-        capture.frame(EPOCH + number * GAP, &frame)?;
+        capture.frame(begin + number * GAP, &frame)?;
         written.store(number + 1, Ordering::Relaxed);
     }
     capture.finish().map(drop)

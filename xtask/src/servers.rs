@@ -1,17 +1,19 @@
 //! `cargo xtask servers`: the real servers that tests talk to, built once per machine.
 //!
 //! They lie in the user's cache by name and version (`mermin_tests::servers`), so all checkouts share them. What is
-//! built from Go modules is pinned by a go.mod and a go.sum in `tests/servers/NAME`; each folder says of which recipe it
-//! is, and another recipe builds it anew. A folder appears whole or not at all.
+//! built from Go modules is pinned by a go.mod and a go.sum in `tests/servers/NAME`, what comes as jars by a pom.xml and
+//! their checksums; each folder says of which recipe it is, and another recipe builds it anew. A folder appears whole or
+//! not at all.
 
 mod debian;
 mod go;
+mod maven;
 
 use anyhow::{Context, Result, bail, ensure};
-use mermin_tests::servers::{ALL, Server, cache};
+use mermin_tests::servers::{ALL, GOFLOW2, KAFKA, Server, cache};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -21,7 +23,7 @@ const STAMP: &str = "recipe.sha256";
 /// Installs servers.
 #[derive(clap::Args)]
 pub(crate) struct Servers {
-    /// kubernetes, etcd, otelcol, prometheus, runtime-default; all if none is given.
+    /// kubernetes, etcd, otelcol, prometheus, runtime-default, goflow2, kafka; all if none is given.
     names: Vec<String>,
 }
 
@@ -57,9 +59,10 @@ fn install(server: &Server, caches: &go::Caches) -> Result<()> {
     let partial = cache().join(format!("{}-{}.partial", server.name, server.version));
     remove(&partial)?;
     fs::create_dir_all(&partial)?;
-    match go::Build::of(server) {
-        Some(build) => build.run(&partial, caches)?,
-        None => debian::unpack(server, &partial)?,
+    match (go::Build::of(server), server.name == KAFKA.name) {
+        (Some(build), _) => build.run(&partial, caches)?,
+        (None, true) => maven::fetch(&partial)?,
+        (None, false) => debian::unpack(server, &partial)?,
     }
     for program in server.programs {
         says_its_version(server, &partial.join(program))?;
@@ -73,23 +76,39 @@ fn install(server: &Server, caches: &go::Caches) -> Result<()> {
 
 /// A hash of all that decides what is built.
 fn recipe(server: &Server) -> Result<String> {
+    let (words, files) = match (go::Build::of(server), server.name == KAFKA.name) {
+        (Some(build), _) => (build.command_line(Path::new("")).join(" "), build.files()?),
+        (None, true) => (maven::PLUGIN.to_owned(), committed(&maven::folder())?),
+        (None, false) => (debian::recipe(server), Vec::new()),
+    };
     let mut hash = Sha256::new();
-    match go::Build::of(server) {
-        Some(build) => {
-            hash.update(build.command_line(Path::new("")).join(" "));
-            for file in build.files()? {
-                hash.update(fs::read(&file).with_context(|| format!("can't read {}", file.display()))?);
-            }
-        }
-        None => hash.update(debian::recipe(server)),
+    hash.update(words);
+    for file in files {
+        hash.update(fs::read(&file).with_context(|| format!("can't read {}", file.display()))?);
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(hash))
+}
+
+/// The files of a folder, sorted.
+fn committed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether the program runs at all, and is what its folder says.
 fn says_its_version(server: &Server, program: &Path) -> Result<()> {
-    let question: &[&str] =
-        if program.ends_with("kubectl") { &["version", "--client"] } else { &["--version"] };
+    let question: &[&str] = match program.file_name().and_then(|name| name.to_str()) {
+        Some("kubectl") => &["version", "--client"],
+        Some(name) if name == GOFLOW2.name => &["-v"],
+        Some(name) if name == KAFKA.name => &["kafka.Kafka", "--version"],
+        _ => &["--version"],
+    };
     let output = Command::new(program).args(question).output();
     let output = output.with_context(|| format!("can't run {}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -43,12 +43,17 @@ impl Test {
             tools::install_missing()?;
         }
         println!("Building the release binary for the black-box tests");
-        succeed(&mut cargo(&["build", "--release", "--package", "mermin"]))?;
+        succeed(&mut cargo(&["build", "--release", "--package", "mermin", "--features", "kafka"]))?;
         let (mut count, started) = (Count::default(), Instant::now());
         // All at once: cargo gives dependencies the features that the chosen packages ask for, and builds them anew for
-        // another choice. Only tests hold workers: release builds are without the feature.
-        let mut tests =
-            cargo(&["test", "--workspace", "--no-fail-fast", "--features", "mermin-pipeline/hold"]);
+        // another choice. Only tests hold workers: release builds are without the feature. Kafka is in all that is tested.
+        let mut tests = cargo(&[
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--features",
+            "mermin-pipeline/hold,mermin/kafka",
+        ]);
         for name in KERNEL_ONLY {
             tests.args(["--exclude", name]);
         }

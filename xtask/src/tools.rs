@@ -21,12 +21,22 @@ const TOOLS: &[Tool] = &[
     Tool { program: "iperf3", package: "iperf3", purpose: "bulk TCP and UDP traffic" },
     Tool { program: "tcpdump", package: "tcpdump", purpose: "witness: frames of an interface" },
     Tool { program: "tshark", package: "tshark", purpose: "witness: packets of a capture" },
+    Tool { program: "nfcapd", package: "nfdump", purpose: "collector of NetFlow and IPFIX" },
+    Tool {
+        program: "javac",
+        package: "default-jdk-headless",
+        purpose: "builds the stream job, runs it and Kafka",
+    },
+    Tool { program: "mvn", package: "maven", purpose: "builds the stream job" },
+    Tool { program: "unzip", package: "unzip", purpose: "unpacks Flink" },
     Tool { program: "bpftool", package: "bpftool", purpose: "shows that no kernel program stays behind" },
     Tool { program: "setpriv", package: "util-linux", purpose: "runs without privileges" },
     Tool { program: "crun", package: "crun", purpose: "runs the agent in a container, as the manifest says" },
     Tool { program: "systemd-analyze", package: "systemd", purpose: "judges the systemd unit" },
     Tool { program: "nft", package: "nftables", purpose: "drops packets, and sends them by several ways" },
     Tool { program: "sysctl", package: "procps", purpose: "quiets the test networks" },
+    Tool { program: "kcat", package: "kcat", purpose: "witness: messages of a Kafka topic" },
+    Tool { program: "protoc", package: "protobuf-compiler", purpose: "witness: reads records by the schema" },
     Tool { program: "python3", package: "python3", purpose: "the shared contract check, traffic makers" },
 ];
 

@@ -3,6 +3,7 @@
 pub mod af_packet;
 mod clock;
 mod config;
+mod discipline;
 pub mod ebpf;
 pub mod file;
 mod filters;
@@ -15,6 +16,7 @@ mod testing;
 pub use config::{
     AttachKind, CaptureConfig, CaptureMode, InterfacesConfig, KernelTable, OnExit, RING_BYTES_MAX, SourceKind,
 };
+pub use discipline::{Discipline, discipline};
 pub use filters::{
     FilterAction, FilterError, FilterMatch, FilterRule, FilterRules, PortRange, Protocol, RuleName,
 };

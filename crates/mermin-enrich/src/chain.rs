@@ -1,6 +1,7 @@
 //! Several enrichers, one after the other; later ones may overrule earlier ones.
 
 use crate::config::{EnrichConfig, Names};
+use crate::conntrack::{Conntrack, ConntrackStatus};
 use crate::direction::DirectionByHost;
 use crate::host::HostAddresses;
 use crate::kubernetes::{Cluster, Kubernetes, KubernetesError, KubernetesStatus};
@@ -16,6 +17,7 @@ pub struct Chain {
     /// May change.
     names: ArcSwapOption<NamesByNetwork>,
     kubernetes: Option<Kubernetes>,
+    conntrack: Option<Conntrack>,
     /// Where Kubernetes doesn't say which way a flow runs.
     direction: Option<DirectionByHost>,
 }
@@ -47,8 +49,15 @@ impl Chain {
         } else {
             chain.direction = host.map(DirectionByHost);
         }
-        let is_empty =
-            chain.names.load().is_none() && chain.kubernetes.is_none() && chain.direction.is_none();
+        // What this host translates now says nothing of a capture.
+        chain.conntrack = live.filter(|_| config.conntrack.enabled).and_then(|clock| {
+            let conntrack = Conntrack::start(&config.conntrack, flow, clock);
+            conntrack.inspect_err(|error| tracing::warn!("Translated addresses are not known: {error}")).ok()
+        });
+        let is_empty = chain.names.load().is_none()
+            && chain.kubernetes.is_none()
+            && chain.direction.is_none()
+            && chain.conntrack.is_none();
         Ok((!is_empty).then_some(chain))
     }
 
@@ -63,12 +72,21 @@ impl Chain {
         if let Some(kubernetes) = &self.kubernetes {
             kubernetes.expect(flow);
         }
+        if let Some(conntrack) = &self.conntrack {
+            conntrack.expect(flow);
+        }
     }
 
     /// How the watches of Kubernetes are, where there are any.
     #[must_use]
     pub fn kubernetes(&self) -> Option<&Arc<KubernetesStatus>> {
         self.kubernetes.as_ref().map(Kubernetes::status)
+    }
+
+    /// How the connection-tracking table is followed, where it is.
+    #[must_use]
+    pub fn conntrack(&self) -> Option<&Arc<ConntrackStatus>> {
+        self.conntrack.as_ref().map(Conntrack::status)
     }
 }
 
@@ -88,20 +106,27 @@ impl Enricher for Chain {
         if let Some(direction) = &self.direction {
             direction.enrich(record);
         }
+        if let Some(conntrack) = &self.conntrack {
+            conntrack.enrich(record);
+        }
     }
 
     fn known_until(&self) -> u64 {
-        self.kubernetes.as_ref().map_or(u64::MAX, Enricher::known_until)
+        let kubernetes = self.kubernetes.as_ref().map_or(u64::MAX, Enricher::known_until);
+        kubernetes.min(self.conntrack.as_ref().map_or(u64::MAX, Enricher::known_until))
     }
 
     fn patience(&self) -> Duration {
-        self.kubernetes.as_ref().map_or(Duration::ZERO, Enricher::patience)
+        let kubernetes = self.kubernetes.as_ref().map_or(Duration::ZERO, Enricher::patience);
+        // Connection tracking is never further behind than its own patience, so it doesn't use up the other's.
+        kubernetes.max(self.conntrack.as_ref().map_or(Duration::ZERO, Enricher::patience))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mermin_tests::need;
 
     fn build(config: &EnrichConfig, live: bool) -> Option<Chain> {
         let clock = live.then(WallClock::default);
@@ -117,8 +142,22 @@ mod tests {
         let chain = build(&config, false).unwrap();
         assert!(chain.names.load().is_some() && chain.direction.is_none());
         assert_eq!((chain.known_until(), chain.patience()), (u64::MAX, Duration::ZERO));
+        config.conntrack.enabled = true;
+        assert!(build(&config, false).is_some_and(|chain| chain.conntrack().is_none()), "a replay");
         config.enabled = false;
         assert!(build(&config, true).is_none());
+    }
+
+    #[test]
+    fn records_wait_for_the_kernels_events() {
+        need!(crate::try_conntrack().map_err(|error| error.to_string()));
+        let mut config = EnrichConfig::default();
+        config.conntrack.enabled = true;
+        let chain = build(&config, true).unwrap();
+        assert!(chain.conntrack().is_some_and(|status| status.read().looks == 1));
+        let (earlier, now) = (chain.known_until(), crate::clock::Clock::new().now());
+        assert!(earlier < now && now - earlier < 10_000_000_000, "{earlier} {now}");
+        assert_eq!(chain.patience(), Duration::from_millis(100));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The `enrich` section of the configuration.
 
+use crate::conntrack::ConntrackConfig;
 use crate::kubernetes::KubernetesConfig;
 use mermin_flow::Network;
 use schemars::JsonSchema;
@@ -20,11 +21,18 @@ pub struct EnrichConfig {
     pub names: Names,
     /// Pods, services and nodes as the ends of flows.
     pub kubernetes: KubernetesConfig,
+    /// Translated addresses and ports.
+    pub conntrack: ConntrackConfig,
 }
 
 impl Default for EnrichConfig {
     fn default() -> Self {
-        Self { enabled: true, names: Names::default(), kubernetes: KubernetesConfig::default() }
+        Self {
+            enabled: true,
+            names: Names::default(),
+            kubernetes: KubernetesConfig::default(),
+            conntrack: ConntrackConfig::default(),
+        }
     }
 }
 

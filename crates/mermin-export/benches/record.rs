@@ -1,6 +1,7 @@
-//! The cost of one record in each form of line.
+//! The cost of one record in each form: of line, and of message.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mermin_export::ipfix::IpfixMessages;
 use mermin_export::{Format, JsonLines, Style, TextLines};
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, FlowEndReason, FlowEvent, FlowId, FlowRecord, Hook,
@@ -50,6 +51,7 @@ fn record(n: u64, ends: [IpAddr; 2]) -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     }
 }
@@ -64,13 +66,21 @@ fn lines(criterion: &mut Criterion) {
     let v4 = ["10.12.34.56", "203.0.113.80"].map(|address| address.parse().expect("an address"));
     let v6 =
         ["2001:db8:85a3::8a2e:370:7334", "2001:db8::53"].map(|address| address.parse().expect("an address"));
-    let formats: [(&str, Box<dyn Format>); 2] =
-        [("json", Box::new(JsonLines::new(points))), ("text", Box::new(TextLines::new(Style::PLAIN)))];
+    let formats: [(&str, Box<dyn Format>); 3] = [
+        ("json", Box::new(JsonLines::new(Arc::clone(&points)))),
+        ("text", Box::new(TextLines::new(Style::PLAIN))),
+        ("ipfix", Box::new(IpfixMessages::new(points))),
+    ];
     for (name, mut format) in formats {
         let mut group = criterion.benchmark_group(name);
         for (family, ends) in [("ipv4", v4), ("ipv6", v6)] {
             let records: Vec<_> = (0..256).map(|n| record(n, ends)).collect();
             let mut out = Vec::with_capacity(512 * 1024);
+            // The first ones bring templates.
+            records.iter().for_each(|record| format.push(record, &mut out));
+            out.clear();
+            records.iter().for_each(|record| format.push(record, &mut out));
+            println!("{name} {family}: {} bytes a record", out.len() / records.len());
             group.throughput(Throughput::Elements(256));
             group.bench_function(family, |bencher| {
                 bencher.iter(|| {

@@ -1,10 +1,13 @@
 //! From what users name to outputs that run.
 
+use crate::agent::Agent;
 use crate::buffer::{BufferKind, DiskBufferConfig};
 use crate::destination::FileDestination;
 use crate::error::ExportError;
 use crate::format::Format;
+use crate::ipfix::{IpfixConfig, LedgerBoard};
 use crate::json::JsonLines;
+use crate::kafka::KafkaConfig;
 use crate::lines::Lines;
 use crate::log::LogEvents;
 use crate::none::Uncollected;
@@ -53,10 +56,18 @@ impl Color {
 pub struct Materials {
     /// Where records' observation points are named.
     pub points: Arc<ObservationPoints>,
+    /// Where outputs that tell of the agent's ledger find it.
+    pub ledger: Arc<LedgerBoard>,
     /// Whether text for people is coloured.
     pub color: Color,
     /// `export.otlp`.
     pub otlp: OtlpConfig,
+    /// `export.ipfix`.
+    pub ipfix: IpfixConfig,
+    /// `export.kafka`.
+    pub kafka: KafkaConfig,
+    /// Who sends.
+    pub agent: Agent,
     /// OpenTelemetry's own variables.
     pub environment: Environment,
     /// `export.disk_buffer`.
@@ -94,6 +105,20 @@ impl Materials {
                     config.endpoint.clone_from(address);
                 }
                 Some(ReceiverConfig::Otlp(Box::new(config)))
+            }
+            OutputKind::Ipfix => {
+                let mut config = self.ipfix.clone();
+                if address.is_some() {
+                    config.collector.clone_from(address);
+                }
+                Some(ReceiverConfig::Ipfix(Box::new(config)))
+            }
+            OutputKind::Kafka => {
+                let mut config = self.kafka.clone();
+                if let Some(address) = address {
+                    config.address(address);
+                }
+                Some(ReceiverConfig::Kafka(Box::new(config)))
             }
             OutputKind::Text | OutputKind::Json | OutputKind::Log | OutputKind::None => None,
         }
@@ -204,13 +229,15 @@ pub fn resolved(path: &Path) -> PathBuf {
 
 fn build(spec: &OutputSpec, materials: &Materials) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
     if let Some(plan) = materials.plan(spec)? {
-        return plan.open(&materials.points);
+        return plan.open(&materials.points, &materials.ledger, &materials.agent);
     }
     let (name, points) = (spec.name(), Arc::clone(&materials.points));
     let output: Box<dyn Exporter> = match spec.kind {
         OutputKind::Log => Box::new(LogEvents::new(name, points)),
         // One that has a receiver has a plan, see above: what is left counts only.
-        OutputKind::None | OutputKind::Otlp => Box::new(Uncollected::new(name)),
+        OutputKind::None | OutputKind::Otlp | OutputKind::Kafka | OutputKind::Ipfix => {
+            Box::new(Uncollected::new(name))
+        }
         OutputKind::Json => lines(name, JsonLines::new(points), open(&spec.target)?),
         OutputKind::Text => {
             let destination = open(&spec.target)?;

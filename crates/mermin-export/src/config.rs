@@ -1,6 +1,8 @@
 //! The `export` section of the configuration.
 
 use crate::buffer::{BufferKind, DiskBufferConfig};
+use crate::ipfix::IpfixConfig;
+use crate::kafka::KafkaConfig;
 use crate::otlp::OtlpConfig;
 use crate::spec::{OutputKind, OutputSpec, Target};
 use schemars::JsonSchema;
@@ -30,6 +32,12 @@ pub struct ExportConfig {
     /// Records to an OpenTelemetry collector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<OtlpConfig>,
+    /// Records to a collector of IPFIX or NetFlow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipfix: Option<IpfixConfig>,
+    /// Records to a Kafka topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaConfig>,
 }
 
 impl Default for ExportConfig {
@@ -41,6 +49,8 @@ impl Default for ExportConfig {
             files: Vec::new(),
             log: None,
             otlp: None,
+            ipfix: None,
+            kafka: None,
         }
     }
 }
@@ -133,8 +143,12 @@ impl ExportConfig {
     /// The outputs that are switched on. An output that is there but switched off is not replaced by the default.
     #[must_use]
     pub fn outputs(&self) -> Vec<OutputSpec> {
-        let none =
-            self.stdout.is_none() && self.files.is_empty() && self.log.is_none() && self.otlp.is_none();
+        let none = self.stdout.is_none()
+            && self.files.is_empty()
+            && self.log.is_none()
+            && self.otlp.is_none()
+            && self.ipfix.is_none()
+            && self.kafka.is_none();
         if none {
             return vec![OutputSpec { kind: OutputKind::Text, target: Target::Stdout }];
         }
@@ -145,9 +159,12 @@ impl ExportConfig {
         let log = self.log.iter().filter(|log| log.enabled);
         let log = log.map(|_| OutputSpec { kind: OutputKind::Log, target: Target::Nowhere });
         let otlp = self.otlp.iter().filter(|otlp| otlp.enabled);
-        let otlp =
-            otlp.map(|_| OutputSpec { kind: OutputKind::Otlp, target: Target::Receiver { address: None } });
-        lines.chain(log).chain(otlp).collect()
+        let otlp = otlp.map(|_| OutputKind::Otlp);
+        let kafka = self.kafka.iter().filter(|kafka| kafka.enabled).map(|_| OutputKind::Kafka);
+        let ipfix = self.ipfix.iter().filter(|ipfix| ipfix.enabled).map(|_| OutputKind::Ipfix);
+        let receivers = otlp.chain(kafka).chain(ipfix);
+        let receivers = receivers.map(|kind| OutputSpec { kind, target: Target::Receiver { address: None } });
+        lines.chain(log).chain(receivers).collect()
     }
 }
 
@@ -177,6 +194,10 @@ mod tests {
             (r#"{"log": {"enabled": false}}"#, vec![]),
             (r#"{"otlp": {}, "log": {}}"#, vec!["log", "otlp"]),
             (r#"{"otlp": {"enabled": false}}"#, vec![]),
+            (r#"{"ipfix": {}, "otlp": {}}"#, vec!["otlp", "ipfix"]),
+            (r#"{"ipfix": {"enabled": false}}"#, vec![]),
+            (r#"{"kafka": {}, "otlp": {}}"#, vec!["otlp", "kafka"]),
+            (r#"{"kafka": {"enabled": false}}"#, vec![]),
         ] {
             assert_eq!(outputs(config), expected, "{config}");
         }

@@ -89,6 +89,13 @@ impl ExportError {
             Self::Path { given, .. } if given.starts_with("otlp") => {
                 Some("write otlp or otlp:URL, for example `otlp:http://localhost:4317`".to_owned())
             }
+            Self::Path { given, .. } if given.starts_with("ipfix") => {
+                Some("write ipfix or ipfix:HOST:PORT, for example `ipfix:localhost:4739`".to_owned())
+            }
+            Self::Path { given, .. } if given.starts_with("kafka") => Some(
+                "write kafka or kafka:BROKER,…/TOPIC, for example `kafka:localhost:9092/mermin.flows`"
+                    .to_owned(),
+            ),
             Self::Path { .. } => Some("write KIND or KIND:PATH, for example `json:flows.jsonl`".to_owned()),
             Self::Twice { .. } => Some("give it once".to_owned()),
             Self::SharedFile { .. } => Some("give each output a file of its own".to_owned()),

@@ -1,7 +1,10 @@
 //! Outputs that send records over a network: the settings of each, and what comes of them, before anything is sent.
 
+use crate::agent::Agent;
 use crate::buffer::BufferKind;
 use crate::error::ExportError;
+use crate::ipfix::{IpfixConfig, IpfixPlan, LedgerBoard};
+use crate::kafka::{KafkaConfig, KafkaPlan};
 use crate::otlp::{AgentMetrics, Environment, OtlpConfig, OtlpPlan};
 use mermin_flow::{Exporter, ObservationPoints};
 use std::collections::BTreeMap;
@@ -12,6 +15,10 @@ use std::sync::Arc;
 pub enum ReceiverConfig {
     /// An OpenTelemetry collector's.
     Otlp(Box<OtlpConfig>),
+    /// An IPFIX collector's.
+    Ipfix(Box<IpfixConfig>),
+    /// A Kafka topic's.
+    Kafka(Box<KafkaConfig>),
 }
 
 impl ReceiverConfig {
@@ -20,6 +27,8 @@ impl ReceiverConfig {
     pub fn buffer(&self) -> BufferKind {
         match self {
             Self::Otlp(config) => config.buffer,
+            Self::Ipfix(config) => config.buffer,
+            Self::Kafka(config) => config.buffer,
         }
     }
 
@@ -30,6 +39,10 @@ impl ReceiverConfig {
     pub fn plan(&self, environment: &Environment) -> Result<Plan, ExportError> {
         match self {
             Self::Otlp(config) => OtlpPlan::new(config, environment).map(Box::new).map(Plan::Otlp),
+            Self::Ipfix(config) => IpfixPlan::new(config).map(Box::new).map(Plan::Ipfix),
+            Self::Kafka(config) => {
+                KafkaPlan::new(config, environment.node_name()).map(Box::new).map(Plan::Kafka)
+            }
         }
     }
 }
@@ -39,6 +52,10 @@ impl ReceiverConfig {
 pub enum Plan {
     /// To an OpenTelemetry collector.
     Otlp(Box<OtlpPlan>),
+    /// To an IPFIX collector.
+    Ipfix(Box<IpfixPlan>),
+    /// To a Kafka topic.
+    Kafka(Box<KafkaPlan>),
 }
 
 impl Plan {
@@ -47,6 +64,8 @@ impl Plan {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Otlp(_) => "otlp",
+            Self::Ipfix(_) => "ipfix",
+            Self::Kafka(_) => "kafka",
         }
     }
 
@@ -55,6 +74,8 @@ impl Plan {
     pub fn headline(&self) -> String {
         match self {
             Self::Otlp(plan) => plan.headline(),
+            Self::Ipfix(plan) => plan.headline(),
+            Self::Kafka(plan) => plan.headline(),
         }
     }
 
@@ -63,6 +84,8 @@ impl Plan {
     pub fn descriptions(&self) -> Vec<String> {
         match self {
             Self::Otlp(plan) => plan.descriptions(),
+            Self::Ipfix(plan) => plan.descriptions(),
+            Self::Kafka(plan) => plan.descriptions(),
         }
     }
 
@@ -71,16 +94,24 @@ impl Plan {
     pub fn resource(&self) -> BTreeMap<String, String> {
         match self {
             Self::Otlp(plan) => plan.resource().clone(),
+            Self::Kafka(_) | Self::Ipfix(_) => BTreeMap::new(),
         }
     }
 
-    /// The outputs: one, or several where records are sent in several forms.
+    /// The outputs of this agent: one, or several where records are sent in several forms.
     ///
     /// # Errors
     /// [`ExportError`].
-    pub fn open(&self, points: &Arc<ObservationPoints>) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
+    pub fn open(
+        &self,
+        points: &Arc<ObservationPoints>,
+        ledger: &Arc<LedgerBoard>,
+        agent: &Agent,
+    ) -> Result<Vec<Box<dyn Exporter>>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open(points),
+            Self::Ipfix(plan) => Ok(vec![plan.open(points, ledger)]),
+            Self::Kafka(plan) => plan.open(points, agent),
         }
     }
 
@@ -91,6 +122,7 @@ impl Plan {
     pub fn open_agent_metrics(&self) -> Result<Option<AgentMetrics>, ExportError> {
         match self {
             Self::Otlp(plan) => plan.open_agent_metrics(),
+            Self::Kafka(_) | Self::Ipfix(_) => Ok(None),
         }
     }
 }

@@ -3,7 +3,8 @@
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowEvent,
     FlowId, FlowRecord, Hook, Hop, Hops, Identity, Initiator, KubernetesAttribute, KubernetesEnd,
-    KubernetesObject, ObservationPoint, ObservationPoints, Resolution, Sampled, Tally, TcpState,
+    KubernetesObject, Nat, NatStage, ObservationPoint, ObservationPoints, Resolution, Sampled, Tally,
+    TcpState,
 };
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ pub(crate) fn bare() -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     }
 }
@@ -215,8 +217,44 @@ pub(crate) fn passed() -> FlowRecord {
     record
 }
 
-pub(crate) fn all() -> [FlowRecord; 9] {
-    [bare(), tcp(), icmpv6(), udp(), kubernetes(), set_back(), omitted(), sampled(), passed()]
+/// A connection to an address that stands for another one, behind the router that says so.
+pub(crate) fn translated() -> FlowRecord {
+    let mut record = tcp();
+    record.nat = Some(Box::new(Nat {
+        stage: NatStage::Behind,
+        source: (record.source.address, record.source.port.unwrap()),
+        destination: ("203.0.113.80".parse().unwrap(), 80),
+        community_id: CommunityId([7; 20]),
+    }));
+    record
+}
+
+/// A datagram to such an address, before a router that gives the source another one, too.
+pub(crate) fn translated_twice() -> FlowRecord {
+    let mut record = udp();
+    record.nat = Some(Box::new(Nat {
+        stage: NatStage::Before,
+        source: ("2001:db8::fe".parse().unwrap(), 65_535),
+        destination: ("2001:db8:1::53".parse().unwrap(), 5_353),
+        community_id: CommunityId([9; 20]),
+    }));
+    record
+}
+
+pub(crate) fn all() -> [FlowRecord; 11] {
+    [
+        bare(),
+        tcp(),
+        icmpv6(),
+        udp(),
+        kubernetes(),
+        set_back(),
+        omitted(),
+        sampled(),
+        passed(),
+        translated(),
+        translated_twice(),
+    ]
 }
 
 /// Compares with a committed file; `UPDATE=1` writes it.

@@ -15,13 +15,18 @@ pub enum OutputKind {
     Log,
     /// An OpenTelemetry collector.
     Otlp,
+    /// A collector of IPFIX or NetFlow.
+    Ipfix,
+    /// A Kafka topic.
+    Kafka,
     /// Counts only.
     None,
 }
 
 impl OutputKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::None];
+    pub const ALL: [Self; 7] =
+        [Self::Text, Self::Json, Self::Log, Self::Otlp, Self::Kafka, Self::Ipfix, Self::None];
 
     /// What to type.
     #[must_use]
@@ -31,6 +36,8 @@ impl OutputKind {
             Self::Json => "json",
             Self::Log => "log",
             Self::Otlp => "otlp",
+            Self::Ipfix => "ipfix",
+            Self::Kafka => "kafka",
             Self::None => "none",
         }
     }
@@ -38,7 +45,7 @@ impl OutputKind {
     /// Whether it sends records over a network.
     #[must_use]
     pub const fn has_receiver(self) -> bool {
-        matches!(self, Self::Otlp)
+        matches!(self, Self::Otlp | Self::Kafka | Self::Ipfix)
     }
 
     const fn has_lines(self) -> bool {
@@ -79,8 +86,8 @@ pub struct OutputSpec {
 }
 
 impl OutputSpec {
-    /// Reads `KIND`, `KIND:PATH` or `otlp:URL`; `-` as path is standard output. A file is emptied first, as a shell's `>`
-    /// does.
+    /// Reads `KIND`, `KIND:PATH`, `otlp:URL`, `kafka:BROKER,…/TOPIC` or `ipfix:HOST:PORT`; `-` as path is standard output. A
+    /// file is emptied first, as a shell's `>` does.
     ///
     /// # Errors
     /// [`ExportError::UnknownKind`] with the nearest kind, [`ExportError::Path`] for a path that is empty or has no use.
@@ -124,7 +131,7 @@ impl OutputSpec {
 }
 
 fn unknown_kind(given: &str, word: &str) -> ExportError {
-    let kinds = "the kinds are `text`, `json`, `log`, `otlp` and `none`";
+    let kinds = "the kinds are `text`, `json`, `log`, `otlp`, `kafka`, `ipfix` and `none`";
     let lower = word.to_ascii_lowercase();
     let nearest = OutputKind::ALL
         .into_iter()
@@ -157,11 +164,25 @@ mod tests {
             ("log", OutputKind::Log, Target::Nowhere, "log"),
             ("none", OutputKind::None, Target::Nowhere, "none"),
             ("otlp", OutputKind::Otlp, Target::Receiver { address: None }, "otlp"),
+            ("kafka", OutputKind::Kafka, Target::Receiver { address: None }, "kafka"),
+            (
+                "kafka:b1:9092,b2:9092/flows",
+                OutputKind::Kafka,
+                Target::Receiver { address: Some("b1:9092,b2:9092/flows".to_owned()) },
+                "kafka",
+            ),
             (
                 "otlp:http://c:4317",
                 OutputKind::Otlp,
                 Target::Receiver { address: Some("http://c:4317".to_owned()) },
                 "otlp",
+            ),
+            ("ipfix", OutputKind::Ipfix, Target::Receiver { address: None }, "ipfix"),
+            (
+                "ipfix:[::1]:4739",
+                OutputKind::Ipfix,
+                Target::Receiver { address: Some("[::1]:4739".to_owned()) },
+                "ipfix",
             ),
         ] {
             let spec = OutputSpec::parse(text).unwrap();
@@ -177,13 +198,16 @@ mod tests {
             ("JSON:x", "`JSON:x` is not a kind of output", "did you mean `json:x`?"),
             ("flows.jsonl", "`flows.jsonl` is not a kind of output", "`json:flows.jsonl`"),
             (
-                "kafka",
-                "`kafka` is not a kind of output",
-                "the kinds are `text`, `json`, `log`, `otlp` and `none`",
+                "parquet",
+                "`parquet` is not a kind of output",
+                "the kinds are `text`, `json`, `log`, `otlp`, `kafka`, `ipfix` and `none`",
             ),
             ("", "`` is not a kind of output", "the kinds are"),
             ("json:", "`json:`: the path is empty", "KIND:PATH"),
             ("otlp:", "`otlp:`: the address is empty", "otlp:http://localhost:4317"),
+            ("ipfix:", "`ipfix:`: the address is empty", "ipfix:localhost:4739"),
+            ("ipfx", "`ipfx` is not a kind of output", "did you mean `ipfix`?"),
+            ("kafka:", "`kafka:`: the address is empty", "kafka:localhost:9092/mermin.flows"),
             ("log:x", "`log:x`: this kind takes no path", "KIND:PATH"),
             ("none:x", "`none:x`: this kind takes no path", "KIND:PATH"),
         ] {

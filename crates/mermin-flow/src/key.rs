@@ -89,6 +89,26 @@ impl FlowKey {
         Self { addresses: o.addresses, selector }
     }
 
+    /// The key of a conversation between two ends with ports, whichever is first; both have addresses of one version.
+    #[must_use]
+    pub fn between(protocol: u8, ends: [(IpAddr, u16); 2]) -> Self {
+        let [a, b] = if ends[0] <= ends[1] { ends } else { [ends[1], ends[0]] };
+        let words = |address| match address {
+            IpAddr::V4(v4) => [u64::from(u32::from_ne_bytes(v4.octets())), 0],
+            IpAddr::V6(v6) => {
+                let bits = u128::from(v6);
+                [((bits >> 64) as u64).to_be(), (bits as u64).to_be()]
+            }
+        };
+        let ([first, second], [third, fourth]) = (words(a.0), words(b.0));
+        let selector = u64::from(a.1.to_be())
+            | u64::from(b.1.to_be()) << 16
+            | u64::from(protocol) << 32
+            | (KeyForm::Ports as u64) << 40
+            | (if a.0.is_ipv4() { 4 } else { 6 }) << 48;
+        Self { addresses: [first, second, third, fourth], selector }
+    }
+
     /// IANA protocol number.
     #[must_use]
     pub const fn protocol(&self) -> u8 {
@@ -263,6 +283,23 @@ mod tests {
         assert!(there.reversed && !back.reversed);
         assert_eq!((there.shard, there.hash), (back.shard, back.hash));
         assert_eq!(FlowKey::of(&there).ports(), [80, 40_000]);
+    }
+
+    #[test]
+    fn the_key_between_two_ends_is_that_of_their_packets() {
+        for (from, to) in [
+            ("10.0.0.2:40000", "10.0.0.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:70"),
+            ("[2001:db8::1]:9", "[2001:db8:0:1::]:7"),
+            ("[::1]:9", "[::1]:10"),
+        ] {
+            let key = FlowKey::of(&oriented(tcp(from, to)));
+            let ends = [from, to].map(|end| end.parse::<std::net::SocketAddr>().unwrap());
+            let [from, to] = ends.map(|end| (end.ip(), end.port()));
+            assert_eq!(FlowKey::between(6, [from, to]), key);
+            assert_eq!(FlowKey::between(6, [to, from]), key);
+            assert_ne!(FlowKey::between(17, [from, to]), key);
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::record::{FlowEvent, FlowRecord};
 
 impl FlowRecord {
     /// Whether `later`, the next record of the same flow on its way to the same place, may take this one in. Only a
-    /// periodic report may go: a start and an end are said. Only into a record that names the same ends: who they are is
-    /// said for the time of a record's packets.
+    /// periodic report may go: a start and an end are said. Only into a record that names the same ends, and the same
+    /// translation of them: who they are is said for the time of a record's packets.
     #[must_use]
     pub fn may_go_into(&self, later: &Self) -> bool {
         self.event == FlowEvent::Update
@@ -16,6 +16,7 @@ impl FlowRecord {
             && self.id == later.id
             && self.source.identity == later.source.identity
             && self.destination.identity == later.destination.identity
+            && self.nat == later.nat
     }
 
     /// Takes in the flow's record before this one.
@@ -46,6 +47,7 @@ mod tests {
     use super::*;
     use crate::identity::{Enrichment, Identity};
     use crate::lease::Lease;
+    use crate::nat::{Nat, NatStage};
     use crate::record::{Counts, Direction, End, FlowEndReason, FlowId, Initiator, TcpState};
     use crate::sampled::{Estimate, Sampled};
     use crate::{CommunityId, Tally};
@@ -101,6 +103,7 @@ mod tests {
             },
             sampled: None,
             hops: None,
+            nat: None,
             lease: Lease::default(),
         }
     }
@@ -178,5 +181,22 @@ mod tests {
             end.identity.name = Some("office".into());
             assert!(!first.may_go_into(&renamed));
         }
+        let nat = |last| {
+            let ends = [(first.source.address, 40_000), ([198, 51, 100, last].into(), 443)];
+            let community_id = CommunityId([last; 20]);
+            Some(Box::new(Nat {
+                stage: NatStage::Before,
+                source: ends[0],
+                destination: ends[1],
+                community_id,
+            }))
+        };
+        let [mut translated, mut other] =
+            [1, 2].map(|n| FlowRecord { nat: nat(n), ..record(FlowEvent::Update, n.into(), [1, 1], [9, 9]) });
+        assert!(!first.may_go_into(&translated) && !translated.may_go_into(&other));
+        translated.nat.clone_from(&other.nat);
+        assert!(translated.may_go_into(&other));
+        other.nat = None;
+        assert!(!translated.may_go_into(&other));
     }
 }

@@ -3,6 +3,7 @@
 use crate::hops::Hops;
 use crate::identity::{Enrichment, Identity};
 use crate::lease::Lease;
+use crate::nat::Nat;
 use crate::sampled::Sampled;
 use crate::tally::Tally;
 use crate::wall::shown;
@@ -274,6 +275,8 @@ pub struct FlowRecord {
     pub sampled: Option<Box<Sampled>>,
     /// What each observation point saw of the packets; `None` where each direction was seen at one.
     pub hops: Option<Box<Hops>>,
+    /// The connection's other tuple, where this host translated it and enrichment knows.
+    pub nat: Option<Box<Nat>>,
     /// Where a journal has the record, too.
     pub lease: Lease,
 }

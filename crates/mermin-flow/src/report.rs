@@ -168,6 +168,7 @@ fn describe(entry: &Entry, facts: &Facts, part: Part<'_>, settings: &Settings) -
         tally: part.tally,
         sampled: part.sampled.map(|sampled| Box::new(sampled.seen_from(source))),
         hops: part.hops.map(Box::new),
+        nat: None,
         lease: Lease::default(),
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn record(flow: u128, event: FlowEvent) -> FlowRecord {
         tally: Tally::ZERO,
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     }
 }

@@ -149,6 +149,7 @@ fn record(n: u64, pods: Option<&[Arc<KubernetesObject>]>, random: &mut Random) -
         tally: Tally { packets, bytes, buffers: packets, buffer_bytes: bytes },
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     }
 }

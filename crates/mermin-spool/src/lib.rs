@@ -27,7 +27,7 @@
 //! #         start_time: 0, end_time: 0, counts_from: 0, clock_ahead: [0; 2], protocol: 1, source: end.clone(), destination: end,
 //! #         initiator: Initiator::FirstSeen, enrichment: Enrichment::default(), icmp: None, forward: side,
 //! #         reverse: side, tcp_state: TcpState::Unknown, vlan: None, inner_vlan: None, point: 0, shard: 0,
-//! #         tally: Tally::frame(60), sampled: None, hops: None, lease: mermin_flow::Lease::default(),
+//! #         tally: Tally::frame(60), sampled: None, hops: None, nat: None, lease: mermin_flow::Lease::default(),
 //! #     }]
 //! # }
 //! use mermin_spool::{Fsync, Read, Spool, SpoolSettings};

@@ -4,11 +4,11 @@ use crate::{Fsync, Spool, SpoolSettings};
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowEvent,
     FlowId, FlowRecord, Hop, Hops, Identity, Initiator, KubernetesAttribute, KubernetesEnd, KubernetesObject,
-    Resolution, Sampled, Tally, TcpState,
+    Nat, NatStage, Resolution, Sampled, Tally, TcpState,
 };
 use proptest::prelude::*;
 use proptest::{option, sample};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ pub(crate) fn records(n: u32) -> Vec<FlowRecord> {
         tally: Tally::frame(60 + u64::from(sequence)),
         sampled: None,
         hops: None,
+        nat: None,
         lease: mermin_flow::Lease::default(),
     };
     (0..n).map(record).collect()
@@ -174,14 +175,25 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
         });
     let way = || prop::collection::vec(hop.clone(), 0..9);
     let hops = [way(), way()].prop_map(|directions| Box::new(Hops { directions }));
-    let beside = (option::of(sampled), option::of(hops));
+    let tuple = prop_oneof![
+        any::<[Ipv4Addr; 2]>().prop_map(|ends| ends.map(IpAddr::V4)),
+        any::<[Ipv6Addr; 2]>().prop_map(|ends| ends.map(IpAddr::V6)),
+    ];
+    let stage = sample::select(NatStage::ALL.to_vec());
+    let nat = (stage, tuple, any::<[u16; 2]>(), any::<[u8; 20]>()).prop_map(
+        |(stage, [source, destination], ports, community_id)| {
+            let (source, destination) = ((source, ports[0]), (destination, ports[1]));
+            Box::new(Nat { stage, source, destination, community_id: CommunityId(community_id) })
+        },
+    );
+    let beside = (option::of(sampled), option::of(hops), option::of(nat));
     let optional = (degraded, any::<Option<(u8, u8)>>(), any::<[Option<u16>; 2]>(), beside);
     (numbers, kinds(), times, (end(), end()), (direction(), direction()), optional, tally).prop_map(
         |(numbers, kinds, times, (source, destination), (mut forward, mut reverse), optional, tally)| {
             let (id, sequence, community_id, protocol, point, shard) = numbers;
             let (event, end_reason, initiator, direction, tcp_state) = kinds;
             let (start_time, end_time, counts_from, clock_ahead) = times;
-            let ((degraded, omitted), icmp, [vlan, inner_vlan], (sampled, hops)) = optional;
+            let ((degraded, omitted), icmp, [vlan, inner_vlan], (sampled, hops, nat)) = optional;
             if tally.is_none() {
                 for side in [&mut forward, &mut reverse] {
                     side.delta.packets %= 1 << 50;
@@ -215,6 +227,7 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
                 tally,
                 sampled,
                 hops,
+                nat,
                 lease: mermin_flow::Lease::default(),
             }
         },

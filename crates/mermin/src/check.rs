@@ -53,6 +53,7 @@ pub(crate) fn check(
     line(&mut text, "server", &server(config, bound.as_ref().err()));
     let kubernetes = cluster(config);
     line(&mut text, "kubernetes", &kubernetes.as_ref().map_or_else(first_line, Clone::clone));
+    line(&mut text, "conntrack", &conntrack(config));
     let interfaces = selected(&args.capture, config);
     if let Ok((interfaces, _)) = &interfaces {
         list(&mut text, interfaces);
@@ -120,6 +121,14 @@ fn cluster(config: &Config) -> Result<String, Stop> {
         }
         None => Ok("not asked".to_owned()),
     }
+}
+
+/// Whether `run` would know what this host translates. It goes on without.
+fn conntrack(config: &Config) -> String {
+    if !(config.enrich.enabled && config.enrich.conntrack.enabled) {
+        return "not asked".to_owned();
+    }
+    mermin_enrich::try_conntrack().map_or_else(|error| error.to_string(), |()| "asked".to_owned())
 }
 
 /// What `run` would listen on, and why it can't.

@@ -350,8 +350,8 @@ impl SourceArg {
 /// Where results go.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ResultArgs {
-    /// Write records as KIND (text, json, log, otlp, none), to a file or collector if a path or URL follows; may be
-    /// repeated. Replaces export.
+    /// Write records as KIND (text, json, log, otlp, kafka, ipfix, none), to a file, collector or topic if a path, URL,
+    /// HOST:PORT or brokers/topic follows; may be repeated. Replaces export.
     #[arg(short, long = "output", value_name = "KIND[:PATH]")]
     pub outputs: Vec<String>,
     /// Write the final statistics as one JSON object; `-` is standard output.

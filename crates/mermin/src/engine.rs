@@ -11,10 +11,11 @@ use crate::reload::{Reload, Reloads};
 use crate::server::{Bound, Serving};
 use crate::signals::Asked;
 use crate::summary::summary;
+use mermin_export::ipfix::{LedgerBoard, LedgerFigures};
 use mermin_export::otlp::AgentMetrics;
 use mermin_export::resolved;
-use mermin_flow::{Enricher, Exporter, Loss, ObservationPoints, QUARANTINE, Source};
-use mermin_pipeline::{DiskBuffer, Hold, Outcome, RunJournal, Stages, Statistics};
+use mermin_flow::{Enricher, Exporter, Loss, ObservationPoints, QUARANTINE, Source, Tally};
+use mermin_pipeline::{DiskBuffer, Hold, Ledger, Outcome, RunJournal, Stages, Statistics};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -55,6 +56,8 @@ pub(crate) struct Plan<S> {
     pub(crate) views: Views,
     /// Sends these figures to a collector.
     pub(crate) agent_metrics: Option<AgentMetrics>,
+    /// Where outputs ask for the ledger.
+    pub(crate) ledger: Arc<LedgerBoard>,
     /// Reads its configuration again when it is asked to.
     pub(crate) reload: Option<Reload>,
 }
@@ -170,12 +173,12 @@ pub(crate) fn drive<S: Source + 'static>(
     let serving = plan.server.map(|bound| Serving::start(bound, Arc::clone(&agent))).transpose()?;
     let reloading = match (plan.reload, &reloads) {
         (Some(reload), Some(reloads)) => {
-            Some(reload.start(reloads, agent, running.tuning(), Arc::clone(&reporter))?)
+            Some(reload.start(reloads, Arc::clone(&agent), running.tuning(), Arc::clone(&reporter))?)
         }
         _ => None,
     };
     let started = Instant::now();
-    let (mut end, mut listens_on) = (plan.end, plan.listens_on);
+    let (mut end, mut listens_on, ledger) = (plan.end, plan.listens_on, plan.ledger);
     let outcome = running.wait(|| {
         if listens_on.is_some() && started.elapsed() >= SILENCE {
             let names = listens_on.take().unwrap_or_default();
@@ -186,12 +189,29 @@ pub(crate) fn drive<S: Source + 'static>(
                 );
             }
         }
+        if ledger.was_asked() {
+            ledger.put(figures(&agent.statistics().0.ledger));
+        }
         end.asked.now() || end.after.is_some_and(|after| started.elapsed() >= after) || (end.when)()
     });
     let reporting = reporter.lock().unwrap_or_else(PoisonError::into_inner).take();
     drop((serving, reporting, reloading));
     let means = present.means();
     finish(outcome, plan.stats.map(|stats| (stats, &means)), surroundings)
+}
+
+/// What outputs tell of the ledger.
+fn figures(ledger: &Ledger) -> LedgerFigures {
+    let term = |tally: Tally| [tally.packets, tally.bytes];
+    LedgerFigures {
+        seen: term(ledger.seen),
+        metered: term(ledger.metered),
+        secondary: term(ledger.secondary),
+        unmetered: term(ledger.unmetered.values().copied().sum()),
+        filtered: term(ledger.filtered.values().copied().sum()),
+        sampled_out: term(ledger.sampled_out),
+        lost: term(ledger.lost.values().copied().sum()),
+    }
 }
 
 fn finish<S>(
@@ -255,7 +275,7 @@ fn finish<S>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mermin_flow::{Amount, Tally};
+    use mermin_flow::Amount;
     use mermin_pipeline::OutputBook;
 
     /// An end like this one: the exit code, and what is said.

@@ -20,6 +20,7 @@ use mermin_capture::ebpf::{EbpfError, EbpfOptions, EbpfSource, JournalUse, Opene
 use mermin_capture::interfaces::{Interface, SelectError, Selection, discover};
 use mermin_capture::links::{Follow, Links};
 use mermin_capture::{OnExit, SourceKind};
+use mermin_export::{Agent, ClockError};
 use mermin_flow::{ObservationPoints, Source};
 use mermin_journal::SourceJournal;
 use mermin_pipeline::RunJournal;
@@ -116,6 +117,14 @@ fn agent_id() -> String {
     let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let id = read("/etc/machine-id").filter(|id| !id.is_empty());
     id.or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default()
+}
+
+fn agent() -> Agent {
+    let clock = || {
+        let discipline = mermin_capture::discipline()?;
+        Some(ClockError { offset: discipline.offset, bound: discipline.error })
+    };
+    Agent { id: agent_id(), clock: Some(clock) }
 }
 
 struct Live<'a> {
@@ -248,7 +257,8 @@ impl Live<'_> {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Exit, Stop> {
         let stats = StatsFile::open(&self.args.results, self.config)?;
-        let workshop = Workshop::new(&self.args.results, &self.args.common, &self.points, surroundings);
+        let workshop = Workshop::new(&self.args.results, &self.args.common, &self.points, surroundings)
+            .of_agent(agent());
         let outputs = Outputs::build(&workshop, self.config)?;
         let about = format!("{kind} on {names}");
         let headline = move |records: &str| format!("{about}; records: {records}; Ctrl-C ends");
@@ -288,8 +298,13 @@ impl Live<'_> {
             end,
             points: Arc::clone(&self.points),
             server: self.server.clone(),
-            views: Views { capture: Some(Capture::of(kind, links)), kubernetes: enriching.kubernetes },
+            views: Views {
+                capture: Some(Capture::of(kind, links)),
+                kubernetes: enriching.kubernetes,
+                conntrack: enriching.conntrack,
+            },
             agent_metrics: outputs.agent_metrics,
+            ledger: outputs.ledger,
             reload,
         };
         let finished = drive(self.config, plan, surroundings);

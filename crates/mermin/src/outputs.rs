@@ -9,10 +9,11 @@ use crate::agent::{KubernetesView, View};
 use crate::cli::{CommonArgs, ResultArgs};
 use crate::config::{Config, lower};
 use crate::exit::{Exit, Stop};
-use mermin_enrich::{Chain, Cluster, KubernetesError};
+use mermin_enrich::{Chain, Cluster, ConntrackStatus, KubernetesError};
+use mermin_export::ipfix::LedgerBoard;
 use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
-    Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
+    Agent, Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
 };
 use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
 use mermin_pipeline::DiskBuffer;
@@ -31,6 +32,8 @@ pub(crate) struct Outputs {
     pub(crate) description: String,
     /// Sends the agent's own metrics.
     pub(crate) agent_metrics: Option<AgentMetrics>,
+    /// Where they ask for the agent's ledger.
+    pub(crate) ledger: Arc<LedgerBoard>,
     /// What they were made from.
     pub(crate) opened: Vec<Opened>,
 }
@@ -40,7 +43,10 @@ pub(crate) struct Workshop {
     pub(crate) results: ResultArgs,
     pub(crate) color: Color,
     pub(crate) points: Arc<ObservationPoints>,
+    pub(crate) ledger: Arc<LedgerBoard>,
     pub(crate) environment: Vec<(String, String)>,
+    /// Who sends; nobody in a replay.
+    pub(crate) agent: Agent,
 }
 
 impl Workshop {
@@ -54,13 +60,21 @@ impl Workshop {
             results: results.clone(),
             color: common.color,
             points: Arc::clone(points),
+            ledger: Arc::default(),
             environment: surroundings.environment.clone(),
+            agent: Agent::default(),
         }
     }
 
+    /// Of this agent.
+    pub(crate) fn of_agent(self, agent: Agent) -> Self {
+        Self { agent, ..self }
+    }
+
     fn materials(&self, config: &Config) -> Materials {
-        let (points, color) = (Arc::clone(&self.points), self.color);
-        Materials { points, color, ..materials(config, &self.environment) }
+        let (points, ledger, color) = (Arc::clone(&self.points), Arc::clone(&self.ledger), self.color);
+        let agent = self.agent.clone();
+        Materials { points, ledger, color, agent, ..materials(config, &self.environment) }
     }
 }
 
@@ -95,7 +109,8 @@ impl Outputs {
         }
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
         let agent_metrics = agent_metrics(&specs, &materials).map_err(|error| stop(&error))?;
-        Ok(Self { exporters, buffers, warnings, description, agent_metrics, opened })
+        let ledger = Arc::clone(&workshop.ledger);
+        Ok(Self { exporters, buffers, warnings, description, agent_metrics, ledger, opened })
     }
 }
 
@@ -112,6 +127,8 @@ pub(crate) fn check(
 fn materials(config: &Config, environment: &[(String, String)]) -> Materials {
     Materials {
         otlp: config.export.otlp.clone().unwrap_or_default(),
+        ipfix: config.export.ipfix.clone().unwrap_or_default(),
+        kafka: config.export.kafka.clone().unwrap_or_default(),
         environment: Environment::new(environment),
         disk_buffer: config.export.disk_buffer.clone(),
         ..Materials::default()
@@ -154,6 +171,7 @@ pub(crate) struct Enriching {
     /// Nothing where the configuration has nothing to add.
     pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) kubernetes: Option<View<KubernetesView>>,
+    pub(crate) conntrack: Option<Arc<ConntrackStatus>>,
 }
 
 impl Enriching {
@@ -163,7 +181,8 @@ impl Enriching {
         let chain = Chain::build(&config.enrich, cluster.as_ref(), &config.flow, live);
         let chain = chain.map_err(|error| no_cluster(&error))?.map(Arc::new);
         let kubernetes = chain.as_deref().and_then(Chain::kubernetes).cloned().map(KubernetesView::of);
-        Ok(Self { chain, kubernetes })
+        let conntrack = chain.as_deref().and_then(Chain::conntrack).cloned();
+        Ok(Self { chain, kubernetes, conntrack })
     }
 
     /// What the pipeline goes by.
@@ -231,25 +250,34 @@ mod tests {
 
     #[test]
     fn outputs_are_named() {
-        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "otlp", "none"]
+        let specs: Vec<_> = ["text", "json:a.jsonl", "log", "otlp", "ipfix", "none"]
             .iter()
             .map(|text| OutputSpec::parse(text).unwrap())
             .collect();
         let described = |specs: &[OutputSpec]| describe(specs, &Materials::default()).unwrap();
         assert_eq!(
             described(&specs),
-            "text to stdout, json to a.jsonl, log events, otlp traces to http://localhost:4317, none"
+            "text to stdout, json to a.jsonl, log events, otlp traces to http://localhost:4317, ipfix to 127.0.0.1:4739 (UDP), none"
         );
         assert_eq!(described(&[]), "none");
         let elsewhere = OutputSpec::parse("otlp:https://c:1").unwrap();
         assert_eq!(described(&[elsewhere]), "otlp traces to https://c:1");
+        let elsewhere = OutputSpec::parse("ipfix:[::1]:1").unwrap();
+        assert_eq!(described(&[elsewhere]), "ipfix to [::1]:1 (UDP)");
     }
 
     /// Makes what `-o` names.
     pub(super) fn workshop(outputs: &[&str]) -> Workshop {
         let outputs = outputs.iter().map(|text| (*text).to_owned()).collect();
         let results = ResultArgs { outputs, stats: Some("stats.json".into()) };
-        Workshop { results, color: Color::default(), points: Arc::default(), environment: Vec::new() }
+        Workshop {
+            results,
+            color: Color::default(),
+            points: Arc::default(),
+            ledger: Arc::default(),
+            environment: Vec::new(),
+            agent: Agent::default(),
+        }
     }
 
     #[test]
@@ -269,6 +297,7 @@ mod tests {
         assert_eq!(exit(&["none", "none"]), Some(Exit::Usage));
         assert_eq!(exit(&["otlp", "otlp:http://other:4317"]), Some(Exit::Usage));
         assert_eq!(exit(&["otlp:nonsense"]), Some(Exit::Usage));
+        assert_eq!(exit(&["ipfix:non sense"]), Some(Exit::Usage));
         assert_eq!(exit(&["json:/nonexistent/folder/a"]), Some(Exit::Io));
     }
 }

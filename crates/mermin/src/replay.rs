@@ -51,8 +51,9 @@ pub(crate) fn replay(
         end: End::on_signal(Asked::listen()?),
         points,
         server,
-        views: Views { capture: None, kubernetes: enriching.kubernetes },
+        views: Views { capture: None, kubernetes: enriching.kubernetes, conntrack: None },
         agent_metrics: outputs.agent_metrics,
+        ledger: outputs.ledger,
         reload: None,
     };
     let finished = drive(config, plan, surroundings)?;

@@ -1,4 +1,5 @@
-//! Real servers that tests talk to: a Kubernetes control plane, the OpenTelemetry Collector, Prometheus.
+//! Real servers that tests talk to: a Kubernetes control plane, the OpenTelemetry Collector, Prometheus, Kafka, and
+//! collectors of IPFIX.
 //!
 //! `cargo xtask servers` puts their programs into the user's cache, by name and version; a test that needs one begins
 //! with `need!(ControlPlane::installed())`. Whoever starts a server owns it: letting go of it ends it and removes its
@@ -11,10 +12,16 @@ pub mod collector;
 pub mod control_plane;
 pub mod faulty_collector;
 pub mod folder;
+pub mod goflow2;
 pub mod http;
+pub mod ipfix_receiver;
+pub mod ipfix_tap;
+pub mod kafka;
+pub mod nfcapd;
 pub mod place;
 pub mod process;
 pub mod prometheus;
+pub mod udp_socket;
 
 use std::path::PathBuf;
 
@@ -45,8 +52,12 @@ pub const PROMETHEUS: Server =
 /// No server, but what a container runtime adds to a pod's rights: prints containerd's default seccomp profile.
 pub const RUNTIME_DEFAULT: Server =
     Server { name: "runtime-default", version: "2.4.2", programs: &["runtime-default"] };
+/// A collector of NetFlow and IPFIX.
+pub const GOFLOW2: Server = Server { name: "goflow2", version: "2.2.6", programs: &["goflow2"] };
+/// Apache Kafka: its jars from Maven Central, and a script that runs a class of them.
+pub const KAFKA: Server = Server { name: "kafka", version: "4.4.0", programs: &["kafka"] };
 /// All of them.
-pub const ALL: [&Server; 5] = [&KUBERNETES, &ETCD, &OTELCOL, &PROMETHEUS, &RUNTIME_DEFAULT];
+pub const ALL: [&Server; 7] = [&KUBERNETES, &ETCD, &OTELCOL, &PROMETHEUS, &RUNTIME_DEFAULT, &GOFLOW2, &KAFKA];
 
 impl Server {
     /// Where its programs are, or would be.

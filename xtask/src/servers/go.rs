@@ -1,9 +1,8 @@
 //! Programs built from Go modules, at the versions and with the checksums that are committed.
 
 use crate::run::{root, succeed};
-use anyhow::{Context, Result, bail};
-use mermin_tests::servers::{ETCD, KUBERNETES, OTELCOL, RUNTIME_DEFAULT, Server, cache};
-use std::fs;
+use anyhow::{Result, bail};
+use mermin_tests::servers::{ETCD, GOFLOW2, KUBERNETES, OTELCOL, RUNTIME_DEFAULT, Server, cache};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +14,7 @@ pub(super) struct Build {
     variables: &'static [(&'static str, &'static str)],
 }
 
-const BUILDS: [Build; 4] = [
+const BUILDS: [Build; 5] = [
     Build {
         server: &KUBERNETES,
         packages: &[
@@ -36,6 +35,11 @@ const BUILDS: [Build; 4] = [
         packages: &["."],
         variables: &[("main.version", RUNTIME_DEFAULT.version)],
     },
+    Build {
+        server: &GOFLOW2,
+        packages: &["github.com/netsampler/goflow2/v2/cmd/goflow2"],
+        variables: &[("main.version", GOFLOW2.version)],
+    },
 ];
 
 impl Build {
@@ -50,11 +54,7 @@ impl Build {
 
     /// What is committed for it.
     pub(super) fn files(&self) -> Result<Vec<PathBuf>> {
-        let entries =
-            fs::read_dir(self.folder()).with_context(|| format!("no {}", self.folder().display()))?;
-        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        files.sort();
-        Ok(files)
+        super::committed(&self.folder())
     }
 
     /// The arguments of `go`.

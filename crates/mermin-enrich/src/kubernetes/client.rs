@@ -4,7 +4,7 @@
 //! watches share one connection, with pings, and with a [`Pulse`]. Where the server (or what stands before it) speaks
 //! only HTTP/1.1, each watch has its own connection, and a probe takes the place of the pings.
 
-use crate::kubernetes::clock::Clock;
+use crate::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, KubernetesError};
 use crate::kubernetes::failure::{Failure, WireStatus};
 use crate::kubernetes::object::Time;

@@ -1,7 +1,7 @@
 //! Where the API server is, and who asks it.
 
+use crate::clock::Clock;
 use crate::kubernetes::client::Client;
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::config::{KubernetesConfig, Scope, Switch};
 use kube::config::{InClusterError, Kubeconfig, KubeconfigError};
 use std::env;

@@ -1,7 +1,7 @@
 //! Kubernetes as an enricher: both ends of a record, and which way it runs.
 
+use crate::clock::Clock;
 use crate::direction::{Location as Side, direction};
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::object::Time;
 use crate::kubernetes::resolve::{Answer, Known, Location, Question, resolve};
 use crate::kubernetes::shared::{Shared, ThisNode};

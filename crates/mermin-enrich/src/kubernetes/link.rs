@@ -1,7 +1,7 @@
 //! Kubernetes in the chain of enrichers: watches on one thread, lookups on the others, the index between.
 
+use crate::clock::Clock;
 use crate::host::HostAddresses;
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, KubernetesError};
 use crate::kubernetes::config::KubernetesConfig;
 use crate::kubernetes::directory::Directory;
@@ -10,12 +10,10 @@ use crate::kubernetes::object::Kind;
 use crate::kubernetes::shared::Shared;
 use crate::kubernetes::status::KubernetesStatus;
 use crate::kubernetes::watches::Watches;
+use crate::retention::retention;
 use mermin_flow::{Enricher, FlowConfig, FlowRecord, WallClock};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long an owner's end is remembered beyond the longest time that a record needs: events come late, too.
-const SPARE: Duration = Duration::from_secs(60);
 
 /// Adds what a cluster's API server knows of both ends. The watches stop when this is dropped.
 pub struct Kubernetes {
@@ -41,7 +39,7 @@ impl Kubernetes {
         let watched = Kind::ALL.into_iter().filter(|kind| !config.leave_out.contains(kind)).collect();
         let shared =
             Arc::new(Shared::new((watched, config.scope), config.node.as_deref(), host, clock.now()));
-        let directory = Directory::new(Arc::clone(&shared), memory(config.wait.0, flow));
+        let directory = Directory::new(Arc::clone(&shared), retention(config.wait.0, flow));
         let watches = Watches::start(cluster, config, clock, directory)?;
         let identity = IdentityByAddress::new(Arc::clone(&shared), clock, config.wait.0);
         Ok(Self { watches, identity, shared, wait: config.wait.0 })
@@ -50,7 +48,7 @@ impl Kubernetes {
     /// Records of flows with these timeouts will ask, too: what has ended is remembered for as long as they need from now
     /// on.
     pub(crate) fn expect(&self, flow: &FlowConfig) {
-        self.shared.remember(memory(self.wait, flow));
+        self.shared.remember(retention(self.wait, flow));
     }
 
     /// How the watches are.
@@ -58,14 +56,6 @@ impl Kubernetes {
     pub fn status(&self) -> &Arc<KubernetesStatus> {
         self.watches.status()
     }
-}
-
-/// The longest time from a packet to the question who had its address.
-fn memory(wait: Duration, flow: &FlowConfig) -> Duration {
-    let idle =
-        [flow.idle_timeout, flow.udp_timeout, flow.icmp_timeout, flow.tcp_fin_timeout, flow.tcp_rst_timeout];
-    let idle = idle.into_iter().map(|timeout| timeout.0).max().unwrap_or_default();
-    flow.active_timeout.0 + idle + wait + SPARE
 }
 
 impl Enricher for Kubernetes {

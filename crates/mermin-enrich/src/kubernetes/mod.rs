@@ -2,7 +2,6 @@
 
 mod chosen;
 mod client;
-mod clock;
 mod cluster;
 mod config;
 mod directory;

@@ -2,11 +2,9 @@
 //!
 //! The watches make these and hand them on as [`Change`]s; the directory keeps them and answers lookups.
 
+pub(crate) use crate::clock::Time;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Nanoseconds since 1970.
-pub(crate) type Time = u64;
 
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

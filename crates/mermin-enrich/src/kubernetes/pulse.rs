@@ -4,7 +4,7 @@
 //! apart at the price of a frame a second: hyper sends them, and what is read here (an answer, or anything else) shows
 //! that the server was alive. A connection of the pool hands its pulse to each response that came over it.
 
-use crate::kubernetes::clock::Clock;
+use crate::clock::Clock;
 use crate::kubernetes::object::Time;
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};

@@ -4,8 +4,8 @@
 //! An event that is told later than [`LAG`] may lead to a wrong name until then, which is a limit of the design. So the test
 //! looks when each pod came into the index, and judges no name from before that on a machine that let it wait.
 
+use crate::clock::Clock;
 use crate::host::HostAddresses;
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, Environment};
 use crate::kubernetes::config::{KubernetesConfig, Scope, Switch};
 use crate::kubernetes::directory::Directory;

@@ -1,6 +1,6 @@
 //! Watches at work in a test, and what they told.
 
-use crate::kubernetes::clock::Clock;
+use crate::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, Environment};
 use crate::kubernetes::config::KubernetesConfig;
 use crate::kubernetes::object::{Change, Kind, Object, Pod, Time};

@@ -1,7 +1,7 @@
 //! Log lines about the watches: one when something is lost, one when it is back, however many watches and attempts that
 //! takes.
 
-use crate::kubernetes::clock::Clock;
+use crate::clock::Clock;
 use crate::kubernetes::failure::Failure;
 use crate::kubernetes::object::{Kind, Time};
 use crate::kubernetes::rbac::rule;

@@ -1,7 +1,7 @@
 //! The watches at a server that does what a real one can't be made to do at will: one without streamed lists, one that
 //! forgets in the middle of a list, one that speaks HTTP/1.1 alone. It is a script; `real_server.rs` has the real one.
 
-use crate::kubernetes::clock::Clock;
+use crate::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, Environment};
 use crate::kubernetes::config::{KubernetesConfig, Switch};
 use crate::kubernetes::object::{Change, Kind, Object, Time};

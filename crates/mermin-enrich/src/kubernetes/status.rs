@@ -1,6 +1,6 @@
 //! How the watches are, for readiness, metrics and `mermin status`. Written by the `kubernetes` thread, read by others.
 
-use crate::kubernetes::clock::Clock;
+use crate::clock::Clock;
 use crate::kubernetes::object::{Kind, Time};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The watches of all kinds, on a thread of their own.
 
+use crate::clock::Clock;
 use crate::kubernetes::chosen::AllChosen;
 use crate::kubernetes::client::Client;
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::{Cluster, KubernetesError};
 use crate::kubernetes::config::{KubernetesConfig, Scope};
 use crate::kubernetes::object::Kind;

@@ -5,6 +5,7 @@
 //! information element of RFC 7012 with the same meaning stands beside each.
 
 pub(crate) mod hops;
+pub(crate) mod nat;
 mod reference;
 pub(crate) mod sampling;
 pub(crate) mod visit;
@@ -116,6 +117,12 @@ const FORWARD: Presence = When("a packet ran this way");
 const SAMPLED: Presence = When("packets that the deltas count were sampled, to keep within `resources.cpu`");
 const SEVERAL: Presence =
     When("the flow was seen at several observation points, and this way at one at least");
+const TRANSLATED: Presence =
+    When("`enrich.conntrack` is on, and this host translates the connection's addresses or ports");
+const SOURCE_TRANSLATED: Presence =
+    When("that is so, and the source has another address or port in the other tuple");
+const DESTINATION_TRANSLATED: Presence =
+    When("that is so, and the destination has another address or port in the other tuple");
 const TCP: Presence = When("the flow is TCP and a TCP header was captured this way");
 
 const fn attribute(
@@ -263,6 +270,13 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("network.interface.name", Text(&[]), When("live, and in captures that say it"), OpenTelemetry, &[Ie(82, "interfaceName")], "Interface where the first packet was seen."),
     attribute("network.interface.index", Count, When("live"), Own, &[Ie(10, "ingressInterface"), Ie(14, "egressInterface")], "The kernel's number of that interface."),
     attribute("network.interface.hook", Text(&["ingress", "egress"]), When("live"), Own, &[Ie(61, "flowDirection")], "Whether the first packet came in by that interface or went out."),
+
+    attribute("flow.nat.stage", Text(&["before", "behind"]), TRANSLATED, Own, &[], "Which of the connection's two tuples the record's own is: the one `before` translation, or the one `behind` it, as the packets have it that run as the connection was opened. The other tuple follows. Where the stage is `before`, it is what RFC 7012 calls post-NAT (information elements 225 to 228, 281 and 282)."),
+    attribute("source.nat.ip", Text(&[]), SOURCE_TRANSLATED, ElasticCommonSchema, &[], "The source's address in the other tuple."),
+    attribute("source.nat.port", Count, SOURCE_TRANSLATED, ElasticCommonSchema, &[], "Its port there."),
+    attribute("destination.nat.ip", Text(&[]), DESTINATION_TRANSLATED, ElasticCommonSchema, &[], "The destination's address in the other tuple."),
+    attribute("destination.nat.port", Count, DESTINATION_TRANSLATED, ElasticCommonSchema, &[], "Its port there."),
+    attribute("flow.nat.community_id", Text(&[]), TRANSLATED, Own, &[], "Community ID of the other tuple: `flow.community_id` of the records of those who see the connection on the translation's other side."),
 
     attribute("flow.hops", Hops, SEVERAL, Own, &[], "The way of the packets through this host, source to destination: each observation point with what it saw since the flow's previous record, see below."),
     attribute("flow.reverse.hops", Hops, SEVERAL, Own, &[], "The same, destination to source."),

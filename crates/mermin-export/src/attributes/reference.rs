@@ -19,7 +19,8 @@ escaped.
 
 Names are those of the OpenTelemetry semantic conventions (OTel) where they have one, else of the Elastic Common Schema
 (ECS), else Mermin's own. *IE* is the information element of the IPFIX registry (RFC 7012) that means the same; of
-`flow.reverse.…` it is RFC 5103's reverse element.
+`flow.reverse.…` it is RFC 5103's reverse element. Which elements are sent over [IPFIX](ipfix.md), and the numbers of Mermin's own, says
+its reference.
 
 | name | type | when | meaning | name from | IE |
 |---|---|---|---|---|---|

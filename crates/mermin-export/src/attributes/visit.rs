@@ -2,6 +2,7 @@
 //! are made of. JSON has its keys inlined, which is faster there; a test holds both together.
 
 use super::hops::{self, NamedHop};
+use super::nat::{self, Translated};
 use super::{ATTRIBUTES, sampling};
 use crate::form::{Clock, FOREIGN_MAX, hex_id, push_ip, push_mac};
 use crate::protocols::keyword;
@@ -56,6 +57,10 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 pub(crate) trait Visitor {
     /// A text, in UTF-8.
     fn text(&mut self, key: Key, value: &[u8]);
+    /// A point in time, in nanoseconds since 1970, and what writes it as text.
+    fn time(&mut self, key: Key, time: u64, clock: &mut Clock) {
+        self.text(key, &clock.moment(time).rfc3339());
+    }
     /// A number.
     fn count(&mut self, key: Key, value: u64);
     /// A number that may be negative.
@@ -110,6 +115,9 @@ impl Walk {
         direction(&record.reverse, &REVERSE, visitor);
         tcp(record, visitor);
         self.place(record, visitor);
+        if let Some(translated) = nat::values(record) {
+            self.nat(&translated, visitor);
+        }
         if record.hops.is_some() {
             self.hops(record, visitor);
         }
@@ -137,8 +145,8 @@ impl Walk {
         if let Some(reason) = record.end_reason {
             visitor.text(const { key("flow.end_reason") }, reason.name().as_bytes());
         }
-        visitor.text(const { key("flow.start_time") }, &self.start.moment(record.start_shown()).rfc3339());
-        visitor.text(const { key("flow.end_time") }, &self.end.moment(record.end_shown()).rfc3339());
+        visitor.time(const { key("flow.start_time") }, record.start_shown(), &mut self.start);
+        visitor.time(const { key("flow.end_time") }, record.end_shown(), &mut self.end);
     }
 
     #[inline(always)]
@@ -160,6 +168,21 @@ impl Walk {
         if let Some(kubernetes) = &end.identity.kubernetes {
             kubernetes_end(kubernetes, keys, visitor);
         }
+    }
+
+    #[cold]
+    fn nat(&mut self, translated: &Translated<'_>, visitor: &mut impl Visitor) {
+        visitor.text(const { key(nat::NAMES[0]) }, translated.nat.stage.name().as_bytes());
+        let keys =
+            const { [[key(nat::NAMES[1]), key(nat::NAMES[2])], [key(nat::NAMES[3]), key(nat::NAMES[4])]] };
+        for (keys, end) in keys.into_iter().zip(translated.ends) {
+            let Some((address, port)) = end else { continue };
+            self.text.clear();
+            push_ip(&mut self.text, address);
+            visitor.text(keys[0], &self.text);
+            visitor.count(keys[1], port.into());
+        }
+        visitor.text(const { key(nat::NAMES[5]) }, &translated.nat.community_id.text());
     }
 
     #[cold]

@@ -10,6 +10,7 @@ mod fragments;
 mod tests;
 
 use crate::attributes::hops::{self, NamedHop, Said};
+use crate::attributes::nat::{self, Translated};
 use crate::attributes::sampling;
 use crate::form::{Clock, Dialect, push_foreign, push_hex_id, push_ip, push_mac, push_number};
 use crate::format::Format;
@@ -61,6 +62,9 @@ impl Format for JsonLines {
             push_count(out, b",\"network.inner.vlan.id\":", u64::from(vlan));
         }
         out.extend_from_slice(self.fragments.point(record.point, record.start_time));
+        if let Some(translated) = nat::values(record) {
+            push_nat(out, &translated);
+        }
         if record.hops.is_some() {
             self.push_hops(record, out);
         }
@@ -114,9 +118,7 @@ impl JsonLines {
     fn push_hops(&self, record: &FlowRecord, out: &mut Vec<u8>) {
         let lists = hops::values(record, self.fragments.points());
         for (name, hops) in hops::NAMES.iter().zip(lists).filter(|(_, hops)| !hops.is_empty()) {
-            out.extend_from_slice(b",\"");
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
+            push_key(out, name);
             let mut before = b'[';
             for hop in &hops {
                 out.push(before);
@@ -186,7 +188,32 @@ impl JsonLines {
 }
 
 #[cold]
-fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
+fn push_nat(out: &mut Vec<u8>, translated: &Translated<'_>) {
+    let text = |out: &mut Vec<u8>, name: &str, push: &dyn Fn(&mut Vec<u8>)| {
+        push_key(out, name);
+        out.push(b'"');
+        push(out);
+        out.push(b'"');
+    };
+    text(out, nat::NAMES[0], &|out| out.extend_from_slice(translated.nat.stage.name().as_bytes()));
+    for (names, end) in nat::NAMES[1..5].chunks(2).zip(translated.ends) {
+        let Some((address, port)) = end else { continue };
+        text(out, names[0], &|out| push_ip(out, address));
+        push_key(out, names[1]);
+        push_number(out, port.into());
+    }
+    text(out, nat::NAMES[5], &|out| out.extend_from_slice(&translated.nat.community_id.text()));
+}
+
+#[cold]
+fn push_key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+#[cold]
+pub(crate) fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
     let mut before = b'{';
     for (name, said) in hop.fields() {
         out.push(before);
@@ -210,9 +237,8 @@ fn push_hop(out: &mut Vec<u8>, hop: &NamedHop) {
 #[cold]
 fn push_sampling(out: &mut Vec<u8>, values: &[u64]) {
     for (name, value) in sampling::NAMES.iter().zip(values) {
-        out.extend_from_slice(b",\"");
-        out.extend_from_slice(name.as_bytes());
-        push_count(out, b"\":", *value);
+        push_key(out, name);
+        push_number(out, *value);
     }
 }
 

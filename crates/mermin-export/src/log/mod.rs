@@ -9,7 +9,7 @@
 mod tests;
 
 use crate::attributes::hops::{self, NamedHop, Said};
-use crate::attributes::sampling;
+use crate::attributes::{nat, sampling};
 use crate::form::{Clock, Dialect, hex_id, push_end, push_foreign, push_ip, push_mac};
 use crate::json::FLAG_NAMES;
 use crate::protocols::keyword;
@@ -42,6 +42,8 @@ impl LogEvents {
         let (forward, reverse) = (&record.forward, &record.reverse);
         let interface = point.and_then(|point| point.interface.as_deref()).map(plain);
         let hops = hops::values(record, &self.points);
+        let nat = nat::values(record);
+        let translated = |end: usize| nat.and_then(|nat| nat.ends[end]);
         let flags = |flags: Option<u8>| flags.map(flag_list);
         let [source, destination] = [Kubernetes(&record.source), Kubernetes(&record.destination)];
         event!(
@@ -144,6 +146,12 @@ impl LogEvents {
             "network.interface.name" = interface,
             "network.interface.index" = point.and_then(|point| point.index),
             "network.interface.hook" = point.and_then(|point| point.hook).map(mermin_flow::Hook::name),
+            "flow.nat.stage" = nat.map(|nat| nat.nat.stage.name()),
+            "source.nat.ip" = translated(0).map(|(ip, _)| address(ip)),
+            "source.nat.port" = translated(0).map(|(_, port)| port),
+            "destination.nat.ip" = translated(1).map(|(ip, _)| address(ip)),
+            "destination.nat.port" = translated(1).map(|(_, port)| port),
+            "flow.nat.community_id" = nat.map(|nat| nat.nat.community_id.to_string()),
             "flow.hops" = way(&hops[0]),
             "flow.reverse.hops" = way(&hops[1]),
             "flow.clock_step" = (record.clock_step() != 0).then(|| record.clock_step()),

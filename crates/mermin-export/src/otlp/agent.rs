@@ -6,7 +6,7 @@ use super::batch::Parcel;
 use super::encode::{Envelope, ITEM};
 use super::sender::{News, Sender, Verdict};
 use super::transport::Transport;
-use super::wire::push_bytes;
+use crate::protobuf::wire::push_bytes;
 use hyper::body::Bytes;
 use mermin_flow::{Amount, Family, MetricKind, Sample, Value};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;

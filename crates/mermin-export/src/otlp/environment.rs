@@ -24,6 +24,12 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// What the node is called: by Kubernetes, where that says it, else by the host itself.
+    pub(crate) fn node_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        self.get("K8S_NODE_NAME").map_or_else(|| host().trim().to_owned(), str::to_owned)
+    }
+
     /// A setting of the exporter, for example `ENDPOINT`: the variable's name and its value.
     pub(crate) fn setting(&self, signal: OtlpSignal, setting: &str) -> Option<(String, &str)> {
         let own = format!("OTEL_EXPORTER_OTLP_{}_{setting}", signal.name().to_ascii_uppercase());

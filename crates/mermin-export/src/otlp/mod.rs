@@ -8,7 +8,6 @@
 //! OpenTelemetry's SDK is not used: its batch processor drops what it has no room for without a trace.
 
 mod agent;
-mod backoff;
 mod batch;
 mod config;
 mod encode;
@@ -21,11 +20,9 @@ mod resource;
 mod secret;
 mod sender;
 mod settings;
-mod sheet;
 #[cfg(test)]
 mod tests;
 mod transport;
-mod wire;
 
 pub use agent::AgentMetrics;
 pub use config::{

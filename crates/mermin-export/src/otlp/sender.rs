@@ -3,10 +3,11 @@
 //! A runtime of the output's own thread drives them, so nothing is shared between outputs and no thread is added. It runs
 //! while the exporter is called: while it waits for a free place, and when no record is waiting.
 
-use super::backoff::Backoff;
 use super::batch::Parcel;
 use super::encode::Envelope;
 use super::transport::{Answer, Message, Transport};
+use crate::backoff::Backoff;
+use crate::trouble::Trouble;
 use futures::FutureExt as _;
 use hyper::body::Bytes;
 use mermin_flow::{DeliveryState, panic_message};
@@ -20,9 +21,6 @@ use tracing::{info, warn};
 
 /// How often a wait looks whether it was interrupted.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Trouble that lasts is said again after this time.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Turns of the runtime that are enough for what has arrived in the meantime.
 const TURNS: usize = 16;
@@ -71,34 +69,6 @@ struct Line<P> {
     trouble: Mutex<Trouble>,
     /// The fewest bytes that the collector has found too many: nothing of that size is sent again.
     too_many_bytes: AtomicUsize,
-}
-
-/// What the log is told of it: both the trouble and its end once a minute, however often they change places.
-#[derive(Debug, Default)]
-struct Trouble {
-    since: Option<Instant>,
-    /// When the log was last told of one.
-    said: Option<Instant>,
-    /// Whether it was told of the present one.
-    told: bool,
-}
-
-impl Trouble {
-    /// There is some; whether to say so.
-    fn begins(&mut self, now: Instant) -> bool {
-        self.since.get_or_insert(now);
-        let says = self.said.is_none_or(|said| now.duration_since(said) >= SAY_AGAIN);
-        if says {
-            (self.said, self.told) = (Some(now), true);
-        }
-        says
-    }
-
-    /// There is none; how long there was, if that is to be said.
-    fn ends(&mut self, now: Instant) -> Option<Duration> {
-        let since = self.since.take();
-        since.filter(|_| std::mem::take(&mut self.told)).map(|since| now.duration_since(since))
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -391,32 +361,5 @@ mod tests {
         let why = || "this panic is the test's".to_owned();
         assert_eq!(said, [(3, why()), (5, why())]);
         assert_eq!(sender.transport().delivery().condition().0, DeliveryState::Failing);
-    }
-
-    /// Of a collector that comes and goes every second, for ten minutes.
-    #[test]
-    fn trouble_that_comes_and_goes_is_said_once_a_minute() {
-        let (mut trouble, start) = (Trouble::default(), Instant::now());
-        let (mut begins, mut ends) = (Vec::new(), Vec::new());
-        for second in 0..600 {
-            let now = start + Duration::from_secs(second);
-            begins.extend(trouble.begins(now).then_some(second));
-            let after = trouble.ends(now + Duration::from_millis(500));
-            assert!(after.is_none_or(|after| after == Duration::from_millis(500)));
-            ends.extend(after.map(|_| second));
-        }
-        assert_eq!(begins, (0..10).map(|minute| minute * 60).collect::<Vec<_>>());
-        assert_eq!(ends, begins, "what was said to begin is said to end");
-        assert_eq!(trouble.ends(start), None);
-    }
-
-    #[test]
-    fn trouble_that_lasts_is_said_again_and_ends_once() {
-        let (mut trouble, start) = (Trouble::default(), Instant::now());
-        let at = |second| start + Duration::from_secs(second);
-        let said: Vec<_> = (0..150).filter(|second| trouble.begins(at(*second))).collect();
-        assert_eq!(said, [0, 60, 120]);
-        assert_eq!(trouble.ends(at(150)), Some(Duration::from_secs(150)));
-        assert_eq!(trouble.ends(at(151)), None);
     }
 }

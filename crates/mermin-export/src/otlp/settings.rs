@@ -2,8 +2,9 @@
 
 use super::config::{OtlpCompression, OtlpConfig, OtlpProtocol, OtlpSignal, OtlpTemporality};
 use super::environment::{Environment, pairs};
-use super::transport::{Credentials, TlsFiles};
+use super::transport::Credentials;
 use crate::error::ExportError;
+use crate::secure::TlsFiles;
 use http::{HeaderName, HeaderValue, Uri};
 use mermin_flow::ByteSize;
 use std::ops::RangeInclusive;
@@ -326,7 +327,7 @@ fn tls(signal: OtlpSignal, config: &OtlpConfig, environment: &Environment) -> Re
             return Err(problem(place, "a key without its certificate", "set export.otlp.tls.cert too"));
         }
     };
-    Ok(TlsFiles { ca, client })
+    Ok(TlsFiles { section: "export.otlp.tls", ca, client })
 }
 
 #[cfg(test)]

@@ -559,6 +559,7 @@ impl Flow {
             tally,
             sampled: None,
             hops: self.hops(event),
+            nat: None,
             lease: mermin_flow::Lease::default(),
         }
     }

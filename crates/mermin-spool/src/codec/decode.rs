@@ -2,11 +2,11 @@
 
 use super::Undecodable;
 use super::bytes::Bytes;
-use super::layout::{has, hop};
+use super::layout::{has, hop, nat as tuple};
 use super::names::{self, Numbered};
 use mermin_flow::{
     CommunityId, Counts, Direction, End, Enrichment, Estimate, FlowId, FlowRecord, Hop, Hops, Identity,
-    KubernetesEnd, KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
+    KubernetesEnd, KubernetesObject, Nat, NatStage, ObservationPoint, ObservationPoints, Sampled, Tally,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +134,7 @@ impl Tables {
         };
         let sampled = optional(flags & has::SAMPLED, || read_sampled(bytes))?.map(Box::new);
         let hops = optional(flags & has::HOPS, || self.hops(bytes))?.map(Box::new);
+        let nat = optional(flags & has::NAT, || read_nat(bytes))?.map(Box::new);
         // What may follow was added by a later version.
         Ok(FlowRecord {
             id,
@@ -165,6 +166,7 @@ impl Tables {
             tally,
             sampled,
             hops,
+            nat,
             lease: mermin_flow::Lease::default(),
         })
     }
@@ -208,6 +210,18 @@ impl Tables {
         })?;
         Ok(End { address, port, mac, identity: Identity { name, kubernetes } })
     }
+}
+
+fn read_nat(bytes: &mut Bytes<'_>) -> Result<Nat> {
+    let is = bytes.byte()?;
+    let mut end = || {
+        let address =
+            if is & tuple::V6 == 0 { bytes.array::<4>()?.into() } else { bytes.array::<16>()?.into() };
+        Ok((address, u16::from_le_bytes(bytes.array()?)))
+    };
+    let (source, destination) = (end()?, end()?);
+    let stage = if is & tuple::BEHIND == 0 { NatStage::Before } else { NatStage::Behind };
+    Ok(Nat { stage, source, destination, community_id: CommunityId(bytes.array()?) })
 }
 
 fn read_sampled(bytes: &mut Bytes<'_>) -> Result<Sampled> {

@@ -1,11 +1,12 @@
 //! Records → message.
 
 use super::bytes::Write as _;
-use super::layout::{has, hop};
+use super::layout::{has, hop, nat as tuple};
 use super::names::{self, Numbered as _};
 use mermin_flow::{
     Direction, End, Enrichment, Estimate, FlowDirection, FlowEndReason, FlowRecord, Hook, Hop, Hops,
-    Identity, KubernetesEnd, KubernetesObject, ObservationPoint, ObservationPoints, Sampled, Tally,
+    Identity, KubernetesEnd, KubernetesObject, Nat, NatStage, ObservationPoint, ObservationPoints, Sampled,
+    Tally,
 };
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -134,6 +135,7 @@ impl<'a> Tables<'a> {
             tally,
             sampled,
             hops,
+            nat,
             // Of this process.
             lease: _,
         } = record;
@@ -153,7 +155,8 @@ impl<'a> Tables<'a> {
             | flag(counts_from != start_time, has::COUNTS_FROM)
             | flag(*clock_ahead != [0; 2], has::CLOCK_AHEAD)
             | flag(sampled.is_some(), has::SAMPLED)
-            | flag(hops.is_some(), has::HOPS);
+            | flag(hops.is_some(), has::HOPS)
+            | flag(nat.is_some(), has::NAT);
         let place = self.parts.records.len();
         let r = &mut self.parts.records;
         // Its length, when that is known.
@@ -208,6 +211,9 @@ impl<'a> Tables<'a> {
             self.hops(hops, *start_time);
         }
         let r = &mut self.parts.records;
+        if let Some(nat) = nat {
+            write_nat(nat, r);
+        }
         let length = r.len() - place - 2;
         let length = u16::try_from(length).expect("a record's numbers take some hundred bytes at most");
         r[place..place + 2].copy_from_slice(&length.to_le_bytes());
@@ -354,6 +360,22 @@ fn direction_flags(direction: &Direction) -> u32 {
         | flag(direction.ttl.is_some(), has::TTL)
         | flag(direction.traffic_class.is_some(), has::TRAFFIC_CLASS)
         | flag(direction.total != direction.delta, has::EARLIER)
+}
+
+/// Both ends have addresses of one version, as those of a connection have.
+fn write_nat(Nat { stage, source, destination, community_id }: &Nat, r: &mut Vec<u8>) {
+    let ends = [source, destination];
+    let is_v6 = ends.iter().any(|(address, _)| address.is_ipv6());
+    r.push(if is_v6 { tuple::V6 } else { 0 } | if *stage == NatStage::Behind { tuple::BEHIND } else { 0 });
+    for (address, port) in ends {
+        match address {
+            IpAddr::V4(v4) if is_v6 => r.extend_from_slice(&v4.to_ipv6_mapped().octets()),
+            IpAddr::V4(v4) => r.extend_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => r.extend_from_slice(&v6.octets()),
+        }
+        r.extend_from_slice(&port.to_le_bytes());
+    }
+    r.extend_from_slice(&community_id.0);
 }
 
 fn write_sampled(sampled: &Sampled, r: &mut Vec<u8>) {

@@ -19,6 +19,14 @@
 //! earlier one passes over what it doesn't know of the first kind, and says that it doesn't know the second. What can't be
 //! said that way is another format.
 
+/// What of the other tuple is so.
+pub(super) mod nat {
+    /// Its addresses are IPv6.
+    pub(in super::super) const V6: u8 = 1;
+    /// The record's own tuple is behind the translation.
+    pub(in super::super) const BEHIND: u8 = 1 << 1;
+}
+
 /// What of a hop is so.
 pub(super) mod hop {
     pub(in super::super) const FIRST: u8 = 1;
@@ -59,4 +67,6 @@ pub(super) mod has {
     pub(in super::super) const SAMPLED: u32 = 1 << 26;
     /// What several observation points saw.
     pub(in super::super) const HOPS: u32 = 1 << 27;
+    /// The other tuple of a connection whose addresses or ports were translated.
+    pub(in super::super) const NAT: u32 = 1 << 28;
 }

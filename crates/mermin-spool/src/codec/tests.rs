@@ -3,8 +3,8 @@
 use super::*;
 use crate::testing::{object, record, records};
 use mermin_flow::{
-    Counts, Estimate, FlowId, Hook, Hop, Hops, Identity, KubernetesAttribute, KubernetesEnd,
-    ObservationPoint, Resolution, Sampled,
+    CommunityId, Counts, Estimate, FlowId, Hook, Hop, Hops, Identity, KubernetesAttribute, KubernetesEnd,
+    Nat, NatStage, ObservationPoint, Resolution, Sampled,
 };
 use proptest::prelude::*;
 
@@ -177,6 +177,19 @@ fn the_layout_of_hops_stays() {
     let directions = [vec![hop(0, true, 300), hop(1, false, 299)], vec![hop(77, true, 1)]];
     records[1].hops = Some(Box::new(Hops { directions }));
     assert_stays("message-1-hops", &records);
+}
+
+/// The same of translated connections.
+#[test]
+fn the_layout_of_other_tuples_stays() {
+    let mut records = records(2);
+    let nat = |stage, ends: [&str; 2]| {
+        let [source, destination] = [0, 1].map(|at| (ends[at].parse().unwrap(), 40_000 + at as u16));
+        Some(Box::new(Nat { stage, source, destination, community_id: CommunityId([3; 20]) }))
+    };
+    records[0].nat = nat(NatStage::Before, ["192.0.2.1", "198.51.100.9"]);
+    records[1].nat = nat(NatStage::Behind, ["2001:db8::1", "2001:db8::2"]);
+    assert_stays("message-1-nat", &records);
 }
 
 /// Where numbers are others, hops are those of the points' names.

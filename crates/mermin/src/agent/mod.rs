@@ -12,6 +12,7 @@ pub(crate) use kubernetes::{KindView, KubernetesView};
 pub(crate) use means::{Means, Present};
 
 use crate::reload::Reloads;
+use mermin_enrich::{ConntrackReading, ConntrackStatus};
 use mermin_flow::{Enricher, FlowOrder, ObservationPoints};
 use mermin_pipeline::{FlowsSeen, Observer, Pulse, Statistics};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +54,8 @@ pub(crate) struct Views {
     pub(crate) capture: Option<View<Capture>>,
     /// Absent where Kubernetes is not asked.
     pub(crate) kubernetes: Option<View<KubernetesView>>,
+    /// Absent where connection tracking is not asked.
+    pub(crate) conntrack: Option<Arc<ConntrackStatus>>,
 }
 
 /// The last statistics, and whether they were one cut.
@@ -109,5 +112,9 @@ impl Agent {
 
     pub(crate) fn kubernetes(&self) -> Option<KubernetesView> {
         self.views.kubernetes.as_ref().map(|view| view())
+    }
+
+    pub(crate) fn conntrack(&self) -> Option<ConntrackReading> {
+        self.views.conntrack.as_ref().map(|status| status.read())
     }
 }

@@ -1,6 +1,7 @@
 //! The agent as one JSON object: what `GET /status` answers.
 
 use super::{Agent, Readiness};
+use mermin_enrich::ConntrackReading;
 use mermin_pipeline::{BufferPulse, ChannelPulse, OutputPulse};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -61,6 +62,7 @@ impl Agent {
             "checks": readiness["checks"],
             "capture": capture,
             "kubernetes": self.kubernetes_json(),
+            "conntrack": self.conntrack_json(),
             "flow_table_capacity": pulse.budgets.left_of(self.present.means().table_capacity),
             "reload": self.reloads.as_ref().map(|reloads| reloads.to_json()),
             "channels": channels,
@@ -81,6 +83,22 @@ impl Agent {
 
     pub(crate) fn uptime_seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
+    }
+
+    fn conntrack_json(&self) -> Value {
+        let json = |reading: ConntrackReading| {
+            json!({
+                "connections": reading.connections,
+                "events": reading.events,
+                "looks": reading.looks,
+                "overruns": reading.overruns,
+                "refused": reading.refused,
+                "forgotten": reading.forgotten,
+                "translated": reading.translated,
+                "ambiguous": reading.ambiguous,
+            })
+        };
+        self.conntrack().map_or(Value::Null, json)
     }
 
     fn kubernetes_json(&self) -> Value {

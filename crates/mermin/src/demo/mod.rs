@@ -217,6 +217,7 @@ fn perform<S: Source + 'static>(
         server: None,
         views: Views::default(),
         agent_metrics: outputs.agent_metrics,
+        ledger: outputs.ledger,
         reload: None,
     };
     let finished = drive(config, plan, surroundings)?;

@@ -4,6 +4,7 @@ use super::process::Process;
 use super::table::{self, AMOUNT_UNITS, TALLY_UNITS};
 use crate::agent::{Agent, KindView, KubernetesView};
 use crate::reload::Verdict;
+use mermin_enrich::ConntrackReading;
 use mermin_flow::{Amount, Delivery, DeliveryState, Family, Label, Loss, Metric, Sample, Tally, Value};
 use mermin_pipeline::{
     BreakerState, BudgetPulse, BudgetsPulse, ChannelPulse, Ledger, OutputBook, Pulse, Statistics,
@@ -27,6 +28,7 @@ pub(crate) fn gather(agent: &Agent) -> Vec<Family> {
     all.journal(&pulse);
     all.capture(agent);
     all.kubernetes(agent.kubernetes().as_ref());
+    all.conntrack(agent.conntrack());
     all.configuration(agent);
     all.one(&table::BUILD, [("version", env!("CARGO_PKG_VERSION").into())], 1);
     all.one(&table::READY, [], u64::from(agent.readiness().is_ready()));
@@ -341,6 +343,22 @@ impl Gathering {
         ];
         for (metric, of) in counts {
             self.many(metric, view.kinds.iter().map(count(of)));
+        }
+    }
+
+    fn conntrack(&mut self, reading: Option<ConntrackReading>) {
+        let Some(reading) = reading else { return };
+        for (metric, count) in [
+            (&table::CONNTRACK_CONNECTIONS, reading.connections),
+            (&table::CONNTRACK_EVENTS, reading.events),
+            (&table::CONNTRACK_LOOKS, reading.looks),
+            (&table::CONNTRACK_OVERRUNS, reading.overruns),
+            (&table::CONNTRACK_REFUSED, reading.refused),
+            (&table::CONNTRACK_FORGOTTEN, reading.forgotten),
+            (&table::CONNTRACK_TRANSLATED, reading.translated),
+            (&table::CONNTRACK_AMBIGUOUS, reading.ambiguous),
+        ] {
+            self.one(metric, [], count);
         }
     }
 

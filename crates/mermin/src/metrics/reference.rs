@@ -50,6 +50,7 @@ fn row(page: &mut String, when: When, metric: &Metric) {
         When::WithJournal => "there is a journal",
         When::WithReceiver => "outputs with a receiver",
         When::WithKubernetes => "Kubernetes is asked",
+        When::WithConntrack => "connection tracking is asked",
     };
     let _ = writeln!(
         page,

@@ -20,6 +20,8 @@ pub(super) enum When {
     WithReceiver,
     /// Where Kubernetes is asked.
     WithKubernetes,
+    /// Where the kernel's connection tracking is asked.
+    WithConntrack,
 }
 
 /// Metrics that belong together.
@@ -163,6 +165,21 @@ metrics! {
     KUBERNETES_UNREADABLE: Counter "kubernetes_unreadable_objects" "{object}" ["kind"]
         "Objects that could not be read, and so are missing";
 
+    CONNTRACK_CONNECTIONS: Gauge "conntrack_connections" "{connection}" []
+        "Translated connections that are remembered, those that ended in the last minutes, too";
+    CONNTRACK_EVENTS: Counter "conntrack_events" "{event}" []
+        "Messages of the kernel that a connection began or ended, translated or not";
+    CONNTRACK_LOOKS: Counter "conntrack_looks" "{look}" [] "Times that the kernel was asked for all connections";
+    CONNTRACK_OVERRUNS: Counter "conntrack_overruns" "{overrun}" []
+        "Times that messages of the kernel were lost, because more came than were read; a look at all follows";
+    CONNTRACK_REFUSED: Counter "conntrack_refused" "{connection}" []
+        "Translated connections that found no room, so that their records lack the other tuple";
+    CONNTRACK_FORGOTTEN: Counter "conntrack_forgotten" "{connection}" []
+        "Ended connections that went to make room before all of their records had surely come";
+    CONNTRACK_TRANSLATED: Counter "conntrack_translated" "{record}" [] "Records that got their other tuple";
+    CONNTRACK_AMBIGUOUS: Counter "conntrack_ambiguous" "{record}" []
+        "Records without it, because connections with different ones had theirs in their time";
+
     JOURNAL_CUTS: Counter "journal_cuts" "{cut}" []
         "Cuts: moments up to which what is in memory was written down, or could not be; those of a killed run, gone on with, too";
     JOURNAL_BYTES: Gauge "journal_bytes" "By" [] "Size of the journal's file of cuts";
@@ -211,7 +228,7 @@ process! {
 
 /// All metrics, in the order in which they are told.
 pub(super) fn sections() -> Vec<Section> {
-    use When::{Always, Detailed, Live, OnDisk, WithJournal, WithKubernetes, WithReceiver};
+    use When::{Always, Detailed, Live, OnDisk, WithConntrack, WithJournal, WithKubernetes, WithReceiver};
     let all = |when: When, metrics: &[&'static Metric]| -> Vec<(When, &'static Metric)> {
         metrics.iter().map(|metric| (when, *metric)).collect()
     };
@@ -277,6 +294,16 @@ pub(super) fn sections() -> Vec<Section> {
             &KUBERNETES_UNREADABLE,
         ],
     ));
+    let conntrack = [
+        &CONNTRACK_CONNECTIONS,
+        &CONNTRACK_EVENTS,
+        &CONNTRACK_LOOKS,
+        &CONNTRACK_OVERRUNS,
+        &CONNTRACK_REFUSED,
+        &CONNTRACK_FORGOTTEN,
+        &CONNTRACK_TRANSLATED,
+        &CONNTRACK_AMBIGUOUS,
+    ];
     let agent = [
         &BUILD,
         &READY,
@@ -304,6 +331,7 @@ pub(super) fn sections() -> Vec<Section> {
             metrics: all(Live, &[&INTERFACES_ATTACHED, &INTERFACE_EVENTS]),
         },
         Section { title: "Kubernetes", introduction: "", metrics: kubernetes },
+        Section { title: "Connection tracking", introduction: "", metrics: all(WithConntrack, &conntrack) },
         Section {
             title: "The configuration",
             introduction: CONFIGURATION,

@@ -178,6 +178,7 @@ fn all_views() -> Views {
     Views {
         capture: Some(Box::new(move || capture.clone())),
         kubernetes: Some(Box::new(move || kubernetes.clone())),
+        conntrack: Some(Arc::default()),
     }
 }
 

@@ -213,13 +213,19 @@ mod tests {
     #[test]
     fn o_takes_the_say_from_what_it_replaces_and_from_nothing_else() {
         for (outputs, expected) in [
-            (&[][..], [true, true, true, true]),
-            (&["none"], [false, false, false, true]),
-            (&["text", "otlp"], [false, false, true, true]),
+            (&[][..], [true; 5]),
+            (&["none"], [false, false, false, false, true]),
+            (&["text", "otlp"], [false, false, true, false, true]),
+            (&["kafka:b:1"], [false, false, false, true, true]),
         ] {
             let workshop = workshop(outputs);
-            let keys =
-                ["export.files", "export.log.enabled", "export.otlp.endpoint", "export.queue_capacity"];
+            let keys = [
+                "export.files",
+                "export.log.enabled",
+                "export.otlp.endpoint",
+                "export.kafka.topic",
+                "export.queue_capacity",
+            ];
             assert_eq!(keys.map(|key| workshop.heeds(key)), expected, "{outputs:?}");
         }
     }

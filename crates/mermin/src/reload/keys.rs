@@ -13,7 +13,7 @@ pub(super) enum When {
 use When::{Live, Restart};
 
 /// What is to be said of outputs.
-const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`; else it stays in its disk buffer, or is dropped (`shutdown_timeout`) where it has none. Where `-o` says where records go, only `otlp` counts, and that with `-o otlp` alone; the others are named as without effect";
+const OUTPUTS: &str = "records that come from then on; what an output that goes or changes has by then is delivered within `pipeline.shutdown_timeout`; else it stays in its disk buffer, or is dropped (`shutdown_timeout`) where it has none. Where `-o` says where records go, only `otlp`, `kafka` and `ipfix` count, each with `-o` of its name alone; the others are named as without effect";
 
 /// Keys, or sections with all that is in them; when a change counts; what is to be said of it.
 pub(super) const KEYS: &[(&str, When, &str)] = &[
@@ -85,6 +85,7 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         "records that are enriched from then on; where enrichment had nothing to do at the start, after a restart",
     ),
     ("enrich.kubernetes", Restart, ""),
+    ("enrich.conntrack", Restart, ""),
     (
         "export.queue_capacity",
         Live,
@@ -103,6 +104,8 @@ pub(super) const KEYS: &[(&str, When, &str)] = &[
         Live,
         "as `stdout`: a change of any key is another receiver to all signals, and sums of `metrics` begin anew. With `buffer: disk` before and after, a restart; else as `files`",
     ),
+    ("export.ipfix", Live, "as `otlp`; over UDP, too, another session begins, with templates first"),
+    ("export.kafka", Live, "as `otlp`: a change of any key is another client"),
     ("resources", Restart, ""),
     ("server", Restart, "token and certificates are read again by themselves when their files change"),
 ];

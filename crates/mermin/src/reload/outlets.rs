@@ -6,6 +6,7 @@ use crate::exit::{Exit, Stop};
 use crate::logging;
 use crate::metrics::Reporting;
 use crate::outputs::{Departing, Exchange, Opened, Workshop};
+use mermin_export::ipfix::IpfixConfig;
 use mermin_export::otlp::OtlpConfig;
 use mermin_export::{BufferKind, ExportConfig};
 use mermin_pipeline::ChangeError;
@@ -69,7 +70,7 @@ impl Work {
     }
 }
 
-/// Whether a change of this key has to wait for a restart because of records on disk. A collector whose records wait there
+/// Whether a change of this key has to wait for a restart because of records on disk. A receiver whose records wait there
 /// before and after has one folder, which is the old output's until that has ended. And the folder is found by
 /// `export.disk_buffer`, which counts from a start on: what is to come to another one does not come to the one of now.
 pub(super) fn takes_a_restart(key: &str, running: &ExportConfig, other: &ExportConfig) -> bool {
@@ -81,14 +82,27 @@ pub(super) fn takes_a_restart(key: &str, running: &ExportConfig, other: &ExportC
     let otlp = |export: &ExportConfig| {
         export.otlp.clone().filter(|otlp: &OtlpConfig| otlp.enabled && otlp.buffer == BufferKind::Disk)
     };
+    let ipfix = |export: &ExportConfig| {
+        export.ipfix.clone().filter(|ipfix: &IpfixConfig| ipfix.enabled && ipfix.buffer == BufferKind::Disk)
+    };
+    let kafka = |export: &ExportConfig| {
+        export.kafka.clone().filter(|kafka| kafka.enabled && kafka.buffer == BufferKind::Disk)
+    };
     match key.split('.').nth(1) {
         _ if !key.starts_with("export.") => false,
         Some("files") => elsewhere && files(other).iter().any(|file| !files(running).contains(file)),
-        Some("otlp") => match (otlp(running), otlp(other)) {
-            (Some(before), Some(after)) => before != after,
-            (None, Some(_)) => elsewhere,
-            _ => false,
-        },
+        Some("otlp") => moves(otlp(running).as_ref(), otlp(other).as_ref(), elsewhere),
+        Some("kafka") => moves(kafka(running).as_ref(), kafka(other).as_ref(), elsewhere),
+        Some("ipfix") => moves(ipfix(running).as_ref(), ipfix(other).as_ref(), elsewhere),
+        _ => false,
+    }
+}
+
+/// Whether the one folder of a receiver gets another owner, or a new one is to be `elsewhere`.
+fn moves<C: PartialEq>(before: Option<&C>, after: Option<&C>, elsewhere: bool) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => before != after,
+        (None, Some(_)) => elsewhere,
         _ => false,
     }
 }
@@ -112,6 +126,9 @@ mod tests {
         let (file_there, less_there) =
             (elsewhere(&format!("files: [{disk}, {{path: /b}}]")), elsewhere("files: [{path: /b}]"));
         let collector_there = elsewhere("otlp: {buffer: disk}");
+        let topic = export("{kafka: {buffer: disk}}");
+        let another_topic = export("{kafka: {buffer: disk, topic: another}}");
+        let topic_there = elsewhere("kafka: {buffer: disk}");
         for (key, before, after, expected) in [
             ("export.files", &nothing, &file, false),
             ("export.files", &file, &nothing, false),
@@ -126,6 +143,16 @@ mod tests {
             ("export.otlp.buffer", &collector, &more, false),
             ("export.otlp.endpoint", &collector, &another, true),
             ("export.otlp", &nothing, &collector_there, true),
+            ("export.ipfix", &nothing, &export("{ipfix: {buffer: disk}}"), false),
+            (
+                "export.ipfix.transport",
+                &export("{ipfix: {buffer: disk}}"),
+                &export("{ipfix: {buffer: disk, transport: tcp}}"),
+                true,
+            ),
+            ("export.kafka", &nothing, &topic, false),
+            ("export.kafka.topic", &topic, &another_topic, true),
+            ("export.kafka", &nothing, &topic_there, true),
             ("export.stdout", &collector, &another, false),
             ("flow.files", &nothing, &file_there, false),
         ] {

@@ -11,8 +11,8 @@
 
 mod events;
 
+use crate::clock::Clock;
 use crate::kubernetes::client::{Answer, Client, SILENCE};
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::failure::{Backoff, Failure, watch_seconds};
 use crate::kubernetes::object::{Change, Kind, Time};
 use crate::kubernetes::pieces::{Malformed, Piece, Pieces};

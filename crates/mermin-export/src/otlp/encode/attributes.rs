@@ -4,8 +4,8 @@ use crate::attributes::ATTRIBUTES;
 use crate::attributes::hops::{NamedHop, Said};
 use crate::attributes::visit::{Key, Visitor};
 use crate::json::FLAG_NAMES;
-use crate::otlp::sheet::{BLOCK, Sheet};
-use crate::otlp::wire::{
+use crate::protobuf::sheet::{BLOCK, Sheet};
+use crate::protobuf::wire::{
     length_field, push_bytes, push_message, push_varint, short_varint, varint_field, varint_len,
 };
 

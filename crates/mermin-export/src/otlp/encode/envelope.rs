@@ -1,6 +1,6 @@
 //! What stands around the items of a request: resource and scope, the same in all of a run.
 
-use crate::otlp::wire::{length_field, push_bytes, push_varint, varint_len};
+use crate::protobuf::wire::{length_field, push_bytes, push_varint, varint_len};
 use hyper::body::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;

@@ -6,8 +6,8 @@
 
 use super::{AttributeKeys, Encode, ITEM};
 use crate::attributes::visit::Walk;
-use crate::otlp::sheet::{BLOCK, Sheet};
-use crate::otlp::wire::{length_field, push_bytes, varint_field};
+use crate::protobuf::sheet::{BLOCK, Sheet};
+use crate::protobuf::wire::{length_field, push_bytes, varint_field};
 use crate::protocols::keyword;
 use mermin_flow::{FlowDirection, FlowId, FlowRecord, ObservationPoints};
 use std::sync::Arc;

@@ -111,6 +111,8 @@ fn spans_and_log_records_hold_what_the_json_line_holds() {
         "flow udp",
         "flow tcp",
         "flow tcp",
+        "flow tcp",
+        "flow udp",
     ];
     assert_eq!(names, expected);
 }

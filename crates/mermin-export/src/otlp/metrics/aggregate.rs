@@ -6,7 +6,7 @@ use crate::attributes::visit::Walk;
 use crate::error::ExportError;
 use crate::otlp::config::{OtlpMetrics, OtlpTemporality};
 use crate::otlp::encode::AttributeKeys;
-use crate::otlp::sheet::Sheet;
+use crate::protobuf::sheet::Sheet;
 use mermin_flow::{Amount, FlowEvent, FlowRecord, ObservationPoints};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -17,8 +17,15 @@ pub(crate) struct Choice {
 }
 
 /// Attributes that are another value in every record, or in every record of a flow.
-const UNIQUE: [&str; 6] =
-    ["flow.id", "flow.sequence", "flow.community_id", "flow.start_time", "flow.end_time", "flow.clock_step"];
+const UNIQUE: [&str; 7] = [
+    "flow.id",
+    "flow.sequence",
+    "flow.community_id",
+    "flow.start_time",
+    "flow.end_time",
+    "flow.nat.community_id",
+    "flow.clock_step",
+];
 
 impl Choice {
     /// Of names as configured.

@@ -3,7 +3,7 @@
 use crate::otlp::batch::Parcel;
 use crate::otlp::config::OtlpTemporality;
 use crate::otlp::encode::ITEM;
-use crate::otlp::wire::{push_bytes, push_fixed64, push_message, varint_field};
+use crate::protobuf::wire::{push_bytes, push_fixed64, push_message, varint_field};
 use hyper::body::Bytes;
 use mermin_flow::Amount;
 use std::sync::Arc;

@@ -2,12 +2,12 @@
 
 use super::answer::{self, Answer, Status, plain};
 use super::chunks::Chunks;
-use super::files::Watched;
 use super::gathered::Gathered;
 use super::message::Message;
 use crate::error::ExportError;
 use crate::otlp::config::OtlpProtocol;
 use crate::otlp::settings::Settings;
+use crate::secure::Watched;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};

@@ -1,9 +1,9 @@
 //! The header `authorization`, from files.
 
-use super::files::secret;
 use crate::error::ExportError;
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::settings::problem;
+use crate::secure::secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;

@@ -8,15 +8,12 @@ mod answer;
 mod chunks;
 mod client;
 mod credentials;
-mod files;
 mod gathered;
 mod message;
 #[cfg(test)]
 pub(super) mod test_status;
-mod tls;
 
 pub(crate) use answer::Answer;
 pub(crate) use client::Transport;
 pub(crate) use credentials::Credentials;
 pub(crate) use message::Message;
-pub(crate) use tls::TlsFiles;

@@ -11,12 +11,14 @@ const AT_END: &str = "shutdown_timeout";
 const DISK_FULL: &str = "buffer_full";
 
 /// Reasons of which no setting is the cure, and what is.
-const REASONS: [(&str, &str); 11] = [
+const REASONS: [(&str, &str); 13] = [
     ("write_failed", "it could not be written to: a full disk, for example"),
     ("closed", "nobody reads it any more: a pipe's reader has ended"),
     ("breaker_open", "it failed or hung, and was let be: its receiver, or the way there"),
     ("rejected", "its receiver takes requests and refuses records in them: the receiver's log says which"),
     ("refused", "its receiver refuses requests for good: the receiver's log says why"),
+    ("no_access", "its brokers refuse the login, the certificate or writing: the log says which"),
+    ("no_topic", "its topic is not there: make it"),
     ("too_large", "a record is larger than its receiver takes"),
     ("quarantine", "it panics at these records: a bug, please report it with the agent's log"),
     ("crash", "it has panicked: a bug, please report it with the agent's log"),

@@ -1,8 +1,8 @@
 //! What is told, and what is then answered.
 
 use super::Directory;
+use crate::clock::Clock;
 use crate::host::HostAddresses;
-use crate::kubernetes::clock::Clock;
 use crate::kubernetes::config::Scope;
 use crate::kubernetes::evidence::{SECOND, SETTLE};
 use crate::kubernetes::identity::IdentityByAddress;

@@ -1,9 +1,11 @@
 //! The present in nanoseconds since 1970, on the clock that packets are timed by: one that was compared with the wall
 //! clock once and that no step of it moves.
 
-use crate::kubernetes::object::Time;
 use mermin_flow::WallClock;
 use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds since 1970.
+pub(crate) type Time = u64;
 
 /// A clock that never goes back. Suspended time counts.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,6 @@
 //! turns the check of certificates off.
 
 use crate::error::ExportError;
-use crate::otlp::settings::problem;
 use hyper_rustls::ConfigBuilderExt;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -20,6 +19,8 @@ type Named = (String, PathBuf);
 /// Where certificates come from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFiles {
+    /// The section of the configuration that names them.
+    pub(crate) section: &'static str,
     pub(crate) ca: Option<Named>,
     /// Certificate and key.
     pub(crate) client: Option<(Named, Named)>,
@@ -42,7 +43,7 @@ impl TlsFiles {
             Some(named) => builder.with_root_certificates(roots(named)?),
             None => builder.with_native_roots().map_err(|error| {
                 let what = format!("this host has no authorities to check certificates against: {error}");
-                problem("export.otlp.tls.ca", what, "name a file with the collector's authority")
+                problem(&format!("{}.ca", self.section), what, "name a file with the collector's authority")
             })?,
         };
         let Some((cert, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
@@ -64,6 +65,10 @@ impl TlsFiles {
         let mutual = if self.client.is_some() { ", client certificate" } else { "" };
         secure.then(|| format!("TLS with {authority}{mutual}"))
     }
+}
+
+fn problem(place: &str, what: String, help: &str) -> ExportError {
+    ExportError::Setting { place: place.to_owned(), what, help: help.to_owned() }
 }
 
 fn unreadable((place, path): &Named, what: &str, error: &rustls_pki_types::pem::Error) -> ExportError {
@@ -118,8 +123,8 @@ mod tests {
         let named = |key: &str, path: &Path| (format!("export.otlp.tls.{key}"), path.to_owned());
         let missing = folder.path().join("missing");
         for (files, place) in [
-            (TlsFiles { ca: Some(named("ca", &path)), client: None }, "export.otlp.tls.ca"),
-            (TlsFiles { ca: Some(named("ca", &missing)), client: None }, "export.otlp.tls.ca"),
+            (TlsFiles { ca: Some(named("ca", &path)), ..TlsFiles::default() }, "export.otlp.tls.ca"),
+            (TlsFiles { ca: Some(named("ca", &missing)), ..TlsFiles::default() }, "export.otlp.tls.ca"),
         ] {
             let error = files.config().unwrap_err();
             assert_eq!(error.place(), Some(place));

@@ -1,0 +1,264 @@
+//! The output `kafka`: each record a message.
+
+mod news;
+mod renewal;
+#[cfg(test)]
+mod tests;
+
+use super::client::{Client, Handed, Parcel};
+use super::config::KafkaConfig;
+use super::encode::Encoder;
+use super::headers::Headers;
+use super::refusal::{Fate, NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE};
+use super::window::Window;
+use crate::error::ExportError;
+use crate::trouble::Trouble;
+use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a wait lasts until it is looked again what has come.
+const STEP: Duration = Duration::from_millis(2);
+
+/// How long a call that finds nothing to do lets messages get on.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long brokers may refuse the agent, or say that there is no topic, before records are given up. It may pass:
+/// credentials are rolled out one after the other, topics are made beside agents.
+pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A refusal that was not repeated for so long is over: brokers are asked at least every five seconds, and librdkafka tells
+/// of the same answer once in thirty.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(45);
+
+/// Records that are held for so long without news: it is looked whether there is a topic at all.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Sends records.
+pub(super) struct Records {
+    config: KafkaConfig,
+    encoder: Encoder,
+    headers: Headers,
+    client: Client,
+    delivery: Arc<Delivery>,
+    interrupted: Arc<AtomicBool>,
+    window: Window,
+    /// Batches of more bytes were too large for the topic.
+    batch_bytes: u64,
+    /// Messages to be sent again.
+    again: Vec<Parcel>,
+    /// In smaller batches.
+    shrinks: bool,
+    /// A number was given that no message carries yet.
+    unsent: Option<u64>,
+    trouble: Trouble,
+    /// When brokers have begun to refuse the agent, without a delivery since, and when they last did.
+    refused: Option<(Instant, Instant)>,
+    /// When something was heard of a record, or none was held.
+    heard: Instant,
+    is_well: bool,
+    /// Clients in a row that could not go on.
+    broken: u32,
+    patience: Duration,
+}
+
+impl Records {
+    pub(super) fn new(
+        config: KafkaConfig,
+        points: &Arc<ObservationPoints>,
+        headers: Headers,
+        patience: Duration,
+    ) -> Result<Self, ExportError> {
+        let delivery = Arc::new(Delivery::default());
+        let batch_bytes = config.batch.bytes.0;
+        let client =
+            Client::new(&config, batch_bytes, patience, &delivery).map_err(|error| ExportError::Setting {
+                place: "export.kafka".to_owned(),
+                what: format!("librdkafka does not take the settings: {error}"),
+                help: "see whether the files of export.kafka.tls hold what they should".to_owned(),
+            })?;
+        Ok(Self {
+            encoder: Encoder::new(config.encoding, Arc::clone(points)),
+            headers,
+            config,
+            client,
+            delivery,
+            interrupted: Arc::default(),
+            window: Window::default(),
+            batch_bytes,
+            again: Vec::new(),
+            shrinks: false,
+            unsent: None,
+            trouble: Trouble::default(),
+            refused: None,
+            heard: Instant::now(),
+            is_well: false,
+            broken: 0,
+            patience,
+        })
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Acquire)
+    }
+
+    /// Hands a record over, when there is room.
+    fn push(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        let amount = Amount::of(record);
+        if self.is_interrupted() {
+            let number = self.window.push(amount, 0);
+            self.window.settle(number);
+            return drop_as(TOO_LATE, amount, "out of time".to_owned(), receipt);
+        }
+        // A message's time has milliseconds.
+        let time = i64::try_from(record.end_shown() / 1_000_000).unwrap_or(i64::MAX);
+        let key = record.community_id.text();
+        let mut result = Ok(());
+        if self.window.is_empty() {
+            self.heard = Instant::now();
+        }
+        self.encoder.value(record);
+        let number = self.window.push(amount, time);
+        self.unsent = Some(number);
+        loop {
+            let message = (&key[..], self.encoder.written(), time);
+            match self.client.send(number, message, self.headers.of_message()) {
+                Handed::Taken => break,
+                Handed::TooLarge => {
+                    let bytes = self.encoder.written().len();
+                    let why = format!("a record of {bytes} bytes is more than export.kafka.message_bytes");
+                    self.window.settle(number);
+                    result = result.and(drop_as(TOO_LARGE, amount, why, receipt));
+                    break;
+                }
+                Handed::Full => result = result.and(self.wait(STEP, receipt)),
+                // A client that knows that there is no topic asks no more.
+                Handed::Refused(code) if Fate::of(code) != Fate::Dropped(NO_TOPIC) => {
+                    self.window.settle(number);
+                    let why = self.words(REFUSED, &code.to_string());
+                    result = result.and(drop_as(REFUSED, amount, why, receipt));
+                    break;
+                }
+                Handed::Refused(_) | Handed::Broken => result = result.and(self.renew(receipt)),
+            }
+            // Given up meanwhile, with all that is held.
+            if self.window.is_empty() {
+                break;
+            }
+        }
+        self.unsent = None;
+        result
+    }
+
+    /// Lets messages get on, and notes what has become of them.
+    fn wait(&mut self, at_most: Duration, receipt: &mut Receipt) -> Result<(), Failure> {
+        let told = self.client.poll(at_most);
+        let mut result = self.note(told, receipt);
+        if !self.again.is_empty() {
+            result = result.and(self.send_again(receipt));
+        }
+        if self.window.is_empty() {
+            self.heard = Instant::now();
+        } else if self.heard.elapsed() >= SILENCE {
+            self.ask_for_topic();
+        }
+        if self.is_interrupted() && !self.window.is_empty() {
+            return result.and(self.give_up(TOO_LATE, "out of time", receipt));
+        }
+        self.refused = self.refused.filter(|(_, last)| last.elapsed() < REFUSAL_MEMORY);
+        if self.refused.is_some_and(|(since, _)| since.elapsed() >= self.patience) && !self.window.is_empty()
+        {
+            let why = self.delivery.condition().1.unwrap_or_default();
+            result = result.and(self.give_up(NO_ACCESS, &why, receipt));
+            // A password that has changed meanwhile is read.
+            self.refused = None;
+            result = result.and(self.renew(receipt));
+        }
+        result
+    }
+}
+
+fn failure(reason: &'static str, why: String) -> Failure {
+    Failure { reason, closed: false, error: io::Error::other(why) }
+}
+
+fn drop_as(reason: &'static str, amount: Amount, why: String, receipt: &mut Receipt) -> Result<(), Failure> {
+    *receipt.dropped.entry(reason).or_default() += amount;
+    if reason == TOO_LATE {
+        // That time was up says whoever set it.
+        return Ok(());
+    }
+    Err(failure(reason, why))
+}
+
+impl Exporter for Records {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn export(&mut self, records: &[FlowRecord], receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        self.headers.refresh();
+        for record in records {
+            result = result.and(self.push(record, receipt));
+        }
+        result.and(self.wait(Duration::ZERO, receipt))
+    }
+
+    fn flush(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        while !self.window.is_empty() {
+            // What waits for a batch has `batch.delay` for that, here too.
+            result = result.and(self.wait(PATIENCE, receipt));
+        }
+        result
+    }
+
+    fn idle(&mut self, receipt: &mut Receipt) -> Result<Option<Duration>, Failure> {
+        // Also when nothing is held: what the client tells waits in its memory.
+        let held = self.window.held().records;
+        let until = Instant::now() + PATIENCE;
+        self.wait(Duration::ZERO, receipt)?;
+        while self.window.held().records == held && held > 0 && Instant::now() < until {
+            self.wait(STEP, receipt)?;
+        }
+        Ok((!self.window.is_empty()).then_some(Duration::ZERO))
+    }
+
+    fn after_panic(&mut self) -> Option<u64> {
+        if let Some(number) = self.unsent.take() {
+            self.window.forget(number);
+        }
+        Some(self.window.held().records)
+    }
+
+    fn quarantine(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
+        let amount = Amount::of(record);
+        let number = self.window.push(amount, 0);
+        self.window.settle(number);
+        *receipt.dropped.entry(QUARANTINE).or_default() += amount;
+        self.wait(Duration::ZERO, receipt)
+    }
+
+    fn drop_reasons(&self) -> &'static [&'static str] {
+        &[NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE]
+    }
+
+    fn passing_reasons(&self) -> &'static [&'static str] {
+        &[NO_ACCESS, NO_TOPIC, TOO_LATE]
+    }
+
+    fn settled_in_order(&self) -> Option<u64> {
+        Some(self.window.settled_in_order())
+    }
+
+    fn interrupter(&self) -> Option<Arc<AtomicBool>> {
+        Some(Arc::clone(&self.interrupted))
+    }
+
+    fn delivery(&self) -> Option<Arc<Delivery>> {
+        Some(Arc::clone(&self.delivery))
+    }
+}

@@ -1,0 +1,137 @@
+//! What an error of librdkafka means for a record, or for all of them.
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+/// Reasons in `dropped` of the book.
+pub(super) const TOO_LARGE: &str = "too_large";
+/// The brokers will never take this record.
+pub(super) const REFUSED: &str = "refused";
+/// There is no such topic.
+pub(super) const NO_TOPIC: &str = "no_topic";
+/// Brokers don't let the agent in, or not to the topic.
+pub(super) const NO_ACCESS: &str = "no_access";
+pub(super) const TOO_LATE: &str = "shutdown_timeout";
+
+/// What became of a message that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Dropped, for this reason.
+    Dropped(&'static str),
+    /// The batch that it was in is more than the topic takes.
+    BatchTooLarge,
+    /// Nothing was said about it: the client gave it back.
+    Back,
+}
+
+impl Fate {
+    /// Of a message whose delivery failed.
+    pub(super) const fn of(code: Code) -> Self {
+        match code {
+            Code::MessageSizeTooLarge => Self::BatchTooLarge,
+            Code::InvalidMessageSize => Self::Dropped(TOO_LARGE),
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+                Self::Dropped(NO_TOPIC)
+            }
+            Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed => Self::Dropped(NO_ACCESS),
+            // Where the idempotent producer can't go on, and where the client was told to let go of its messages.
+            Code::PurgeQueue
+            | Code::PurgeInflight
+            | Code::Fatal
+            | Code::OutOfOrderSequenceNumber
+            | Code::UnknownProducerId
+            | Code::InvalidProducerEpoch
+            | Code::ProducerFenced
+            | Code::BrokerDestroy => Self::Back,
+            _ => Self::Dropped(REFUSED),
+        }
+    }
+}
+
+/// What all records wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// A broker doesn't answer.
+    Away(String),
+    /// There is no connection to any, whyever.
+    AllDown(String),
+    /// Brokers answer, and let the agent not in.
+    NoAccess(String),
+}
+
+impl Obstacle {
+    /// Of an error that is about no single message, in words that say what to do. `None`: it concerns nobody.
+    pub(super) fn of(code: Code, reason: &str) -> Option<Self> {
+        let reason = plain(reason);
+        Some(match code {
+            Code::Authentication | Code::SaslAuthenticationFailed => Self::NoAccess(format!(
+                "brokers refuse the login, see export.kafka.sasl.username and password_file: {reason}"
+            )),
+            Code::SSL => Self::NoAccess(format!("TLS with a broker fails, see export.kafka.tls: {reason}")),
+            Code::UnsupportedSASLMechanism => {
+                Self::NoAccess(format!("brokers don't have export.kafka.sasl.mechanism: {reason}"))
+            }
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::NoAccess(format!(
+                "brokers don't allow it, grant Write on the topic and IdempotentWrite on the cluster: {reason}"
+            )),
+            Code::AllBrokersDown => Self::AllDown(format!("no broker answers: {reason}")),
+            Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut | Code::NodeUpdate => {
+                Self::Away(reason)
+            }
+            _ => return None,
+        })
+    }
+
+    pub(super) fn why(&self) -> &str {
+        let (Self::Away(why) | Self::AllDown(why) | Self::NoAccess(why)) = self;
+        why
+    }
+}
+
+/// Characters of a text from outside that are shown.
+const TEXT_MAX: usize = 300;
+
+/// On one line, and bounded. What librdkafka puts in front (`sasl_ssl://127.0.0.1:9094/bootstrap: `) stays: it names the broker.
+fn plain(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+    match clean.char_indices().nth(TEXT_MAX) {
+        Some((end, _)) => format!("{}…", &clean[..end]),
+        None => clean,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_apart_by_what_can_be_done() {
+        for (code, fate) in [
+            (Code::MessageSizeTooLarge, Fate::BatchTooLarge),
+            (Code::UnknownTopic, Fate::Dropped(NO_TOPIC)),
+            (Code::UnknownTopicOrPartition, Fate::Dropped(NO_TOPIC)),
+            (Code::TopicAuthorizationFailed, Fate::Dropped(NO_ACCESS)),
+            (Code::InvalidTimestamp, Fate::Dropped(REFUSED)),
+            (Code::PolicyViolation, Fate::Dropped(REFUSED)),
+            (Code::PurgeInflight, Fate::Back),
+            (Code::Fatal, Fate::Back),
+        ] {
+            assert_eq!(Fate::of(code), fate, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_obstacle_says_what_to_do() {
+        let login = Obstacle::of(Code::Authentication, "sasl_ssl://b:9094/1:\n bad\tpassword").unwrap();
+        assert!(matches!(login, Obstacle::NoAccess(_)));
+        assert_eq!(
+            login.why(),
+            "brokers refuse the login, see export.kafka.sasl.username and password_file: sasl_ssl://b:9094/1: bad password"
+        );
+        let away = Obstacle::of(Code::AllBrokersDown, "1/1 brokers are down").unwrap();
+        assert_eq!(away, Obstacle::AllDown("no broker answers: 1/1 brokers are down".to_owned()));
+        assert_eq!(Obstacle::of(Code::Fail, "x"), None);
+    }
+}

@@ -1,0 +1,79 @@
+package mermin.streams.conversation;
+
+import java.util.ArrayList;
+import java.util.List;
+import mermin.streams.record.Counts;
+import mermin.streams.record.Tuple;
+import mermin.streams.record.Workload;
+
+/** The observations of one flow by several agents, as one. */
+public class Conversation {
+    /** Why it is released. */
+    public enum Event {
+        /** All have ended, or were not heard of for long. */
+        END,
+        /** It has lasted long and goes on: what came since the part before. */
+        PART,
+        /** Somebody's view of one that was released already: its packets are in that one. */
+        LATE
+    }
+
+    /** The id of the flow that began first. */
+    public String id;
+    public Event event;
+    public int part;
+    /** Whether every agent said that its flow has ended. */
+    public boolean complete;
+    public List<String> communityIds = new ArrayList<>();
+    /** One, or, where NAT rewrote it, that of the initiator and that of the other end. */
+    public List<Tuple> tuples = new ArrayList<>();
+    public Workload source;
+    public Workload destination;
+    /** First and last packet that anybody saw, nanoseconds since 1970. */
+    public long start;
+    public long end;
+    public List<Hop> forward = new ArrayList<>();
+    public List<Hop> reverse = new ArrayList<>();
+    public HopOrder.By forwardBy;
+    public HopOrder.By reverseBy;
+    /** What joined two tuples; null without NAT. */
+    public String natMatchedBy;
+    public String natKind;
+    /** Several others could be the other side of a NAT, so none was taken. */
+    public boolean natAmbiguous;
+
+    public Tuple first() {
+        return tuples.get(0);
+    }
+
+    public Tuple last() {
+        return tuples.get(tuples.size() - 1);
+    }
+
+    /** Each packet once: what the first hop of the direction has. Nothing of a late view, whose packets were told. */
+    public Counts counts(boolean isForward) {
+        return event == Event.LATE ? new Counts() : sum(way(isForward), false);
+    }
+
+    /** The same as estimated; the counts themselves without sampling. */
+    public Counts estimate(boolean isForward) {
+        return event == Event.LATE ? new Counts() : sum(way(isForward), true);
+    }
+
+    public boolean isSampled() {
+        return forward.stream().anyMatch(hop -> hop.sampled) || reverse.stream().anyMatch(hop -> hop.sampled);
+    }
+
+    public List<Hop> way(boolean isForward) {
+        return isForward ? forward : reverse;
+    }
+
+    private static Counts sum(List<Hop> hops, boolean estimated) {
+        Counts sum = new Counts();
+        for (int i = 0; i < hops.size() && (i == 0 || hops.get(i).parallel); i++) {
+            Hop hop = hops.get(i);
+            sum = sum.plus(estimated && hop.estimate != null ? hop.estimate : hop.counts);
+        }
+        return sum;
+    }
+}

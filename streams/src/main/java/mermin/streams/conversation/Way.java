@@ -1,0 +1,67 @@
+package mermin.streams.conversation;
+
+import java.util.ArrayList;
+import java.util.List;
+import mermin.streams.record.Counts;
+import mermin.streams.record.Direction;
+import mermin.streams.record.Point;
+
+/** One direction of a flow, as one agent saw it, over its records so far. */
+public class Way {
+    /** What the conversation's earlier parts told. */
+    public Counts told = new Counts();
+    /** Totals before the earliest record of this part, and of the latest. */
+    public Counts from;
+    public Counts to = new Counts();
+    /** What a sample says there was beyond what was counted; null without sampling. */
+    public Counts unseen;
+    public int ttl;
+    public List<Point> points = new ArrayList<>();
+    /** Of records that named no points: the one point's. */
+    public Counts unnamed = new Counts();
+
+    void take(Direction d, boolean whole) {
+        Counts before = Counts.laterOf(d.before(), told);
+        from = from == null ? before : Counts.earlierOf(from, before);
+        to = Counts.laterOf(to, d.total);
+        ttl = Math.max(ttl, d.ttl);
+        if (!whole) {
+            // Cut differently than before: what of its hops and estimates is new can't be told.
+            return;
+        }
+        if (d.estimate != null) {
+            var more = d.estimate.minus(d.delta);
+            unseen = unseen == null ? more : unseen.plus(more);
+        }
+        if (d.hops.isEmpty()) {
+            unnamed = unnamed.plus(d.delta);
+        }
+        for (var hop : d.hops) {
+            add(hop);
+        }
+    }
+
+    private void add(Point hop) {
+        for (var known : points) {
+            if (known.isAt(hop)) {
+                known.counts = known.counts.plus(hop.counts);
+                known.counted |= hop.counted;
+                return;
+            }
+        }
+        points.add(new Point(hop.interfaceName, hop.hook, hop.counted, hop.counts));
+    }
+
+    /** What the agent counted in this part, also where a report in the middle never came. */
+    Counts counts() {
+        return from == null ? new Counts() : to.minus(from);
+    }
+
+    void nextPart() {
+        told = to;
+        from = to;
+        unseen = unseen == null ? null : new Counts();
+        unnamed = new Counts();
+        points.forEach(point -> point.counts = new Counts());
+    }
+}
