@@ -28,6 +28,8 @@ final class Assembly {
         c.complete = all.stream().allMatch(o -> o.ended);
         c.communityIds.add(communityId);
         c.tuples.add(leader.tuple);
+        c.translatedFrom = said(all, o -> o.translatedFrom);
+        c.translatedTo = said(all, o -> o.translatedTo);
         c.start = first.start;
         c.end = all.stream().mapToLong(o -> o.end).max().orElseThrow();
         HopOrder there = HopOrder.of(hosts, true);
@@ -40,6 +42,11 @@ final class Assembly {
         c.source = name(there.hosts, o -> o.source, false);
         c.destination = name(there.hosts, o -> o.destination, true);
         return c;
+    }
+
+    /** What the first says that says anything. */
+    private static String said(List<Observation> all, java.util.function.Function<Observation, String> what) {
+        return all.stream().map(what).filter(java.util.Objects::nonNull).findFirst().orElse(null);
     }
 
     /** Whoever knows best which end began. */

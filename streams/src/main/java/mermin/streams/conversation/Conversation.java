@@ -36,11 +36,22 @@ public class Conversation {
     public List<Hop> reverse = new ArrayList<>();
     public HopOrder.By forwardBy;
     public HopOrder.By reverseBy;
+    /** Community IDs of the tuples in front of the first and behind the last, as a host's connection tracking has them. */
+    public String translatedFrom;
+    public String translatedTo;
     /** What joined two tuples; null without NAT. */
     public String natMatchedBy;
     public String natKind;
     /** Several others could be the other side of a NAT, so none was taken. */
     public boolean natAmbiguous;
+
+    public String firstId() {
+        return communityIds.get(0);
+    }
+
+    public String lastId() {
+        return communityIds.get(communityIds.size() - 1);
+    }
 
     public Tuple first() {
         return tuples.get(0);

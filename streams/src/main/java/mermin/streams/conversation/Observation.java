@@ -15,6 +15,9 @@ public class Observation {
     public String role;
     public Workload source;
     public Workload destination;
+    /** What the agent's host translates the tuple into, and of what it makes it, as Community IDs; null without. */
+    public String translatedTo;
+    public String translatedFrom;
     public String interfaceName;
     public String hook;
     /** First and last packet, nanoseconds since 1970. */
@@ -51,6 +54,9 @@ public class Observation {
             source = r.source;
             destination = r.destination;
         }
+        // Once known it stays: records that were made before the connection was tracked don't say it.
+        translatedTo = r.translatedTo == null ? translatedTo : r.translatedTo;
+        translatedFrom = r.translatedFrom == null ? translatedFrom : r.translatedFrom;
         start = Math.min(start, r.startTime);
         end = Math.max(end, r.endTime);
         ended |= r.event == Event.END;
@@ -83,6 +89,8 @@ public class Observation {
         };
         o.source = destination;
         o.destination = source;
+        o.translatedTo = translatedTo;
+        o.translatedFrom = translatedFrom;
         o.interfaceName = interfaceName;
         o.hook = hook;
         o.start = start;

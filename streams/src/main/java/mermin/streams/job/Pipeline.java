@@ -38,16 +38,26 @@ record Pipeline(DataStream<FlowRecord> records, DataStream<Conversation> convers
                 .reinterpretAsKeyedStream(records, record -> record.communityId)
                 .process(new Conversations(patience))
                 .name("conversations").uid("conversations");
-        SingleOutputStreamOperator<Conversation> destination = nat(seen, Match.Kind.DESTINATION, natWait, clocks);
-        SingleOutputStreamOperator<Conversation> source = nat(destination, Match.Kind.SOURCE, natWait, clocks);
-        DataStream<Count> counts = records.getSideOutput(Count.TAG)
-                .union(seen.getSideOutput(Count.TAG), destination.getSideOutput(Count.TAG), source.getSideOutput(Count.TAG));
-        return new Pipeline(records, source, counts);
+        DataStream<Count> counts = records.getSideOutput(Count.TAG).union(seen.getSideOutput(Count.TAG));
+        SingleOutputStreamOperator<Conversation> joined = seen;
+        for (Nat nat : NATS) {
+            joined = nat.over(joined, natWait, clocks);
+            counts = counts.union(joined.getSideOutput(Count.TAG));
+        }
+        return new Pipeline(records, joined, counts);
     }
 
-    private static SingleOutputStreamOperator<Conversation> nat(
-            DataStream<Conversation> conversations, Match.Kind kind, long wait, long clocks) {
-        String name = kind.text() + "-nat";
-        return conversations.keyBy(kind::key).process(new NatJoin(kind, wait, clocks)).name(name).uid(name);
+    private static final Nat[] NATS = {
+        new Nat(Match.Kind.CONNTRACK, "conntrack-nat"),
+        new Nat(Match.Kind.CONNTRACK, "conntrack-nat-before"),
+        new Nat(Match.Kind.DESTINATION, "destination-nat"),
+        new Nat(Match.Kind.SOURCE, "source-nat"),
+    };
+
+    /** An operator that joins the sides of NATs, by its name. */
+    private record Nat(Match.Kind kind, String name) {
+        SingleOutputStreamOperator<Conversation> over(DataStream<Conversation> conversations, long wait, long clocks) {
+            return conversations.keyBy(kind::key).process(new NatJoin(kind, wait, clocks)).name(name).uid(name);
+        }
     }
 }

@@ -30,9 +30,18 @@ final class Join {
         c.reverse = behind(second.reverse, first.reverse, first.tuples.size(), 0);
         c.forwardBy = first.forwardBy.compareTo(second.forwardBy) > 0 ? first.forwardBy : second.forwardBy;
         c.reverseBy = first.reverseBy.compareTo(second.reverseBy) > 0 ? first.reverseBy : second.reverseBy;
-        c.natKind = joined(first.natKind, joined(kind.text(), second.natKind));
-        c.natMatchedBy = Match.sharedNode(first, second) == null ? "time and size" : "time and size at one node";
+        c.translatedFrom = first.translatedFrom;
+        c.translatedTo = second.translatedTo;
+        c.natKind = joined(first.natKind, joined(Match.ends(first, second), second.natKind));
+        c.natMatchedBy = joined(first.natMatchedBy, joined(by(kind, first, second), second.natMatchedBy));
         return c;
+    }
+
+    private static String by(Match.Kind kind, Conversation first, Conversation second) {
+        if (kind == Match.Kind.CONNTRACK) {
+            return "conntrack";
+        }
+        return Match.sharedNode(first, second) == null ? "time and size" : "time and size at one node";
     }
 
     private static String joined(String a, String b) {

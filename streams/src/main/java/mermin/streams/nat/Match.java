@@ -6,7 +6,8 @@ import mermin.streams.record.Counts;
 import mermin.streams.record.Tuple;
 
 /**
- * Whether two conversations are the two sides of one NAT, as far as time and size tell.
+ * Whether two conversations are the two sides of one NAT: because the host that did it says so (its connection tracking is
+ * in its agent's records), or as far as time and size tell.
  *
  * <p>Destination NAT leaves the source's address and port as they are, source NAT the destination's. Where an agent saw both
  * sides, its one clock tells that both began at once, and the TTL is the same or one less. Else the sides began within what
@@ -22,9 +23,9 @@ public final class Match {
     /** In which a host has done with a packet, in nanoseconds. */
     static final long PASSAGE = 20_000_000;
 
-    /** Which end was rewritten. */
+    /** What is looked at: what a host says, or which end it left as it was. */
     public enum Kind {
-        DESTINATION, SOURCE;
+        CONNTRACK, DESTINATION, SOURCE;
 
         public String text() {
             return name().toLowerCase(java.util.Locale.ROOT);
@@ -32,7 +33,17 @@ public final class Match {
 
         /** What both sides have in common. */
         public String key(Conversation c) {
-            return this == DESTINATION ? c.last().sourceEnd() : c.last().destinationEnd();
+            return switch (this) {
+                // Of a tuple that is translated twice, the two sides of the second come together first.
+                case CONNTRACK -> c.translatedTo != null ? c.lastId() + c.translatedTo : c.translatedFrom + c.firstId();
+                case DESTINATION -> c.last().sourceEnd();
+                case SOURCE -> c.last().destinationEnd();
+            };
+        }
+
+        /** Whether it can be one side for this kind: the others need not wait. */
+        public boolean concerns(Conversation c) {
+            return this != CONNTRACK || c.translatedTo != null || c.translatedFrom != null;
         }
 
         boolean isOfOneNat(Tuple a, Tuple b) {
@@ -47,11 +58,20 @@ public final class Match {
     static boolean fits(Kind kind, Conversation a, Conversation b, long tolerance) {
         // What tells most apart comes first: a popular service has many to look at.
         if (Math.abs(a.start - b.start) > 2 * tolerance || Math.min(a.end, b.end) - Math.max(a.start, b.start) < -tolerance
-                || a.part != b.part || a.event != b.event || !kind.isOfOneNat(a.last(), b.last())) {
+                || a.part != b.part || a.event != b.event) {
+            return false;
+        }
+        if (kind == Kind.CONNTRACK) {
+            return isSaid(a, b) || isSaid(b, a);
+        }
+        if (!kind.isOfOneNat(a.last(), b.last())) {
             return false;
         }
         Conversation first = isFirst(a, b) ? a : b;
         Conversation second = first == a ? b : a;
+        if (isSaidOtherwise(first.translatedTo, second.firstId()) || isSaidOtherwise(second.translatedFrom, first.lastId())) {
+            return false;
+        }
         Hop node = sharedNode(first, second);
         long apart = node == null ? tolerance : PASSAGE;
         return isOnePlace(kind, atEnd(first, true, node), atStart(second, true, node), apart, node != null)
@@ -69,8 +89,30 @@ public final class Match {
         return ttl && Math.abs(from.start - to.start) <= apart && haveEqualSize(kind, best(from), best(to));
     }
 
-    /** Whether {@code a} is the side of the initiator: packets came there with a greater TTL, or earlier. */
+    /** Whether a host says that it makes {@code second} of {@code first}. */
+    private static boolean isSaid(Conversation first, Conversation second) {
+        return second.firstId().equals(first.translatedTo) && first.lastId().equals(second.translatedFrom);
+    }
+
+    private static boolean isSaidOtherwise(String said, String other) {
+        return said != null && !said.equals(other);
+    }
+
+    /** Which ends differ between the tuples of two sides. */
+    static String ends(Conversation first, Conversation second) {
+        Tuple before = first.last();
+        Tuple behind = second.first();
+        if (before.hasSourceEndOf(behind)) {
+            return Kind.DESTINATION.text();
+        }
+        return before.hasDestinationEndOf(behind) ? Kind.SOURCE.text() : "source and destination";
+    }
+
+    /** Whether {@code a} is the side of the initiator: a host says so, or packets came there with a greater TTL, or earlier. */
     static boolean isFirst(Conversation a, Conversation b) {
+        if (isSaid(a, b) != isSaid(b, a)) {
+            return isSaid(a, b);
+        }
         int ofA = ttl(a);
         int ofB = ttl(b);
         if (ofA != ofB && ofA > 0 && ofB > 0) {

@@ -11,8 +11,9 @@ import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.util.Collector;
 
 /**
- * Joins the two sides of a NAT: Flink's side of {@link Candidates}. It comes twice, keyed by the end that destination NAT
- * leaves as it is, then by the one that source NAT does, so that a connection that had both on its way is joined too.
+ * Joins the two sides of a NAT: Flink's side of {@link Candidates}. It comes several times: keyed by what hosts say of their
+ * own translations, twice, for a connection that two hosts translated; then by the end that destination NAT leaves as it is,
+ * and by the one that source NAT does, for what nobody says.
  */
 public class NatJoin extends KeyedProcessFunction<String, Conversation, Conversation> {
     private final Match.Kind kind;
@@ -36,7 +37,7 @@ public class NatJoin extends KeyedProcessFunction<String, Conversation, Conversa
 
     @Override
     public void processElement(Conversation c, Context context, Collector<Conversation> out) throws Exception {
-        if (c.event == Conversation.Event.LATE || !c.last().isOfTwoPorts()) {
+        if (c.event == Conversation.Event.LATE || !c.last().isOfTwoPorts() || !kind.concerns(c)) {
             out.collect(c);
             return;
         }

@@ -42,6 +42,9 @@ final class Attributes {
                 default -> 5;
             };
             case "flow.direction" -> r.role = value;
+            // Which of the two it is says flow.nat.stage, wherever it stands: see check.
+            case "flow.nat.community_id" -> r.translatedTo = value;
+            case "flow.nat.stage" -> r.isBehindNat = value.equals("behind");
             case "network.type" -> r.tuple.networkType = value;
             case "network.transport" -> r.tuple.transport = value;
             case "network.interface.name" -> r.interfaceName = value;
@@ -126,6 +129,10 @@ final class Attributes {
         }
         if (isWrong(r.forward) || isWrong(r.reverse)) {
             throw new MalformedRecord("a total is less than its delta, or a count is negative");
+        }
+        if (r.isBehindNat) {
+            r.translatedFrom = r.translatedTo;
+            r.translatedTo = null;
         }
         r.source.settle();
         r.destination.settle();

@@ -26,6 +26,11 @@ public class FlowRecord {
     public Workload destination = new Workload();
     public Direction forward = new Direction();
     public Direction reverse = new Direction();
+    /** Community ID of the tuple that the agent's host translates this one into, or that it makes this one of; null without. */
+    public String translatedTo;
+    public String translatedFrom;
+    /** Which of them the record has, until it is read to its end. */
+    transient boolean isBehindNat;
     /** The point of the first packet. */
     public String interfaceName;
     public String hook;

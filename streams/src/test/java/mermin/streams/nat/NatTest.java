@@ -149,6 +149,53 @@ class NatTest {
         assertEquals("destination, source", out.get(0).natKind);
     }
 
+    private static void translates(Conversation first, Conversation second) {
+        first.translatedTo = second.firstId();
+        second.translatedFrom = first.lastId();
+    }
+
+    @Test
+    void whatAHostSaysNeedsNoEqualSizesAndNoCommonEnd() {
+        Conversation inside = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("client", 100, 64, 0), hop("gate", 100, 64, 10));
+        Conversation outside = conversation("b", tuple("192.0.2.1", 60000, "10.2.0.9"), hop("gate", 50, 64, 20), hop("server", 50, 63, 30));
+        Conversation other = conversation("c", tuple("192.0.2.1", 60001, "10.2.0.9"), hop("gate", 100, 63, 20));
+        translates(inside, outside);
+        assertEquals(Match.Kind.CONNTRACK.key(inside), Match.Kind.CONNTRACK.key(outside));
+        List<Conversation> out = due(Match.Kind.CONNTRACK, outside, other, inside);
+        assertEquals(List.of("a", "c"), out.stream().map(c -> c.id).sorted().toList());
+        Conversation joined = out.stream().filter(c -> c.id.equals("a")).findFirst().orElseThrow();
+        assertEquals(List.of("source and destination", "conntrack"), List.of(joined.natKind, joined.natMatchedBy));
+        assertEquals(List.of(0L, 50L, 0L), joined.forward.stream().skip(1).map(h -> h.lost).toList());
+        assertEquals(List.of(true, false), List.of(Match.Kind.CONNTRACK.concerns(inside), Match.Kind.CONNTRACK.concerns(other)));
+    }
+
+    @Test
+    void whoSaysWhatItBecomesIsJoinedWithNothingElse() {
+        Conversation asked = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("router", 10, 64, 0));
+        Conversation like = conversation("b", tuple("10.0.0.1", 4000, "10.2.0.9"), hop("router", 10, 63, 1000));
+        assertEquals(1, due(Match.Kind.DESTINATION, asked, like).size());
+        asked.translatedTo = "1:elsewhere";
+        assertEquals(2, due(Match.Kind.DESTINATION, asked, like).size());
+        asked.translatedTo = null;
+        like.translatedFrom = "1:elsewhere";
+        assertEquals(2, due(Match.Kind.DESTINATION, asked, like).size());
+    }
+
+    @Test
+    void whatTwoHostsTranslateComesTogetherInTwoSteps() {
+        Conversation first = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("one", 10, 64, 0));
+        Conversation middle = conversation("b", tuple("10.0.0.1", 4000, "10.2.0.9"), hop("one", 10, 63, 10), hop("two", 10, 63, 20));
+        Conversation last = conversation("c", tuple("192.0.2.1", 60000, "10.2.0.9"), hop("two", 10, 62, 30));
+        translates(first, middle);
+        translates(middle, last);
+        assertEquals(Match.Kind.CONNTRACK.key(middle), Match.Kind.CONNTRACK.key(last));
+        Conversation joined = due(Match.Kind.CONNTRACK, middle, last).get(0);
+        assertEquals(Match.Kind.CONNTRACK.key(first), Match.Kind.CONNTRACK.key(joined));
+        Conversation all = due(Match.Kind.CONNTRACK, joined, first).get(0);
+        assertEquals(List.of(0, 1, 1, 2), all.forward.stream().map(h -> h.tuple).toList());
+        assertEquals(List.of("destination, source", "conntrack, conntrack"), List.of(all.natKind, all.natMatchedBy));
+    }
+
     @Test
     void whatWaitsIsBounded() {
         Candidates candidates = new Candidates();

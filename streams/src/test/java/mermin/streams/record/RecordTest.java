@@ -62,6 +62,19 @@ class RecordTest {
         check(json(LINE));
     }
 
+    @Test
+    void theOtherTupleIsOnTheSideThatTheStageSays() throws Exception {
+        String translated = "\"flow.nat.stage\":\"%s\",\"destination.nat.ip\":\"10.2.0.9\",\"destination.nat.port\":8443,"
+                + "\"flow.nat.community_id\":\"1:other\",\"flow.hops\"";
+        FlowRecord before = json(LINE.replace("\"flow.hops\"", translated.formatted("before")));
+        assertEquals("1:other", before.translatedTo);
+        assertNull(before.translatedFrom);
+        FlowRecord behind = json(LINE.replace("\"flow.hops\"", translated.formatted("behind")));
+        assertEquals("1:other", behind.translatedFrom);
+        assertNull(behind.translatedTo);
+        assertEquals("6 192.168.43.18:52066 66.220.156.68:443", behind.tuple.toString());
+    }
+
     /** The same record in both encodings: numbers of fields are those of the committed schema. */
     @Test
     void aMessageIsRead() throws Exception {
