@@ -9,8 +9,9 @@ mod debian;
 mod go;
 mod maven;
 
+use crate::run::{root, succeed};
 use anyhow::{Context, Result, bail, ensure};
-use mermin_tests::servers::{ALL, GOFLOW2, KAFKA, Server, cache};
+use mermin_tests::servers::{ALL, FLINK, GOFLOW2, KAFKA, Server, cache};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const STAMP: &str = "recipe.sha256";
 /// Installs servers.
 #[derive(clap::Args)]
 pub(crate) struct Servers {
-    /// kubernetes, etcd, otelcol, prometheus, runtime-default, goflow2, kafka; all if none is given.
+    /// kubernetes, etcd, otelcol, prometheus, runtime-default, goflow2, kafka, flink; all if none is given.
     names: Vec<String>,
 }
 
@@ -59,10 +60,11 @@ fn install(server: &Server, caches: &go::Caches) -> Result<()> {
     let partial = cache().join(format!("{}-{}.partial", server.name, server.version));
     remove(&partial)?;
     fs::create_dir_all(&partial)?;
-    match (go::Build::of(server), server.name == KAFKA.name) {
+    match (go::Build::of(server), server.name) {
         (Some(build), _) => build.run(&partial, caches)?,
-        (None, true) => maven::fetch(&partial)?,
-        (None, false) => debian::unpack(server, &partial)?,
+        (None, name) if name == KAFKA.name => maven::fetch(&partial)?,
+        (None, name) if name == FLINK.name => succeed(Command::new(flink_recipe()).arg(&partial))?,
+        (None, _) => debian::unpack(server, &partial)?,
     }
     for program in server.programs {
         says_its_version(server, &partial.join(program))?;
@@ -76,10 +78,11 @@ fn install(server: &Server, caches: &go::Caches) -> Result<()> {
 
 /// A hash of all that decides what is built.
 fn recipe(server: &Server) -> Result<String> {
-    let (words, files) = match (go::Build::of(server), server.name == KAFKA.name) {
+    let (words, files) = match (go::Build::of(server), server.name) {
         (Some(build), _) => (build.command_line(Path::new("")).join(" "), build.files()?),
-        (None, true) => (maven::PLUGIN.to_owned(), committed(&maven::folder())?),
-        (None, false) => (debian::recipe(server), Vec::new()),
+        (None, name) if name == KAFKA.name => (maven::PLUGIN.to_owned(), committed(&maven::folder())?),
+        (None, name) if name == FLINK.name => (String::new(), vec![flink_recipe()]),
+        (None, _) => (debian::recipe(server), Vec::new()),
     };
     let mut hash = Sha256::new();
     hash.update(words);
@@ -87,6 +90,11 @@ fn recipe(server: &Server) -> Result<String> {
         hash.update(fs::read(&file).with_context(|| format!("can't read {}", file.display()))?);
     }
     Ok(hexadecimal(hash))
+}
+
+/// Flink's libraries and a script that runs them, for the stream job's own tests, too.
+fn flink_recipe() -> PathBuf {
+    root().join("streams/tests/servers/flink.sh")
 }
 
 /// The files of a folder, sorted.

@@ -24,9 +24,10 @@ appender.o.layout.pattern = %d %p %c{1} %m%n
 P
 cat >"$dir/flink" <<'SH'
 #!/usr/bin/env bash
-# flink start | tm-start N | tm-kill N | stop
+# flink start | tm-start N | tm-kill N | stop | --version
 set -euo pipefail
 dir=$(cd "$(dirname "$0")" && pwd)
+[ "${1:-}" != --version ] || { basename "$dir"/lib/.[0-9]*; exit; }
 data=${FLINK_DATA:?} port=${FLINK_PORT:?} slots=${FLINK_SLOTS:-2}
 open=$(printf -- '--add-opens=java.base/%s=ALL-UNNAMED ' java.lang java.net java.io java.nio java.util java.util.concurrent \
     java.util.concurrent.atomic java.util.concurrent.locks java.time java.text java.lang.reflect sun.net.util)

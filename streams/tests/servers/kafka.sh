@@ -4,26 +4,14 @@
 # All ports are on 127.0.0.1: clients $KAFKA_PORT, controller one more. Data in $KAFKA_DATA. For tests only.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,4p' "$0"; exit 64; }
-KAFKA=4.4.0 SCALA=2.13 LOG4J=2.25.1 PLUGIN=3.8.1
+# The jars are those of the project's other tests.
+pom=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)/tests/servers/kafka/pom.xml
 mkdir -p "$1"; dir=$(cd "$1" && pwd)
-if [ ! -e "$dir/lib/.$KAFKA-$LOG4J" ]; then
-    work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-    cat >"$work/pom.xml" <<XML
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>test</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_$SCALA</artifactId><version>$KAFKA</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$LOG4J</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$LOG4J</version></dependency>
-  </dependencies>
-</project>
-XML
-    rm -rf "$dir/lib"
-    mvn -B -q -ntp -f "$work/pom.xml" "org.apache.maven.plugins:maven-dependency-plugin:$PLUGIN:copy-dependencies" \
-        -DincludeScope=runtime -DoutputDirectory="$dir/lib"
-    touch "$dir/lib/.$KAFKA-$LOG4J"
+if [ ! -e "$dir/lib" ]; then
+    rm -rf "$dir/partial"
+    mvn -B -q -ntp -f "$pom" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$dir/partial"
+    mv "$dir/partial" "$dir/lib"
 fi
 cat >"$dir/log4j2.properties" <<'P'
 rootLogger.level = warn

@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod collector;
 pub mod control_plane;
 pub mod faulty_collector;
+pub mod flink;
 pub mod folder;
 pub mod goflow2;
 pub mod http;
@@ -21,6 +22,7 @@ pub mod nfcapd;
 pub mod place;
 pub mod process;
 pub mod prometheus;
+pub mod tunnel;
 pub mod udp_socket;
 
 use std::path::PathBuf;
@@ -56,8 +58,11 @@ pub const RUNTIME_DEFAULT: Server =
 pub const GOFLOW2: Server = Server { name: "goflow2", version: "2.2.6", programs: &["goflow2"] };
 /// Apache Kafka: its jars from Maven Central, and a script that runs a class of them.
 pub const KAFKA: Server = Server { name: "kafka", version: "4.4.0", programs: &["kafka"] };
+/// Apache Flink: its libraries from PyPI, and a script that runs them (`streams/tests/servers/flink.sh`).
+pub const FLINK: Server = Server { name: "flink", version: "2.2.1", programs: &["flink"] };
 /// All of them.
-pub const ALL: [&Server; 7] = [&KUBERNETES, &ETCD, &OTELCOL, &PROMETHEUS, &RUNTIME_DEFAULT, &GOFLOW2, &KAFKA];
+pub const ALL: [&Server; 8] =
+    [&KUBERNETES, &ETCD, &OTELCOL, &PROMETHEUS, &RUNTIME_DEFAULT, &GOFLOW2, &KAFKA, &FLINK];
 
 impl Server {
     /// Where its programs are, or would be.
