@@ -30,10 +30,10 @@ pub fn write(out: impl Write, flows: u64, written: &AtomicU64) -> io::Result<()>
 /// The same, with the first packet's time, ns since 1970.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 ///
 /// # Panics
-/// As [`write`].
+/// As [`write()`].
 pub fn write_from(begin: u64, out: impl Write, flows: u64, written: &AtomicU64) -> io::Result<()> {
     let mut frame = ethernet(&udp(Ends::new("10.0.0.0:40000", "192.0.2.53:53"), b"crowd"));
     let mut capture = Pcap::new(out, link::ETHERNET, Resolution::Nanoseconds, 65_535)?;
