@@ -46,7 +46,15 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// Lets go of it. Closing the file alone would not: a process that was forked meanwhile, and does not yet run its own
+/// program, has it open, too.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -55,7 +63,7 @@ impl Folder {
         let lock = path.join("lock");
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock).map_err(at(&lock))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::InUse { folder: path.to_owned() }),
             Err(error) => Err(at(&lock)(error.into())),
         }

@@ -25,6 +25,14 @@ pub(crate) struct Folder {
     lock: File,
 }
 
+/// Lets go of it. Closing the file alone would not: a process that was forked meanwhile, and does not yet run its own
+/// program, has it open, too.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
+}
+
 impl Folder {
     /// Makes the folder if it isn't there, for this user only: records say who talks to whom. With `sync` its name, and
     /// that of each folder that had to be made for it, outlasts a loss of power.
