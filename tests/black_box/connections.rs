@@ -78,7 +78,8 @@ fn ends(outcome: &Outcome) -> Vec<Record> {
 fn capture(net: &Net) -> Running {
     let program = Program::new("run").args(["-i", "left", "--source", "ebpf"]).inside(&net.left.name);
     let program = program.set("capture.mode=aggregate").set("flow.tcp_fin_timeout=1s");
-    program.set("flow.tcp_rst_timeout=1s").start()
+    // Their ends come in a burst, and each is to be written, also where the disk is slow.
+    program.set("flow.tcp_rst_timeout=1s").set("export.queue_capacity=200000").start()
 }
 
 /// Stops it once it has written so many records: all that are expected. Where they don't come, what came is for the test to judge.

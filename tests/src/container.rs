@@ -18,9 +18,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const MASKED: [&str; 6] =
     ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware"];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-/// The libraries of the image that the Containerfile names (glibc, libgcc).
-const IMAGE: [&str; 7] =
-    ["ld-linux", "libc.so", "libm.so", "libgcc_s.so", "libdl.so", "libpthread.so", "librt.so"];
+/// The libraries of the image that the Containerfile names (glibc, libgcc, OpenSSL).
+const IMAGE: [&str; 9] = [
+    "ld-linux",
+    "libc.so",
+    "libm.so",
+    "libgcc_s.so",
+    "libdl.so",
+    "libpthread.so",
+    "librt.so",
+    "libssl.so.3",
+    "libcrypto.so.3",
+];
 
 /// How the container is to be.
 #[derive(Debug)]
