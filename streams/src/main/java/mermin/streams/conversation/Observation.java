@@ -15,9 +15,9 @@ public class Observation {
     public String role;
     public Workload source;
     public Workload destination;
-    /** What the agent's host translates the tuple into, and of what it makes it, as Community IDs; null without. */
-    public String translatedTo;
-    public String translatedFrom;
+    /** What the agent's host translates the tuple into, and of what it makes it; null without. */
+    public Tuple translatedTo;
+    public Tuple translatedFrom;
     public String interfaceName;
     public String hook;
     /** First and last packet, nanoseconds since 1970. */
@@ -89,8 +89,8 @@ public class Observation {
         };
         o.source = destination;
         o.destination = source;
-        o.translatedTo = translatedTo;
-        o.translatedFrom = translatedFrom;
+        o.translatedTo = Tuple.reversed(translatedTo);
+        o.translatedFrom = Tuple.reversed(translatedFrom);
         o.interfaceName = interfaceName;
         o.hook = hook;
         o.start = start;
