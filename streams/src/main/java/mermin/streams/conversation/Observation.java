@@ -65,6 +65,17 @@ public class Observation {
         reverse.take(r.reverse, r.isWhole());
     }
 
+    /** A flow that is heard of again after its conversation was released. */
+    static Observation of(Released.Flow told, String conversation, int part) {
+        Observation o = new Observation();
+        o.conversation = conversation;
+        o.part = part;
+        o.ended = told.ended;
+        o.forward.follow(told.begun, told.told);
+        o.reverse.follow(told.reverseBegun, told.reverseTold);
+        return o;
+    }
+
     /** A part was released: what comes from now on is the next one's. */
     void nextPart(String conversation, int part, long now) {
         this.conversation = conversation;
