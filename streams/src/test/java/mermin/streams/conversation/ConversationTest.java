@@ -311,7 +311,9 @@ class ConversationTest {
         Flows flow = new Flows("a", "a", 0);
         FlowRecord first = flow.next(Event.UPDATE, 60_000, 10, 1);
         take(pending, flow.next(Event.UPDATE, 120_000, 20, 1));
-        assertEquals(20, at(pending, 3_720_000).get(0).counts(true).packets);
+        take(pending, flow.next(Event.UPDATE, 3_700_000, 4, 1));
+        Conversation part = at(pending, 3_720_000).get(0);
+        assertEquals(List.of(Conversation.Event.PART, 24L), List.of(part.event, part.counts(true).packets));
         take(pending, first);
         take(pending, flow.next(Event.END, 3_730_000, 5, 1));
         assertEquals(15, at(pending, 4_000_000).get(0).counts(true).packets);
