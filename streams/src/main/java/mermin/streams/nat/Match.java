@@ -1,5 +1,6 @@
 package mermin.streams.nat;
 
+import java.util.List;
 import mermin.streams.conversation.Conversation;
 import mermin.streams.conversation.Hop;
 import mermin.streams.record.Counts;
@@ -126,16 +127,17 @@ public final class Match {
         if (isSaid(a, b) != isSaid(b, a)) {
             return isSaid(a, b);
         }
-        int ofA = ttl(a);
-        int ofB = ttl(b);
+        int ofA = ttl(a.forward);
+        int ofB = ttl(b.forward);
         if (ofA != ofB && ofA > 0 && ofB > 0) {
             return ofA > ofB;
         }
         return a.start != b.start ? a.start < b.start : a.id.compareTo(b.id) < 0;
     }
 
-    private static int ttl(Conversation c) {
-        return c.forward.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
+    /** The greatest on a way; 0 where none is known. */
+    static int ttl(List<Hop> way) {
+        return way.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
     }
 
     /** A hop of the host that saw both sides; null if none did. */

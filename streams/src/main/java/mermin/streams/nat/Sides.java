@@ -1,5 +1,6 @@
 package mermin.streams.nat;
 
+import java.util.List;
 import mermin.streams.conversation.Conversation;
 import mermin.streams.conversation.Hop;
 
@@ -24,29 +25,28 @@ record Sides(Conversation first, Conversation second) {
         Conversation second = first == a ? b : a;
         boolean agree = first.translatedTo != null
                 ? first.translatedTo.equals(second.first()) : second.translatedFrom.equals(first.last());
-        // Seen as the first side sees it, and as it doesn't.
         Conversation same = agree ? second : second.turned();
         int apart = first.doubt - second.doubt;
         boolean sure = Math.min(first.doubt, second.doubt) < GUESS && (agree || apart != 0);
         int down = down(first, same);
-        boolean asFirst = sure || down == 0 ? agree || apart < 0 : down > 0;
-        if (!sure && down == 0 && !agree && apart == 0) {
+        if (!agree && !sure && down == 0 && apart == 0) {
             return null;
         }
+        boolean asFirst = sure || down == 0 ? agree || apart < 0 : down > 0;
         return asFirst ? new Sides(first, same) : new Sides(first.turned(), agree ? second.turned() : second);
     }
 
     /** Positive where TTLs go down from the first side to the second on the source's way, negative where they go up. */
     private static int down(Conversation first, Conversation second) {
-        int there = down(first.forward.stream().mapToInt(hop -> hop.ttl), second.forward);
-        int back = down(second.reverse.stream().mapToInt(hop -> hop.ttl), first.reverse);
+        int there = down(first.forward, second.forward);
+        int back = down(second.reverse, first.reverse);
         // Where the two ways say the opposite, neither is believed.
         return there * back < 0 ? 0 : there + back;
     }
 
-    private static int down(java.util.stream.IntStream from, java.util.List<Hop> to) {
-        int before = from.max().orElse(0);
-        int behind = to.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
+    private static int down(List<Hop> from, List<Hop> to) {
+        int before = Match.ttl(from);
+        int behind = Match.ttl(to);
         return before == 0 || behind == 0 ? 0 : Integer.signum(before - behind);
     }
 }
