@@ -1,4 +1,5 @@
--- The same results as JSON files, a folder for each table. Files are visible when the checkpoint after them is done.
+-- The same results as JSON files, a folder for each table. A file is closed when it has 128 MB or is 5 minutes old, which is
+-- looked at each minute, and is visible when the checkpoint after that is done.
 
 CREATE TEMPORARY TABLE traffic_files WITH (
   ${traffic-files}

@@ -31,9 +31,10 @@ GROUP BY
   `destination.workload.kind`,
   `destination.workload.name`;
 
--- Where packets were lost: a row for each hop that has less than the one before it.
+-- Where packets were lost: a row for each hop that has less than the one before it, there and back.
 CREATE TEMPORARY VIEW losses AS
 SELECT
+  'there' AS `direction`,
   `conversation.id`,
   `flow.start_time`,
   `source.address`,
@@ -44,6 +45,21 @@ SELECT
   h.`lost.bytes`
 FROM conversations
 CROSS JOIN UNNEST(`hops`) AS h (`node`, `agent.id`, `interface`, `hook`, `tuple`, `parallel`, `ttl`, `packets`, `bytes`,
+  `frame_bytes`, `packets.estimate`, `bytes.estimate`, `lost.packets`, `lost.bytes`)
+WHERE h.`lost.packets` > 0
+UNION ALL
+SELECT
+  'back' AS `direction`,
+  `conversation.id`,
+  `flow.start_time`,
+  `source.address`,
+  `destination.address`,
+  h.`node`,
+  h.`interface`,
+  h.`lost.packets`,
+  h.`lost.bytes`
+FROM conversations
+CROSS JOIN UNNEST(`reverse.hops`) AS h (`node`, `agent.id`, `interface`, `hook`, `tuple`, `parallel`, `ttl`, `packets`, `bytes`,
   `frame_bytes`, `packets.estimate`, `bytes.estimate`, `lost.packets`, `lost.bytes`)
 WHERE h.`lost.packets` > 0;
 

@@ -6,6 +6,7 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.Objects;
 import java.util.function.Function;
+import mermin.streams.record.Tuple;
 import mermin.streams.record.Workload;
 
 /** One conversation out of the observations of one group. */
@@ -28,6 +29,7 @@ final class Assembly {
         c.complete = all.stream().allMatch(o -> o.ended);
         c.communityIds.add(communityId);
         c.tuples.add(leader.tuple);
+        c.doubt = leader.doubt;
         c.translatedFrom = said(all, o -> o.translatedFrom);
         c.translatedTo = said(all, o -> o.translatedTo);
         c.start = first.start;
@@ -45,8 +47,8 @@ final class Assembly {
     }
 
     /** What the first says that says anything. */
-    private static String said(List<Observation> all, java.util.function.Function<Observation, String> what) {
-        return all.stream().map(what).filter(java.util.Objects::nonNull).findFirst().orElse(null);
+    private static Tuple said(List<Observation> all, Function<Observation, Tuple> what) {
+        return all.stream().map(what).filter(Objects::nonNull).findFirst().orElse(null);
     }
 
     /** Whoever knows best which end began. */

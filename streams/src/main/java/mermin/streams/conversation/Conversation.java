@@ -1,6 +1,7 @@
 package mermin.streams.conversation;
 
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import mermin.streams.record.Counts;
 import mermin.streams.record.Tuple;
@@ -36,22 +37,16 @@ public class Conversation {
     public List<Hop> reverse = new ArrayList<>();
     public HopOrder.By forwardBy;
     public HopOrder.By reverseBy;
-    /** Community IDs of the tuples in front of the first and behind the last, as a host's connection tracking has them. */
-    public String translatedFrom;
-    public String translatedTo;
+    /** How sure it is that the source began, as in a record: 0 by a SYN. */
+    public int doubt;
+    /** The tuples in front of the first and behind the last, as a host's connection tracking has them; null without. */
+    public Tuple translatedFrom;
+    public Tuple translatedTo;
     /** What joined two tuples; null without NAT. */
     public String natMatchedBy;
     public String natKind;
     /** Several others could be the other side of a NAT, so none was taken. */
     public boolean natAmbiguous;
-
-    public String firstId() {
-        return communityIds.get(0);
-    }
-
-    public String lastId() {
-        return communityIds.get(communityIds.size() - 1);
-    }
 
     public Tuple first() {
         return tuples.get(0);
@@ -77,6 +72,42 @@ public class Conversation {
 
     public List<Hop> way(boolean isForward) {
         return isForward ? forward : reverse;
+    }
+
+    /**
+     * The same with source and destination exchanged. Which tuple is before translation and which behind it stays: a host said
+     * so. What went back goes there, so hops come from the first tuple to the last. {@link #natKind}, which ends were rewritten,
+     * is left to who joins it.
+     */
+    public Conversation turned() {
+        Conversation c = new Conversation();
+        c.id = id;
+        c.event = event;
+        c.part = part;
+        c.complete = complete;
+        c.communityIds = communityIds;
+        tuples.forEach(tuple -> c.tuples.add(tuple.reversed()));
+        c.source = destination;
+        c.destination = source;
+        c.start = start;
+        c.end = end;
+        c.forward = byTuple(reverse, Comparator.comparingInt(hop -> hop.tuple));
+        c.reverse = byTuple(forward, Comparator.comparingInt(hop -> -hop.tuple));
+        c.forwardBy = reverseBy;
+        c.reverseBy = forwardBy;
+        c.doubt = doubt;
+        c.translatedFrom = Tuple.reversed(translatedFrom);
+        c.translatedTo = Tuple.reversed(translatedTo);
+        c.natMatchedBy = natMatchedBy;
+        c.natAmbiguous = natAmbiguous;
+        return c;
+    }
+
+    private static List<Hop> byTuple(List<Hop> hops, Comparator<Hop> order) {
+        List<Hop> sorted = new ArrayList<>(hops);
+        sorted.sort(order);
+        Loss.between(sorted);
+        return sorted;
     }
 
     private static Counts sum(List<Hop> hops, boolean estimated) {

@@ -15,9 +15,9 @@ public class Observation {
     public String role;
     public Workload source;
     public Workload destination;
-    /** What the agent's host translates the tuple into, and of what it makes it, as Community IDs; null without. */
-    public String translatedTo;
-    public String translatedFrom;
+    /** What the agent's host translates the tuple into, and of what it makes it; null without. */
+    public Tuple translatedTo;
+    public Tuple translatedFrom;
     public String interfaceName;
     public String hook;
     /** First and last packet, nanoseconds since 1970. */
@@ -65,6 +65,17 @@ public class Observation {
         reverse.take(r.reverse, r.isWhole());
     }
 
+    /** A flow that is heard of again after its conversation was released. */
+    static Observation of(Released.Flow told, String conversation, int part) {
+        Observation o = new Observation();
+        o.conversation = conversation;
+        o.part = part;
+        o.ended = told.ended;
+        o.forward.follow(told.begun, told.told);
+        o.reverse.follow(told.reverseBegun, told.reverseTold);
+        return o;
+    }
+
     /** A part was released: what comes from now on is the next one's. */
     void nextPart(String conversation, int part, long now) {
         this.conversation = conversation;
@@ -89,8 +100,8 @@ public class Observation {
         };
         o.source = destination;
         o.destination = source;
-        o.translatedTo = translatedTo;
-        o.translatedFrom = translatedFrom;
+        o.translatedTo = Tuple.reversed(translatedTo);
+        o.translatedFrom = Tuple.reversed(translatedFrom);
         o.interfaceName = interfaceName;
         o.hook = hook;
         o.start = start;

@@ -30,12 +30,24 @@ public class Pending {
             }
         }
         if (flow == null) {
-            flow = new Observation();
+            flow = begin(r.flowId);
             flows.add(flow);
         }
         flow.take(r);
         List<Observation> alone = List.of(flow);
         return Math.min(endDue(alone, patience), partDue(alone, patience));
+    }
+
+    /** A flow that was not waiting: a new one, or what comes of one after its conversation's end was released. */
+    private Observation begin(String flowId) {
+        // The latest release knows all that was told.
+        for (int i = released.size() - 1; i >= 0; i--) {
+            Released.Flow told = released.get(i).flow(flowId);
+            if (told != null) {
+                return Observation.of(told, released.get(i).id, released.get(i).parts);
+            }
+        }
+        return new Observation();
     }
 
     boolean isFull() {
@@ -83,7 +95,7 @@ public class Pending {
 
     private Conversation end(String communityId, List<Observation> group, long now, Patience patience) {
         Released earlier = earlier(group, patience);
-        boolean late = earlier != null && !earlier.goesOnIn(group) && parts(group) == 0;
+        boolean late = earlier != null && (earlier.late || !earlier.goesOnIn(group) && parts(group) == 0);
         Conversation c = Assembly.of(communityId, group, late ? Conversation.Event.LATE : Conversation.Event.END,
                 earlier == null ? parts(group) : Math.max(parts(group), earlier.parts));
         if (earlier != null) {

@@ -22,9 +22,9 @@ public class Coverage {
     /** What a record turned out to be. */
     public enum Verdict {
         NEW,
-        /** All of it was counted before. */
+        /** All of it was counted before, and what it says has begun or ended had. */
         DUPLICATE,
-        /** A part of it was. */
+        /** A part of it was; all packets of one that says a beginning or an end for the first time may be. */
         OVERLAP,
         /** Older than what is remembered: counted, though it may have been before. */
         UNCHECKED
@@ -58,13 +58,15 @@ public class Coverage {
         Totals to = new Totals(r.forward.total, r.reverse.total);
         Totals from = to.minus(delta);
         boolean repeatsEvent = r.event == Event.START && started || r.event == Event.END && ended;
+        // An end is news also where all its packets were told: it may have been merged with a report that had come.
+        boolean newEvent = !repeatsEvent && r.event != Event.UPDATE;
         started |= r.event == Event.START;
 
         boolean unchecked = delta.packets() > 0 && from.packets() < forgotten.packets();
         Totals added = delta.packets() > 0 ? cover(from, to) : new Totals();
         r.newForward = added.forward;
         r.newReverse = added.reverse;
-        if (delta.packets() > 0 ? added.packets() == 0 : repeatsEvent) {
+        if (added.packets() == 0 && !newEvent && (delta.packets() > 0 || repeatsEvent)) {
             return Verdict.DUPLICATE;
         }
         r.begins = !began && from.packets() == 0;

@@ -32,7 +32,7 @@ public final class Arguments {
             new Option("silence", "5m", "an agent that says nothing more of a flow for this long counts as one whose flow ended"),
             new Option("part", "1h", "a conversation that lasts longer is released in parts"),
             new Option("clocks", "1s", "by how much clocks of agents may differ"),
-            new Option("nat-wait", "30s", "how long (event time) a conversation waits for its other side of a NAT"));
+            new Option("nat-wait", "30s", "how long (event time) a conversation waits for its other side of a NAT, each of four times"));
 
     private final Map<String, String> values = new LinkedHashMap<>();
     private final Map<String, String> kafka = new LinkedHashMap<>();

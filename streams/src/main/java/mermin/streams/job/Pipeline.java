@@ -48,8 +48,8 @@ record Pipeline(DataStream<FlowRecord> records, DataStream<Conversation> convers
     }
 
     private static final Nat[] NATS = {
-        new Nat(Match.Kind.CONNTRACK, "conntrack-nat"),
-        new Nat(Match.Kind.CONNTRACK, "conntrack-nat-before"),
+        new Nat(Match.Kind.SAID_BEFORE, "conntrack-nat-before"),
+        new Nat(Match.Kind.SAID_BEHIND, "conntrack-nat-behind"),
         new Nat(Match.Kind.DESTINATION, "destination-nat"),
         new Nat(Match.Kind.SOURCE, "source-nat"),
     };

@@ -1,5 +1,6 @@
 package mermin.streams.nat;
 
+import java.util.List;
 import mermin.streams.conversation.Conversation;
 import mermin.streams.conversation.Hop;
 import mermin.streams.record.Counts;
@@ -8,6 +9,10 @@ import mermin.streams.record.Tuple;
 /**
  * Whether two conversations are the two sides of one NAT: because the host that did it says so (its connection tracking is
  * in its agent's records), or as far as time and size tell.
+ *
+ * <p>One side's word is enough where the other says nothing against it: an agent may have seen one side only. Said tuples are
+ * compared without regard to who is the source, which {@link Sides} settles, and need to have lived at one time; begin, end
+ * and size may differ, as agents come later, cut or lose.
  *
  * <p>Destination NAT leaves the source's address and port as they are, source NAT the destination's. Where an agent saw both
  * sides, its one clock tells that both began at once, and the TTL is the same or one less. Else the sides began within what
@@ -23,9 +28,9 @@ public final class Match {
     /** In which a host has done with a packet, in nanoseconds. */
     static final long PASSAGE = 20_000_000;
 
-    /** What is looked at: what a host says, or which end it left as it was. */
+    /** What is looked at: what a host says (of what comes next, of what was before), or which end it left as it was. */
     public enum Kind {
-        CONNTRACK, DESTINATION, SOURCE;
+        SAID_BEFORE, SAID_BEHIND, DESTINATION, SOURCE;
 
         public String text() {
             return name().toLowerCase(java.util.Locale.ROOT);
@@ -34,16 +39,18 @@ public final class Match {
         /** What both sides have in common. */
         public String key(Conversation c) {
             return switch (this) {
-                // Of a tuple that is translated twice, the two sides of the second come together first.
-                case CONNTRACK -> c.translatedTo != null ? c.lastId() + c.translatedTo : c.translatedFrom + c.firstId();
+                // The tuple behind the translation, where the side before it names that, or is the first that this side has.
+                case SAID_BEFORE -> (c.translatedTo != null ? c.translatedTo : c.first()).bothEnds();
+                // The tuple before it, where the side behind names that. By the first key alone, one that is translated twice
+                // would come only to what it becomes.
+                case SAID_BEHIND -> (c.translatedFrom != null ? c.translatedFrom : c.last()).bothEnds();
                 case DESTINATION -> c.last().sourceEnd();
                 case SOURCE -> c.last().destinationEnd();
             };
         }
 
-        /** Whether it can be one side for this kind: the others need not wait. */
-        public boolean concerns(Conversation c) {
-            return this != CONNTRACK || c.translatedTo != null || c.translatedFrom != null;
+        boolean isSaid() {
+            return this == SAID_BEFORE || this == SAID_BEHIND;
         }
 
         boolean isOfOneNat(Tuple a, Tuple b) {
@@ -56,20 +63,19 @@ public final class Match {
     private Match() {}
 
     static boolean fits(Kind kind, Conversation a, Conversation b, long tolerance) {
-        // What tells most apart comes first: a popular service has many to look at.
-        if (Math.abs(a.start - b.start) > 2 * tolerance || Math.min(a.end, b.end) - Math.max(a.start, b.start) < -tolerance
-                || a.part != b.part || a.event != b.event) {
-            return false;
+        if (kind.isSaid()) {
+            return (isSaid(a, b) || isSaid(b, a)) && overlap(a, b) >= -(sharedNode(a, b) == null ? tolerance : PASSAGE);
         }
-        if (kind == Kind.CONNTRACK) {
-            return isSaid(a, b) || isSaid(b, a);
+        // What tells most apart comes first: a popular service has many to look at.
+        if (Math.abs(a.start - b.start) > 2 * tolerance || overlap(a, b) < -tolerance || !isSamePart(a, b)) {
+            return false;
         }
         if (!kind.isOfOneNat(a.last(), b.last())) {
             return false;
         }
         Conversation first = isFirst(a, b) ? a : b;
         Conversation second = first == a ? b : a;
-        if (isSaidOtherwise(first.translatedTo, second.firstId()) || isSaidOtherwise(second.translatedFrom, first.lastId())) {
+        if (isSaidOtherwise(first.translatedTo, second.first()) || isSaidOtherwise(second.translatedFrom, first.last())) {
             return false;
         }
         Hop node = sharedNode(first, second);
@@ -89,19 +95,27 @@ public final class Match {
         return ttl && Math.abs(from.start - to.start) <= apart && haveEqualSize(kind, best(from), best(to));
     }
 
-    /** Whether a host says that it makes {@code second} of {@code first}. */
-    private static boolean isSaid(Conversation first, Conversation second) {
-        return second.firstId().equals(first.translatedTo) && first.lastId().equals(second.translatedFrom);
+    private static long overlap(Conversation a, Conversation b) {
+        return Math.min(a.end, b.end) - Math.max(a.start, b.start);
     }
 
-    private static boolean isSaidOtherwise(String said, String other) {
-        return said != null && !said.equals(other);
+    /** Whether counts of both are since the same part. */
+    static boolean isSamePart(Conversation a, Conversation b) {
+        return a.part == b.part && a.event == b.event;
+    }
+
+    /** Whether a host says that it makes {@code second} of {@code first}, and none that it doesn't. */
+    static boolean isSaid(Conversation first, Conversation second) {
+        return (first.translatedTo != null || second.translatedFrom != null)
+                && !isSaidOtherwise(first.translatedTo, second.first()) && !isSaidOtherwise(second.translatedFrom, first.last());
+    }
+
+    private static boolean isSaidOtherwise(Tuple said, Tuple other) {
+        return said != null && !said.hasBothEndsOf(other);
     }
 
     /** Which ends differ between the tuples of two sides. */
-    static String ends(Conversation first, Conversation second) {
-        Tuple before = first.last();
-        Tuple behind = second.first();
+    static String ends(Tuple before, Tuple behind) {
         if (before.hasSourceEndOf(behind)) {
             return Kind.DESTINATION.text();
         }
@@ -113,16 +127,17 @@ public final class Match {
         if (isSaid(a, b) != isSaid(b, a)) {
             return isSaid(a, b);
         }
-        int ofA = ttl(a);
-        int ofB = ttl(b);
+        int ofA = ttl(a.forward);
+        int ofB = ttl(b.forward);
         if (ofA != ofB && ofA > 0 && ofB > 0) {
             return ofA > ofB;
         }
         return a.start != b.start ? a.start < b.start : a.id.compareTo(b.id) < 0;
     }
 
-    private static int ttl(Conversation c) {
-        return c.forward.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
+    /** The greatest on a way; 0 where none is known. */
+    static int ttl(List<Hop> way) {
+        return way.stream().mapToInt(hop -> hop.ttl).max().orElse(0);
     }
 
     /** A hop of the host that saw both sides; null if none did. */

@@ -11,9 +11,12 @@ import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.util.Collector;
 
 /**
- * Joins the two sides of a NAT: Flink's side of {@link Candidates}. It comes several times: keyed by what hosts say of their
- * own translations, twice, for a connection that two hosts translated; then by the end that destination NAT leaves as it is,
- * and by the one that source NAT does, for what nobody says.
+ * Joins the two sides of a NAT: Flink's side of {@link Candidates}. It comes four times: keyed by what hosts say of their own
+ * translations, from the side before and from the side behind; then by the end that destination NAT leaves as it is, and by
+ * the one that source NAT does, for what nobody says.
+ *
+ * <p>Whatever has ports waits in each of them, for the same time, whether it has found its other side or not: what goes on
+ * earlier than its other side would miss it at the next one.
  */
 public class NatJoin extends KeyedProcessFunction<String, Conversation, Conversation> {
     private final Match.Kind kind;
@@ -37,7 +40,7 @@ public class NatJoin extends KeyedProcessFunction<String, Conversation, Conversa
 
     @Override
     public void processElement(Conversation c, Context context, Collector<Conversation> out) throws Exception {
-        if (c.event == Conversation.Event.LATE || !c.last().isOfTwoPorts() || !kind.concerns(c)) {
+        if (c.event == Conversation.Event.LATE || !c.last().isOfTwoPorts()) {
             out.collect(c);
             return;
         }
@@ -61,12 +64,11 @@ public class NatJoin extends KeyedProcessFunction<String, Conversation, Conversa
         if (candidates == null) {
             return;
         }
-        for (Conversation c : candidates.due(kind, now, tolerance)) {
-            if (c.natAmbiguous) {
-                count("nat_ambiguous", now, context);
-            }
-            out.collect(c);
+        Candidates.Due due = candidates.due(kind, now, tolerance);
+        for (int i = 0; i < due.ambiguous(); i++) {
+            count("nat_ambiguous", now, context);
         }
+        due.conversations().forEach(out::collect);
         if (candidates.waiting.isEmpty()) {
             state.clear();
         } else {

@@ -42,9 +42,10 @@ final class Attributes {
                 default -> 5;
             };
             case "flow.direction" -> r.role = value;
-            // Which of the two it is says flow.nat.stage, wherever it stands: see check.
-            case "flow.nat.community_id" -> r.translatedTo = value;
-            case "flow.nat.stage" -> r.isBehindNat = value.equals("behind");
+            // Attributes have no order: of these the other tuple is made when all were read, see translation.
+            case "flow.nat.stage" -> r.natStage = value;
+            case "source.nat.ip" -> r.natSource = value;
+            case "destination.nat.ip" -> r.natDestination = value;
             case "network.type" -> r.tuple.networkType = value;
             case "network.transport" -> r.tuple.transport = value;
             case "network.interface.name" -> r.interfaceName = value;
@@ -86,6 +87,8 @@ final class Attributes {
             case "network.transport.number" -> r.tuple.protocol = (int) value;
             case "source.port" -> r.tuple.sourcePort = (int) value;
             case "destination.port" -> r.tuple.destinationPort = (int) value;
+            case "source.nat.port" -> r.natSourcePort = (int) value;
+            case "destination.nat.port" -> r.natDestinationPort = (int) value;
             case "icmp.type" -> r.tuple.icmpType = (int) value;
             case "icmp.code" -> r.tuple.icmpCode = (int) value;
             default -> {
@@ -130,12 +133,26 @@ final class Attributes {
         if (isWrong(r.forward) || isWrong(r.reverse)) {
             throw new MalformedRecord("a total is less than its delta, or a count is negative");
         }
-        if (r.isBehindNat) {
-            r.translatedFrom = r.translatedTo;
-            r.translatedTo = null;
-        }
+        translation(r);
         r.source.settle();
         r.destination.settle();
+    }
+
+    /** The other tuple is the record's own, but for the end that is translated: only of that one it says anything. */
+    private static void translation(FlowRecord r) {
+        if (r.natStage == null) {
+            return;
+        }
+        Tuple other = r.tuple.reversed().reversed();
+        other.sourceAddress = r.natSource == null ? other.sourceAddress : r.natSource;
+        other.sourcePort = r.natSourcePort == null ? other.sourcePort : r.natSourcePort;
+        other.destinationAddress = r.natDestination == null ? other.destinationAddress : r.natDestination;
+        other.destinationPort = r.natDestinationPort == null ? other.destinationPort : r.natDestinationPort;
+        if (r.natStage.equals("behind")) {
+            r.translatedFrom = other;
+        } else {
+            r.translatedTo = other;
+        }
     }
 
     private static boolean isWrong(Direction d) {

@@ -26,14 +26,19 @@ public class FlowRecord {
     public Workload destination = new Workload();
     public Direction forward = new Direction();
     public Direction reverse = new Direction();
-    /** Community ID of the tuple that the agent's host translates this one into, or that it makes this one of; null without. */
-    public String translatedTo;
-    public String translatedFrom;
-    /** Which of them the record has, until it is read to its end. */
-    transient boolean isBehindNat;
+    /** The tuple that the agent's host translates this one into, or that it makes this one of, in the same order; null without. */
+    public Tuple translatedTo;
+    public Tuple translatedFrom;
     /** The point of the first packet. */
     public String interfaceName;
     public String hook;
+
+    // The other tuple as the record has it, until it is read to its end.
+    transient String natStage;
+    transient String natSource;
+    transient Integer natSourcePort;
+    transient String natDestination;
+    transient Integer natDestinationPort;
 
     /** The message could not be read; nothing but {@link #countedAt} is set. */
     public boolean malformed;

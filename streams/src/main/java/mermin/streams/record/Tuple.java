@@ -25,6 +25,19 @@ public class Tuple {
         return protocol + " " + destinationAddress + " " + destinationPort;
     }
 
+    /** Both ends, the same from either side. */
+    public String bothEnds() {
+        String source = sourceAddress + " " + sourcePort;
+        String destination = destinationAddress + " " + destinationPort;
+        boolean inOrder = source.compareTo(destination) <= 0;
+        return protocol + " " + (inOrder ? source : destination) + " " + (inOrder ? destination : source);
+    }
+
+    /** Whether {@link #bothEnds} are the same. */
+    public boolean hasBothEndsOf(Tuple t) {
+        return equals(t) || equals(t.reversed());
+    }
+
     /** Whether {@link #sourceEnd} is the same, without making texts of it. */
     public boolean hasSourceEndOf(Tuple t) {
         return protocol == t.protocol && sourceAddress.equals(t.sourceAddress) && Objects.equals(sourcePort, t.sourcePort);
@@ -56,6 +69,11 @@ public class Tuple {
         t.icmpType = icmpType;
         t.icmpCode = icmpCode;
         return t;
+    }
+
+    /** The same, where there may be none. */
+    public static Tuple reversed(Tuple t) {
+        return t == null ? null : t.reversed();
     }
 
     @Override

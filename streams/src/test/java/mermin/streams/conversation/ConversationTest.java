@@ -10,6 +10,7 @@ import mermin.streams.record.Event;
 import mermin.streams.record.FlowRecord;
 import mermin.streams.record.Flows;
 import mermin.streams.record.Point;
+import mermin.streams.record.Tuple;
 import org.junit.jupiter.api.Test;
 
 class ConversationTest {
@@ -254,6 +255,84 @@ class ConversationTest {
         assertEquals(first.id, second.id);
         assertEquals(1, second.part);
         assertEquals(List.of(10L, 5L), List.of(first.counts(true).packets, second.counts(true).packets));
+    }
+
+    /** Its packets were told by the totals of those around it. */
+    @Test
+    void aReportThatComesAfterTheEndIsNotCountedAgain() {
+        for (boolean reversed : new boolean[] {false, true}) {
+            Pending pending = new Pending();
+            Flows flow = new Flows("a", "a", 0);
+            FlowRecord first = flow.next(Event.UPDATE, 1000, reversed ? 1 : 7, reversed ? 7 : 1);
+            FlowRecord second = flow.next(Event.UPDATE, 2000, reversed ? 1 : 10, reversed ? 10 : 1);
+            FlowRecord middle = flow.next(Event.UPDATE, 3000, reversed ? 1 : 20, reversed ? 20 : 1);
+            FlowRecord end = flow.next(Event.END, 4000, reversed ? 1 : 40, reversed ? 40 : 1);
+            take(pending, second);
+            take(pending, end);
+            Conversation released = at(pending, 94_000).get(0);
+            assertEquals(70, released.counts(!reversed).packets);
+            middle.countedAt = 200_000;
+            take(pending, middle);
+            // It had ended, so it doesn't wait for another end.
+            Conversation nothing = at(pending, 290_000).get(0);
+            assertEquals(List.of(0L, 0L), List.of(nothing.counts(true).packets, nothing.counts(false).packets));
+            // What was before the first that came was told by none.
+            first.countedAt = 300_000;
+            take(pending, first);
+            Conversation rest = at(pending, 390_000).get(0);
+            assertEquals(7, rest.counts(!reversed).packets);
+            assertEquals(List.of(released.id, 2, Conversation.Event.END), List.of(rest.id, rest.part, rest.event));
+            assertEquals(0, pending.flows.size());
+        }
+    }
+
+    @Test
+    void whatFollowsALateViewIsLateToo() {
+        Pending pending = new Pending();
+        take(pending, new Flows("a", "a", 0).next(Event.END, 5000, 10, 8));
+        at(pending, 95_000);
+        Flows late = new Flows("b", "b", 1);
+        FlowRecord update = late.next(Event.UPDATE, 4000, 5, 5);
+        update.countedAt = 200_000;
+        take(pending, update);
+        assertEquals(Conversation.Event.LATE, at(pending, 500_000).get(0).event);
+        FlowRecord end = late.next(Event.END, 5000, 5, 3);
+        end.countedAt = 600_000;
+        take(pending, end);
+        Conversation again = at(pending, 690_000).get(0);
+        assertEquals(List.of(Conversation.Event.LATE, 0L), List.of(again.event, again.counts(true).packets));
+        assertEquals(5, again.forward.get(0).counts.packets);
+    }
+
+    /** What is before the first report of a part that was told is told with the next one. */
+    @Test
+    void theFirstReportMayComeAfterItsPart() {
+        Pending pending = new Pending();
+        Flows flow = new Flows("a", "a", 0);
+        FlowRecord first = flow.next(Event.UPDATE, 60_000, 10, 1);
+        take(pending, flow.next(Event.UPDATE, 120_000, 20, 1));
+        take(pending, flow.next(Event.UPDATE, 3_700_000, 4, 1));
+        Conversation part = at(pending, 3_720_000).get(0);
+        assertEquals(List.of(Conversation.Event.PART, 24L), List.of(part.event, part.counts(true).packets));
+        take(pending, first);
+        take(pending, flow.next(Event.END, 3_730_000, 5, 1));
+        assertEquals(15, at(pending, 4_000_000).get(0).counts(true).packets);
+    }
+
+    @Test
+    void whatIsTurnedGoesFromTheFirstTupleToTheLast() {
+        Conversation c = joined(seen("a", 0, 5000, 10, 8, 64), seen("b", 1, 5000, 9, 9, 63));
+        c.forward.get(1).tuple = 1;
+        c.reverse.get(0).tuple = 1;
+        Tuple other = c.first();
+        c.tuples.add(other);
+        Conversation turned = c.turned();
+        assertEquals(List.of(other.reversed(), other.reversed()), turned.tuples);
+        assertEquals(List.of("a", "b"), nodes(turned.forward));
+        assertEquals(List.of("b", "a"), nodes(turned.reverse));
+        assertEquals(List.of(8L, 9L), List.of(turned.counts(true).packets, turned.counts(false).packets));
+        assertEquals(-1L, turned.forward.get(1).lost);
+        assertEquals(c.source, turned.destination);
     }
 
     @Test

@@ -14,10 +14,17 @@ import org.junit.jupiter.api.Test;
 
 class CoverageTest {
     private static List<FlowRecord> flow(int records) {
+        return flow(records, false);
+    }
+
+    /** The end may tell nothing but that it is the end. */
+    private static List<FlowRecord> flow(int records, boolean emptyEnd) {
         Flows flow = new Flows("f", "n", 0);
         List<FlowRecord> all = new ArrayList<>();
         for (int i = 0; i < records; i++) {
-            all.add(flow.next(i + 1 == records ? Event.END : Event.UPDATE, 1000L * i, 1 + i, i));
+            boolean last = i + 1 == records;
+            boolean empty = last && emptyEnd;
+            all.add(flow.next(last ? Event.END : Event.UPDATE, 1000L * i, empty ? 0 : 1 + i, empty ? 0 : i));
         }
         return all;
     }
@@ -59,15 +66,37 @@ class CoverageTest {
         assertEquals(List.of(true, false, true), List.of(start.begins, first.begins, end.ends));
     }
 
+    /** Merged with a report that had come: its packets are told, that it was the end is not. */
+    @Test
+    void anEndWhosePacketsAreToldIsNews() {
+        Flows flow = new Flows("f", "n", 0);
+        Coverage coverage = new Coverage();
+        FlowRecord first = flow.next(Event.UPDATE, 0, 2, 2);
+        FlowRecord second = flow.next(Event.UPDATE, 1, 3, 3);
+        FlowRecord end = flow.next(Event.END, 1, 0, 0);
+        coverage.take(first);
+        coverage.take(second);
+        FlowRecord merged = Flows.merged(second, end);
+        assertEquals(Verdict.OVERLAP, coverage.take(merged));
+        assertEquals(List.of(new Counts(), new Counts(), true), List.of(merged.newForward, merged.newReverse, merged.ends));
+        assertEquals(Verdict.DUPLICATE, coverage.take(Flows.copy(merged)));
+        assertEquals(Verdict.DUPLICATE, coverage.take(end));
+    }
+
     /** However a flow is cut, sent again and shuffled: all of it is counted once. */
     @Test
     void inAnyOrderAndAnyCutAllIsCountedOnce() {
         Random random = new Random(11);
         for (int round = 0; round < 3000; round++) {
-            List<FlowRecord> all = flow(1 + random.nextInt(12));
+            List<FlowRecord> all = flow(2 + random.nextInt(11), random.nextBoolean());
             List<FlowRecord> sent = new ArrayList<>();
-            for (FlowRecord r : all) {
+            // Cut another way the second time, also where the first try never brought the end.
+            int first = random.nextInt(4) == 0 ? all.size() - 1 : all.size();
+            for (FlowRecord r : all.subList(0, first)) {
                 sent.add(Flows.copy(r));
+            }
+            if (first < all.size()) {
+                sent.add(Flows.merged(all.get(first - 1), all.get(first)));
             }
             for (int again = random.nextInt(8); again > 0; again--) {
                 int from = random.nextInt(all.size());

@@ -171,6 +171,40 @@ class JobTest {
         }
     }
 
+    /** Only the router says it, of one side; and the server's agent came when the connection was open, so it took it the other way. */
+    @Test
+    void sidesThatOneRouterNamesBecomeOneRow() throws Exception {
+        List<FlowRecord> records = new ArrayList<>();
+        for (int i = 0; i < 50; i++) {
+            Flows asked = new Flows("asked-" + i, "router", START + i * 100);
+            asked.tuple.sourcePort = 1000 + i;
+            Flows answered = new Flows("answered-" + i, "server", START + i * 100 + 2000);
+            answered.tuple.sourceAddress = "10.2.0.9";
+            answered.tuple.sourcePort = 8080;
+            answered.tuple.destinationAddress = "192.0.2.1";
+            answered.tuple.destinationPort = 60_000 + i;
+            answered.doubt = 5;
+            FlowRecord there = asked.next(Event.END, START + 5000 + i * 100, 10, 8);
+            FlowRecord here = answered.next(Event.END, START + 5000 + i * 100, 7, 9);
+            if (i % 2 == 0) {
+                there.translatedTo = answered.tuple.reversed();
+            } else {
+                here.translatedFrom = asked.tuple.reversed();
+            }
+            records.add(there);
+            records.add(here);
+        }
+        List<Row> rows = rows(records, "conversation_rows");
+        assertEquals(50, rows.size());
+        for (Row row : rows) {
+            assertEquals(List.of("conntrack", "source and destination", 10L, 1L, 7L),
+                    List.of(row.getField("nat_matched_by"), row.getField("nat_kind"), row.getField("packets"), row.getField("lost"),
+                            row.getField("reverse_packets")));
+            assertEquals(List.of("10.0.0.1", "10.2.0.9"),
+                    List.of(row.getField("source_address"), ((Row[]) row.getField("tuples"))[1].getField(3)));
+        }
+    }
+
     /** The tables that users see: each statement of each file can be planned, with a broker that is not there. */
     @Test
     void everyStatementCanBePlanned() throws Exception {

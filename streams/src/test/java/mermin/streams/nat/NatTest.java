@@ -1,69 +1,20 @@
 package mermin.streams.nat;
 
+import static mermin.streams.nat.Sided.TOLERANCE;
+import static mermin.streams.nat.Sided.conversation;
+import static mermin.streams.nat.Sided.due;
+import static mermin.streams.nat.Sided.hop;
+import static mermin.streams.nat.Sided.tuple;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.ArrayList;
 import java.util.List;
 import mermin.streams.conversation.Conversation;
-import mermin.streams.conversation.Hop;
-import mermin.streams.conversation.HopOrder;
-import mermin.streams.record.Counts;
 import mermin.streams.record.Tuple;
 import org.junit.jupiter.api.Test;
 
+/** What time and size tell. */
 class NatTest {
-    private static final long TOLERANCE = 1_000_000_000L;
-
-    private static Tuple tuple(String source, int port, String destination) {
-        Tuple t = new Tuple();
-        t.protocol = 6;
-        t.sourceAddress = source;
-        t.sourcePort = port;
-        t.destinationAddress = destination;
-        t.destinationPort = 80;
-        return t;
-    }
-
-    private static Hop hop(String node, long packets, int ttl, long start) {
-        Hop hop = new Hop();
-        hop.node = node;
-        hop.agent = "agent";
-        hop.counts = new Counts(packets, packets * 100, packets * 114);
-        hop.ttl = ttl;
-        hop.start = start;
-        return hop;
-    }
-
-    /** Answers take the way back, with the TTL counted down the other way. */
-    private static Conversation conversation(String id, Tuple tuple, Hop... hops) {
-        Conversation c = new Conversation();
-        c.id = id;
-        c.event = Conversation.Event.END;
-        c.complete = true;
-        c.communityIds.add("1:" + id);
-        c.tuples.add(tuple);
-        c.start = hops[0].start;
-        c.end = hops[0].start + 10 * TOLERANCE;
-        c.forwardBy = HopOrder.By.TTL;
-        c.reverseBy = HopOrder.By.TTL;
-        for (Hop hop : hops) {
-            c.forward.add(hop);
-            c.reverse.add(0, hop(hop.node, hop.counts.packets, 128 - hop.ttl, hop.start));
-        }
-        return c;
-    }
-
-    private static List<Conversation> due(Match.Kind kind, Conversation... all) {
-        Candidates candidates = new Candidates();
-        for (Conversation c : all) {
-            candidates.add(c, 100);
-        }
-        assertEquals(List.of(), candidates.due(kind, 99, TOLERANCE));
-        List<Conversation> out = candidates.due(kind, 100, TOLERANCE);
-        assertEquals(0, candidates.waiting.size());
-        return out;
-    }
-
     @Test
     void destinationNatAtANodeThatSawBoth() {
         Conversation asked = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("client", 10, 64, 0), hop("router", 10, 64, 1000));
@@ -149,51 +100,16 @@ class NatTest {
         assertEquals("destination, source", out.get(0).natKind);
     }
 
-    private static void translates(Conversation first, Conversation second) {
-        first.translatedTo = second.firstId();
-        second.translatedFrom = first.lastId();
-    }
-
-    @Test
-    void whatAHostSaysNeedsNoEqualSizesAndNoCommonEnd() {
-        Conversation inside = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("client", 100, 64, 0), hop("gate", 100, 64, 10));
-        Conversation outside = conversation("b", tuple("192.0.2.1", 60000, "10.2.0.9"), hop("gate", 50, 64, 20), hop("server", 50, 63, 30));
-        Conversation other = conversation("c", tuple("192.0.2.1", 60001, "10.2.0.9"), hop("gate", 100, 63, 20));
-        translates(inside, outside);
-        assertEquals(Match.Kind.CONNTRACK.key(inside), Match.Kind.CONNTRACK.key(outside));
-        List<Conversation> out = due(Match.Kind.CONNTRACK, outside, other, inside);
-        assertEquals(List.of("a", "c"), out.stream().map(c -> c.id).sorted().toList());
-        Conversation joined = out.stream().filter(c -> c.id.equals("a")).findFirst().orElseThrow();
-        assertEquals(List.of("source and destination", "conntrack"), List.of(joined.natKind, joined.natMatchedBy));
-        assertEquals(List.of(0L, 50L, 0L), joined.forward.stream().skip(1).map(h -> h.lost).toList());
-        assertEquals(List.of(true, false), List.of(Match.Kind.CONNTRACK.concerns(inside), Match.Kind.CONNTRACK.concerns(other)));
-    }
-
     @Test
     void whoSaysWhatItBecomesIsJoinedWithNothingElse() {
         Conversation asked = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("router", 10, 64, 0));
         Conversation like = conversation("b", tuple("10.0.0.1", 4000, "10.2.0.9"), hop("router", 10, 63, 1000));
         assertEquals(1, due(Match.Kind.DESTINATION, asked, like).size());
-        asked.translatedTo = "1:elsewhere";
+        asked.translatedTo = tuple("10.0.0.1", 4000, "10.2.0.8");
         assertEquals(2, due(Match.Kind.DESTINATION, asked, like).size());
         asked.translatedTo = null;
-        like.translatedFrom = "1:elsewhere";
+        like.translatedFrom = tuple("10.0.0.1", 4000, "10.96.0.2");
         assertEquals(2, due(Match.Kind.DESTINATION, asked, like).size());
-    }
-
-    @Test
-    void whatTwoHostsTranslateComesTogetherInTwoSteps() {
-        Conversation first = conversation("a", tuple("10.0.0.1", 4000, "10.96.0.1"), hop("one", 10, 64, 0));
-        Conversation middle = conversation("b", tuple("10.0.0.1", 4000, "10.2.0.9"), hop("one", 10, 63, 10), hop("two", 10, 63, 20));
-        Conversation last = conversation("c", tuple("192.0.2.1", 60000, "10.2.0.9"), hop("two", 10, 62, 30));
-        translates(first, middle);
-        translates(middle, last);
-        assertEquals(Match.Kind.CONNTRACK.key(middle), Match.Kind.CONNTRACK.key(last));
-        Conversation joined = due(Match.Kind.CONNTRACK, middle, last).get(0);
-        assertEquals(Match.Kind.CONNTRACK.key(first), Match.Kind.CONNTRACK.key(joined));
-        Conversation all = due(Match.Kind.CONNTRACK, joined, first).get(0);
-        assertEquals(List.of(0, 1, 1, 2), all.forward.stream().map(h -> h.tuple).toList());
-        assertEquals(List.of("destination, source", "conntrack, conntrack"), List.of(all.natKind, all.natMatchedBy));
     }
 
     @Test

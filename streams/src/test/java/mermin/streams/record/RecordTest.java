@@ -67,12 +67,25 @@ class RecordTest {
         String translated = "\"flow.nat.stage\":\"%s\",\"destination.nat.ip\":\"10.2.0.9\",\"destination.nat.port\":8443,"
                 + "\"flow.nat.community_id\":\"1:other\",\"flow.hops\"";
         FlowRecord before = json(LINE.replace("\"flow.hops\"", translated.formatted("before")));
-        assertEquals("1:other", before.translatedTo);
+        assertEquals("6 192.168.43.18:52066 10.2.0.9:8443", before.translatedTo.toString());
         assertNull(before.translatedFrom);
         FlowRecord behind = json(LINE.replace("\"flow.hops\"", translated.formatted("behind")));
-        assertEquals("1:other", behind.translatedFrom);
+        assertEquals("6 192.168.43.18:52066 10.2.0.9:8443", behind.translatedFrom.toString());
         assertNull(behind.translatedTo);
         assertEquals("6 192.168.43.18:52066 66.220.156.68:443", behind.tuple.toString());
+        // In the record's own order, also before the attributes of its own tuple.
+        FlowRecord source = json("{\"source.nat.ip\":\"192.0.2.1\",\"source.nat.port\":60000," + LINE.substring(1)
+                .replace("\"flow.hops\"", "\"flow.nat.stage\":\"before\",\"flow.hops\""));
+        assertEquals("6 192.0.2.1:60000 66.220.156.68:443", source.translatedTo.toString());
+    }
+
+    @Test
+    void theOtherTupleIsReadFromAMessage() throws Exception {
+        Message m = new Message().text(1, "f").text(3, "1:x").text(4, "end").fixed(7, 1);
+        m.text(number("source.address"), "10.0.0.1").number(number("source.port"), 4000);
+        m.text(number("destination.address"), "10.96.0.1").number(number("destination.port"), 80);
+        m.text(117, "before").text(118, "192.0.2.1").number(119, 60000).text(120, "10.2.0.9").number(121, 8080).text(122, "1:y");
+        assertEquals("0 192.0.2.1:60000 10.2.0.9:8080", new ProtobufRecord().read(m.bytes()).translatedTo.toString());
     }
 
     /** The same record in both encodings: numbers of fields are those of the committed schema. */
