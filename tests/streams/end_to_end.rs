@@ -2,10 +2,9 @@
 
 use mermin_tests::need;
 use mermin_tests::need::{captures, root, tool};
-use mermin_tests::program::binary;
+use mermin_tests::program::{binary, plain};
 use mermin_tests::servers::{FLINK, KAFKA, flink};
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 #[test]
 fn sums_are_exact_though_a_task_manager_is_killed_and_records_come_late_and_twice() {
@@ -21,7 +20,7 @@ fn sums_are_exact_though_a_task_manager_is_killed_and_records_come_late_and_twic
             }
         }
     }
-    let mut command = Command::new(root().join("streams/tests/end-to-end"));
+    let mut command = plain(root().join("streams/tests/end-to-end"));
     command.arg("--servers").arg(&servers);
     command.arg("--mermin").arg(binary()).arg("--captures").arg(captures().unwrap());
     let output = command.output().unwrap();
