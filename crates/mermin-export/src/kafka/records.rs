@@ -153,11 +153,8 @@ impl Records {
                     result = result.and(drop_as(reason, amount, why, receipt));
                     break;
                 }
-                Handed::Denied(code) => {
-                    self.denied(code);
-                    result = result.and(self.renew(receipt));
-                }
-                Handed::Broken => result = result.and(self.renew(receipt)),
+                Handed::Denied(code) if self.denied(code) => result = result.and(self.send_again(receipt)),
+                Handed::Denied(_) | Handed::Broken => result = result.and(self.renew(receipt)),
             }
         }
         self.unsent = None;

@@ -54,6 +54,10 @@ impl Records {
         result.and(self.renew(receipt))
     }
 
+    pub(super) fn is_refused_for_long(&self) -> bool {
+        self.refused.as_ref().is_some_and(|refusal| refusal.lasts(self.patience))
+    }
+
     /// All that is held is dropped.
     pub(super) fn give_up(
         &mut self,

@@ -20,7 +20,7 @@ impl Records {
     /// end: whether those are written is known then.
     pub(super) fn send_again(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
-        while self.client.under_way() > 0 && !self.is_interrupted() {
+        while self.client.under_way() > 0 && !self.is_interrupted() && !self.is_refused_for_long() {
             let told = self.client.poll(PATIENCE);
             result = result.and(self.note(told, receipt));
         }
@@ -118,13 +118,12 @@ impl Records {
         result
     }
 
-    /// The client takes no messages to its topic, for a reason that may pass, but not to this client.
-    pub(super) fn denied(&mut self, code: Code) {
-        if let Some(obstacle) = Obstacle::of_message(code) {
-            self.delivery.failures.fetch_add(1, Ordering::Relaxed);
-            self.ill(&obstacle);
-            self.pause();
-        }
+    /// The client takes no messages to its topic any more; whether because it may not.
+    pub(super) fn denied(&mut self, code: Code) -> bool {
+        let Some(obstacle) = Obstacle::of_message(code) else { return false };
+        self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+        self.ill(&obstacle);
+        true
     }
 
     /// Longer each time, until something is delivered.
