@@ -89,17 +89,18 @@ fn what_waits_on_disk_while_the_broker_is_away_is_delivered_by_the_next_run() {
     assert!(amount(&before["handed"])[0] > 0);
     assert_eq!((&before["spooled"], &before["dropped"]), (&before["handed"], &serde_json::json!({})));
     broker.restart();
-    let mut written = outcome.stdout;
-    let outcome = second.run().kept_books(0);
-    written += &outcome.stdout;
-    let after = book(&outcome, "kafka");
+    let next = second.run().kept_books(0);
+    let after = book(&next, "kafka");
     assert_eq!(after["recovered"], before["spooled"], "{after}");
     assert_eq!(amount(&after["delivered"])[0], amount(&after["recovered"])[0] + 1, "{after}");
     // What both runs wrote to standard output, too, and nothing else.
     let identities = |lines: Vec<Map<String, Value>>| -> BTreeSet<_> {
         lines.iter().map(|line| (line["flow.id"].to_string(), line["flow.sequence"].to_string())).collect()
     };
-    let lines = Record::parse_lines(&written).into_iter().map(|record| record.0).collect();
+    let lines = Record::parse_lines(&(outcome.stdout.clone() + &next.stdout))
+        .into_iter()
+        .map(|record| record.0)
+        .collect();
     let there = kept(&broker.consume(TOPIC), "protobuf");
     assert_eq!(there.len() as u64, amount(&after["delivered"])[0]);
     assert_eq!(identities(there), identities(lines));

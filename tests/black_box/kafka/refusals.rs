@@ -104,7 +104,7 @@ fn of_a_batch_only_the_record_that_the_broker_names_is_dropped() {
         .run()
         .kept_books(74);
     let book = book(&outcome, "kafka");
-    assert_eq!(amount(&book["dropped"]["refused"])[0], 1, "{book}");
+    assert_eq!(amount(&book["dropped"]["refused"])[0], 1, "{book} {}", outcome.stderr);
     assert_eq!(amount(&book["delivered"])[0], 999, "{book}");
     assert_eq!(book["dropped"].as_object().unwrap().len(), 1, "{book}");
     assert!(outcome.stderr.contains("brokers refuse a record: "), "{}", outcome.stderr);
