@@ -40,6 +40,8 @@ pub(super) enum Report {
     },
     /// The batch was too large for the topic.
     TooLarge(Parcel),
+    /// A record of its batch has a time that the broker does not take.
+    Untimely(Parcel),
     /// Whether the brokers have it is not known, or they don't.
     Back(Parcel),
 }
@@ -178,6 +180,7 @@ impl ProducerContext for Ear {
                 };
                 match Fate::of(code) {
                     Fate::Dropped(reason) => Report::Dropped { number, reason, why: code.to_string() },
+                    Fate::Untimely => Report::Untimely(parcel()),
                     Fate::BatchTooLarge => Report::TooLarge(parcel()),
                     Fate::Back => {
                         self.hear_denial(code);

@@ -5,6 +5,7 @@ mod news;
 mod renewal;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use super::client::{Client, Handed, Parcel};
 use super::config::KafkaConfig;
@@ -20,6 +21,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use times::message_time;
 
 /// How long a wait lasts until it is looked again what has come.
 const STEP: Duration = Duration::from_millis(2);
@@ -58,6 +60,8 @@ pub(super) struct Records {
     is_well: bool,
     /// Clients in a row that could not go on.
     broken: u32,
+    /// Records that are dropped where a batch has one whose time is refused.
+    suspects: usize,
     /// Records that had come to an end when messages were last sent again.
     settled: u64,
     patience: Duration,
@@ -95,6 +99,7 @@ impl Records {
             heard: Instant::now(),
             is_well: false,
             broken: 0,
+            suspects: 1,
             settled: 0,
             patience,
         })
@@ -175,11 +180,6 @@ impl Records {
         }
         result.and(self.judge(receipt))
     }
-}
-
-/// Of a message, in milliseconds since 1970. 0 would mean that none is given, to librdkafka.
-fn message_time(nanoseconds: u64) -> i64 {
-    i64::try_from(nanoseconds / 1_000_000).expect("2^64 / 10^6 is less than 2^63").max(1)
 }
 
 fn failure(reason: &'static str, why: String) -> Failure {

@@ -19,6 +19,8 @@ pub(super) enum Fate {
     Dropped(&'static str),
     /// The batch that it was in is more than the topic takes.
     BatchTooLarge,
+    /// Of its batch a record has a time that the broker does not take: this one or another.
+    Untimely,
     /// Nothing was said about it that holds for ever: the client gave it back.
     Back,
 }
@@ -28,6 +30,7 @@ impl Fate {
     pub(super) const fn of(code: Code) -> Self {
         match code {
             Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => Self::BatchTooLarge,
+            Code::InvalidTimestamp => Self::Untimely,
             Code::InvalidMessageSize => Self::Dropped(TOO_LARGE),
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 Self::Dropped(NO_TOPIC)
@@ -126,7 +129,7 @@ mod tests {
             (Code::InvalidDifferentRecord, Fate::Back),
             (Code::InvalidRecord, Fate::Dropped(REFUSED)),
             (Code::MessageBatchTooLarge, Fate::BatchTooLarge),
-            (Code::InvalidTimestamp, Fate::Dropped(REFUSED)),
+            (Code::InvalidTimestamp, Fate::Untimely),
             (Code::PolicyViolation, Fate::Dropped(REFUSED)),
             (Code::PurgeInflight, Fate::Back),
             (Code::Fatal, Fate::Back),

@@ -16,6 +16,7 @@ impl Records {
     pub(super) fn note(&mut self, told: Told, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
         let mut delivered = false;
+        let mut untimely = Vec::new();
         if !told.reports.is_empty() {
             self.heard = Instant::now();
         }
@@ -46,11 +47,15 @@ impl Records {
                         self.shrinks = true;
                     }
                 }
+                Report::Untimely(parcel) => untimely.push(parcel),
                 Report::Back(parcel) => self.again.push(parcel),
             }
         }
         if delivered {
             self.well();
+        }
+        if !untimely.is_empty() {
+            result = result.and(self.refuse_untimely(untimely, receipt));
         }
         if let Err(failure) = &result {
             self.is_well = false;
@@ -75,7 +80,7 @@ impl Records {
     }
 
     fn well(&mut self) {
-        (self.refused, self.broken) = (None, 0);
+        (self.refused, self.broken, self.suspects) = (None, 0, 1);
         if !self.is_well {
             self.is_well = true;
             self.delivery.turn(DeliveryState::Delivering, None);

@@ -175,7 +175,19 @@ fn behind_a_partition_that_takes_nothing_records_wait_at_the_windows_bound() {
 }
 
 #[test]
-fn a_message_has_a_time_also_in_the_first_millisecond() {
-    assert_eq!([0, 999_999, 1_000_000, 2_999_999].map(message_time), [1, 1, 1, 2]);
-    assert_eq!(message_time(u64::MAX), 18_446_744_073_709);
+fn of_a_batch_with_a_time_that_is_refused_one_record_is_dropped() {
+    let cluster = cluster();
+    let mut output = output(&cluster, |config| config.batch.delay = mermin_flow::Interval::milliseconds(200));
+    cluster.request_errors(Api::Produce, &[Errors::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP]);
+    // Of one flow, so of one batch.
+    let (mut all, mut receipt) = (records(0..200, 1), Receipt::default());
+    all[70].end_time = u64::MAX;
+    let bad = Amount::of(&all[70]);
+    output.export(&all, &mut receipt).unwrap();
+    assert_eq!(output.flush(&mut receipt).unwrap_err().reason, REFUSED);
+    all.remove(70);
+    assert_eq!((receipt.delivered, receipt.dropped[REFUSED]), (book(&all), bad));
+    assert_eq!(receipt.dropped.len(), 1);
+    let found: BTreeSet<_> = read(&cluster, 199).into_iter().map(|(_, _, sequence)| sequence).collect();
+    assert!(found.into_iter().eq((0..200).filter(|sequence| *sequence != 70)));
 }
