@@ -4,12 +4,14 @@ mod delivery;
 mod outage;
 mod refusals;
 
+use mermin_tests::crowd;
 use mermin_tests::program::Program;
 use mermin_tests::protoc;
 use mermin_tests::servers::kafka::{Kafka, Listener, Message, PASSWORD, USER};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TOPIC: &str = "mermin.flows";
 const PARTITIONS: u16 = 4;
@@ -31,6 +33,20 @@ fn broker(config: &[(&str, &str)]) -> Kafka {
     let broker = Kafka::start();
     broker.create_topic(TOPIC, PARTITIONS, config);
     broker
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_nanos()).unwrap()
+}
+
+/// Flows from this time on. A broker forgets a producer a day after its last batch, by the time that its messages have: of
+/// one that replays old packets it knows nothing when it comes back, and takes what is sent again for new.
+fn capture_from(begin: u64, flows: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    crowd::write_from(begin, &mut bytes, flows, &AtomicU64::new(0)).unwrap();
+    bytes
 }
 
 /// A replay of standard input to the topic.

@@ -1,32 +1,29 @@
 //! A broker that dies under load and comes back: within the buffer's bound nothing is lost, and nothing is there twice.
 
-use super::{LONG, Listener, TOPIC, broker, kept, ready, replay};
+use super::{LONG, Listener, TOPIC, broker, capture_from, kept, now, ready, replay};
 use crate::otlp::{amount, book, capture, says};
-use mermin_tests::{crowd, need};
+use mermin_tests::need;
+use mermin_tests::record::Record;
 use rustix::process::Signal;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 const FLOWS: u64 = 200_000;
-
-/// Flows of the present. A broker forgets a producer a day after its last batch, by the time that its messages have: of one
-/// that replays old packets it knows nothing when it comes back, and takes what is sent again for new.
-fn capture_of_now(flows: u64) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let mut bytes = Vec::new();
-    let begin = u64::try_from(now.as_nanos()).unwrap();
-    crowd::write_from(begin, &mut bytes, flows, &AtomicU64::new(0)).unwrap();
-    bytes
-}
 
 #[test]
 fn a_broker_that_is_killed_under_load_and_comes_back_gets_everything_once() {
     need!(ready());
     let mut broker = broker(&[]);
-    let running = replay(&broker, Listener::Plain).input(capture_of_now(FLOWS)).start_reading();
+    let running = replay(&broker, Listener::Plain).input(capture_from(now(), FLOWS)).start_reading();
     // Some of it is there, and the rest is not.
     for _ in 0..2 {
-        let before = broker.consume(TOPIC).len();
+        let until = Instant::now() + LONG;
+        let mut before = broker.consume(TOPIC).len();
+        while before == 0 {
+            assert!(Instant::now() < until, "nothing arrives");
+            before = broker.consume(TOPIC).len();
+        }
         broker.kill();
         std::thread::sleep(Duration::from_millis(300));
         broker.restart();
@@ -79,11 +76,11 @@ fn what_waits_on_disk_while_the_broker_is_away_is_delivered_by_the_next_run() {
     let folder = format!("export.disk_buffer.folder={}", parent.path().join("buffer").display());
     let mut broker = broker(&[]);
     broker.kill();
-    let program = |flows| {
-        let program = replay(&broker, Listener::Plain).set("export.kafka.buffer=disk").set(&folder);
-        program.input(capture(flows))
+    let program = |capture| {
+        let program = replay(&broker, Listener::Plain).args(["-o", "json"]).input(capture);
+        program.set("export.kafka.buffer=disk").set(&folder)
     };
-    let (first, second) = (program(20_000), program(1));
+    let (first, second) = (program(capture_from(now(), 20_000)), program(capture(1)));
     let running = first.start_reading();
     says(&running, "; trying again");
     running.signal(Signal::TERM);
@@ -92,13 +89,19 @@ fn what_waits_on_disk_while_the_broker_is_away_is_delivered_by_the_next_run() {
     assert!(amount(&before["handed"])[0] > 0);
     assert_eq!((&before["spooled"], &before["dropped"]), (&before["handed"], &serde_json::json!({})));
     broker.restart();
-    let outcome = second.run().kept_books(0);
-    let after = book(&outcome, "kafka");
+    let next = second.run().kept_books(0);
+    let after = book(&next, "kafka");
     assert_eq!(after["recovered"], before["spooled"], "{after}");
     assert_eq!(amount(&after["delivered"])[0], amount(&after["recovered"])[0] + 1, "{after}");
-    // The second run's one flow is the first run's first.
-    let mut messages = broker.consume(TOPIC);
-    let there = messages.len() as u64;
-    messages.dedup_by(|a, b| a.key == b.key && a.payload == b.payload);
-    assert_eq!(there, amount(&after["delivered"])[0]);
+    // What both runs wrote to standard output, too, and nothing else.
+    let identities = |lines: Vec<Map<String, Value>>| -> BTreeSet<_> {
+        lines.iter().map(|line| (line["flow.id"].to_string(), line["flow.sequence"].to_string())).collect()
+    };
+    let lines = Record::parse_lines(&(outcome.stdout.clone() + &next.stdout))
+        .into_iter()
+        .map(|record| record.0)
+        .collect();
+    let there = kept(&broker.consume(TOPIC), "protobuf");
+    assert_eq!(there.len() as u64, amount(&after["delivered"])[0]);
+    assert_eq!(identities(there), identities(lines));
 }

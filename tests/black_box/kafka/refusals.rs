@@ -1,10 +1,13 @@
 //! What a broker refuses: said clearly, with what to do, and in the book to the record.
 
-use super::{Listener, PASSWORD, TOPIC, broker, kept, ready, replay, with_password};
+use super::{Listener, PASSWORD, TOPIC, broker, capture_from, kept, now, ready, replay, with_password};
 use crate::otlp::{amount, book, capture};
 use mermin_tests::need;
 use mermin_tests::program::{Outcome, Program};
 use std::time::Duration;
+
+/// Of a capture file.
+const FILE_HEADER: usize = 24;
 
 const FLOWS: u64 = 3_000;
 
@@ -85,6 +88,27 @@ fn records_that_are_too_large_are_dropped_and_no_others() {
     let lines = kept(&broker.consume(TOPIC), "protobuf");
     assert_eq!(lines.len() as u64, of_the_first);
     assert!(lines.iter().all(|line| line["source.address"] == "10.0.0.0"));
+}
+
+#[test]
+fn of_a_batch_only_the_record_that_the_broker_names_is_dropped() {
+    need!(ready());
+    let broker = broker(&[]);
+    // A thousand, and the last packet comes ten days late: brokers take times up to an hour ahead.
+    let mut capture = capture_from(now(), 999);
+    let late = capture_from(now() + 10 * 86_400 * 1_000_000_000, 1);
+    capture.extend_from_slice(&late[FILE_HEADER..]);
+    let outcome = replay(&broker, Listener::Plain)
+        .set("export.kafka.batch.delay=1s")
+        .input(capture)
+        .run()
+        .kept_books(74);
+    let book = book(&outcome, "kafka");
+    assert_eq!(amount(&book["dropped"]["refused"])[0], 1, "{book} {}", outcome.stderr);
+    assert_eq!(amount(&book["delivered"])[0], 999, "{book}");
+    assert_eq!(book["dropped"].as_object().unwrap().len(), 1, "{book}");
+    assert!(outcome.stderr.contains("brokers refuse a record: "), "{}", outcome.stderr);
+    assert_eq!(kept(&broker.consume(TOPIC), "protobuf").len(), 999);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! on the output's thread. So nothing here is called from another thread.
 
 use super::config::KafkaConfig;
-use super::refusal::{Fate, Obstacle};
+use super::refusal::{Fate, NO_TOPIC, Obstacle};
 use super::settings::client_config;
 use mermin_flow::Delivery;
 use rdkafka::client::ClientContext;
@@ -40,6 +40,8 @@ pub(super) enum Report {
     },
     /// The batch was too large for the topic.
     TooLarge(Parcel),
+    /// A record of its batch has a time that the broker does not take.
+    Untimely(Parcel),
     /// Whether the brokers have it is not known, or they don't.
     Back(Parcel),
 }
@@ -121,6 +123,16 @@ impl ClientContext for Ear {
 }
 
 impl Ear {
+    /// That messages come back because something is not allowed, said once for all of them.
+    fn hear_denial(&self, code: Code) {
+        let Some(obstacle) = Obstacle::of_message(code) else { return };
+        let mut told = lock(&self.told);
+        if told.obstacle.as_ref() != Some(&obstacle) {
+            self.delivery.failures.fetch_add(1, Relaxed);
+            told.obstacle = Some(obstacle);
+        }
+    }
+
     /// How requests go. A broker's answers of a second count as one, with their mean time.
     fn count(&self, statistics: &Statistics) {
         let brokers = || statistics.brokers.values();
@@ -168,8 +180,12 @@ impl ProducerContext for Ear {
                 };
                 match Fate::of(code) {
                     Fate::Dropped(reason) => Report::Dropped { number, reason, why: code.to_string() },
+                    Fate::Untimely => Report::Untimely(parcel()),
                     Fate::BatchTooLarge => Report::TooLarge(parcel()),
-                    Fate::Back => Report::Back(parcel()),
+                    Fate::Back => {
+                        self.hear_denial(code);
+                        Report::Back(parcel())
+                    }
                 }
             }
         };
@@ -186,8 +202,10 @@ pub(super) enum Handed {
     Full,
     /// It is longer than `export.kafka.message_bytes`.
     TooLarge,
-    /// It will not be taken.
-    Refused(Code),
+    /// It will not be taken, for this reason.
+    Refused(&'static str, Code),
+    /// Nor will any other, by this client: it asks no more for a topic that is not there, or that it may not write to.
+    Denied(Code),
     /// The producer can't go on.
     Broken,
 }
@@ -232,7 +250,10 @@ impl Client {
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(Code::QueueFull) => Handed::Full,
                 Some(Code::MessageSizeTooLarge) => Handed::TooLarge,
-                Some(code) if self.fatal_error().is_none() => Handed::Refused(code),
+                Some(code) if self.fatal_error().is_none() => match Fate::of(code) {
+                    Fate::Dropped(reason) if reason != NO_TOPIC => Handed::Refused(reason, code),
+                    _ => Handed::Denied(code),
+                },
                 _ => Handed::Broken,
             },
         }

@@ -1,23 +1,27 @@
 //! The output `kafka`: each record a message.
 
+mod giving_up;
 mod news;
 mod renewal;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use super::client::{Client, Handed, Parcel};
 use super::config::KafkaConfig;
 use super::encode::Encoder;
 use super::headers::Headers;
-use super::refusal::{Fate, NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE};
-use super::window::Window;
+use super::refusal::{NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE};
+use super::window::{PLACES_MAX, Window};
 use crate::error::ExportError;
 use crate::trouble::Trouble;
+use giving_up::Refusal;
 use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use times::message_time;
 
 /// How long a wait lasts until it is looked again what has come.
 const STEP: Duration = Duration::from_millis(2);
@@ -28,10 +32,6 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// How long brokers may refuse the agent, or say that there is no topic, before records are given up. It may pass:
 /// credentials are rolled out one after the other, topics are made beside agents.
 pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
-
-/// A refusal that was not repeated for so long is over: brokers are asked at least every five seconds, and librdkafka tells
-/// of the same answer once in thirty.
-const REFUSAL_MEMORY: Duration = Duration::from_secs(45);
 
 /// Records that are held for so long without news: it is looked whether there is a topic at all.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -54,13 +54,16 @@ pub(super) struct Records {
     /// A number was given that no message carries yet.
     unsent: Option<u64>,
     trouble: Trouble,
-    /// When brokers have begun to refuse the agent, without a delivery since, and when they last did.
-    refused: Option<(Instant, Instant)>,
+    refused: Option<Refusal>,
     /// When something was heard of a record, or none was held.
     heard: Instant,
     is_well: bool,
     /// Clients in a row that could not go on.
     broken: u32,
+    /// Records that are dropped where a batch has one whose time is refused.
+    suspects: usize,
+    /// Records that had come to an end when messages were last sent again.
+    settled: u64,
     patience: Duration,
 }
 
@@ -86,7 +89,7 @@ impl Records {
             client,
             delivery,
             interrupted: Arc::default(),
-            window: Window::default(),
+            window: Window::new(PLACES_MAX),
             batch_bytes,
             again: Vec::new(),
             shrinks: false,
@@ -96,6 +99,8 @@ impl Records {
             heard: Instant::now(),
             is_well: false,
             broken: 0,
+            suspects: 1,
+            settled: 0,
             patience,
         })
     }
@@ -107,15 +112,18 @@ impl Records {
     /// Hands a record over, when there is room.
     fn push(&mut self, record: &FlowRecord, receipt: &mut Receipt) -> Result<(), Failure> {
         let amount = Amount::of(record);
+        let mut result = Ok(());
+        // What is delivered behind a partition that takes nothing keeps its place.
+        while self.window.is_full() && !self.is_interrupted() {
+            result = result.and(self.wait(STEP, receipt));
+        }
         if self.is_interrupted() {
             let number = self.window.push(amount, 0);
             self.window.settle(number);
-            return drop_as(TOO_LATE, amount, "out of time".to_owned(), receipt);
+            return result.and(drop_as(TOO_LATE, amount, "out of time".to_owned(), receipt));
         }
-        // A message's time has milliseconds.
-        let time = i64::try_from(record.end_shown() / 1_000_000).unwrap_or(i64::MAX);
+        let time = message_time(record.end_shown());
         let key = record.community_id.text();
-        let mut result = Ok(());
         if self.window.is_empty() {
             self.heard = Instant::now();
         }
@@ -123,6 +131,16 @@ impl Records {
         let number = self.window.push(amount, time);
         self.unsent = Some(number);
         loop {
+            result = result.and(self.judge(receipt));
+            // Given up, with all that is held.
+            if self.window.is_empty() {
+                break;
+            }
+            // What came before goes before.
+            if !self.again.is_empty() {
+                result = result.and(self.wait(STEP, receipt));
+                continue;
+            }
             let message = (&key[..], self.encoder.written(), time);
             match self.client.send(number, message, self.headers.of_message()) {
                 Handed::Taken => break,
@@ -134,18 +152,14 @@ impl Records {
                     break;
                 }
                 Handed::Full => result = result.and(self.wait(STEP, receipt)),
-                // A client that knows that there is no topic asks no more.
-                Handed::Refused(code) if Fate::of(code) != Fate::Dropped(NO_TOPIC) => {
+                Handed::Refused(reason, code) => {
                     self.window.settle(number);
-                    let why = self.words(REFUSED, &code.to_string());
-                    result = result.and(drop_as(REFUSED, amount, why, receipt));
+                    let why = self.words(reason, &code.to_string());
+                    result = result.and(drop_as(reason, amount, why, receipt));
                     break;
                 }
-                Handed::Refused(_) | Handed::Broken => result = result.and(self.renew(receipt)),
-            }
-            // Given up meanwhile, with all that is held.
-            if self.window.is_empty() {
-                break;
+                Handed::Denied(code) if self.denied(code) => result = result.and(self.send_again(receipt)),
+                Handed::Denied(_) | Handed::Broken => result = result.and(self.renew(receipt)),
             }
         }
         self.unsent = None;
@@ -164,19 +178,7 @@ impl Records {
         } else if self.heard.elapsed() >= SILENCE {
             self.ask_for_topic();
         }
-        if self.is_interrupted() && !self.window.is_empty() {
-            return result.and(self.give_up(TOO_LATE, "out of time", receipt));
-        }
-        self.refused = self.refused.filter(|(_, last)| last.elapsed() < REFUSAL_MEMORY);
-        if self.refused.is_some_and(|(since, _)| since.elapsed() >= self.patience) && !self.window.is_empty()
-        {
-            let why = self.delivery.condition().1.unwrap_or_default();
-            result = result.and(self.give_up(NO_ACCESS, &why, receipt));
-            // A password that has changed meanwhile is read.
-            self.refused = None;
-            result = result.and(self.renew(receipt));
-        }
-        result
+        result.and(self.judge(receipt))
     }
 }
 

@@ -19,7 +19,9 @@ pub(super) enum Fate {
     Dropped(&'static str),
     /// The batch that it was in is more than the topic takes.
     BatchTooLarge,
-    /// Nothing was said about it: the client gave it back.
+    /// Of its batch a record has a time that the broker does not take: this one or another.
+    Untimely,
+    /// Nothing was said about it that holds for ever: the client gave it back.
     Back,
 }
 
@@ -27,16 +29,19 @@ impl Fate {
     /// Of a message whose delivery failed.
     pub(super) const fn of(code: Code) -> Self {
         match code {
-            Code::MessageSizeTooLarge => Self::BatchTooLarge,
+            Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => Self::BatchTooLarge,
+            Code::InvalidTimestamp => Self::Untimely,
             Code::InvalidMessageSize => Self::Dropped(TOO_LARGE),
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 Self::Dropped(NO_TOPIC)
             }
+            // Rights may be on their way: see `Obstacle::of_message`.
             Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed => Self::Dropped(NO_ACCESS),
+            // Another record of its batch is refused, and the batch with it.
+            | Code::InvalidDifferentRecord
             // Where the idempotent producer can't go on, and where the client was told to let go of its messages.
-            Code::PurgeQueue
+            | Code::PurgeQueue
             | Code::PurgeInflight
             | Code::Fatal
             | Code::OutOfOrderSequenceNumber
@@ -83,6 +88,13 @@ impl Obstacle {
         })
     }
 
+    /// Of an error that a message came back with.
+    pub(super) fn of_message(code: Code) -> Option<Self> {
+        matches!(code, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)
+            .then(|| Self::of(code, &code.to_string()))
+            .flatten()
+    }
+
     pub(super) fn why(&self) -> &str {
         let (Self::Away(why) | Self::AllDown(why) | Self::NoAccess(why)) = self;
         why
@@ -112,8 +124,12 @@ mod tests {
             (Code::MessageSizeTooLarge, Fate::BatchTooLarge),
             (Code::UnknownTopic, Fate::Dropped(NO_TOPIC)),
             (Code::UnknownTopicOrPartition, Fate::Dropped(NO_TOPIC)),
-            (Code::TopicAuthorizationFailed, Fate::Dropped(NO_ACCESS)),
-            (Code::InvalidTimestamp, Fate::Dropped(REFUSED)),
+            (Code::TopicAuthorizationFailed, Fate::Back),
+            (Code::ClusterAuthorizationFailed, Fate::Back),
+            (Code::InvalidDifferentRecord, Fate::Back),
+            (Code::InvalidRecord, Fate::Dropped(REFUSED)),
+            (Code::MessageBatchTooLarge, Fate::BatchTooLarge),
+            (Code::InvalidTimestamp, Fate::Untimely),
             (Code::PolicyViolation, Fate::Dropped(REFUSED)),
             (Code::PurgeInflight, Fate::Back),
             (Code::Fatal, Fate::Back),
@@ -133,5 +149,8 @@ mod tests {
         let away = Obstacle::of(Code::AllBrokersDown, "1/1 brokers are down").unwrap();
         assert_eq!(away, Obstacle::AllDown("no broker answers: 1/1 brokers are down".to_owned()));
         assert_eq!(Obstacle::of(Code::Fail, "x"), None);
+        let denied = Obstacle::of_message(Code::TopicAuthorizationFailed).unwrap();
+        assert!(matches!(&denied, Obstacle::NoAccess(why) if why.contains("grant Write on the topic")));
+        assert_eq!(Obstacle::of_message(Code::PurgeInflight), None);
     }
 }

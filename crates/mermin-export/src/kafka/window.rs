@@ -1,19 +1,30 @@
 //! What has become of the records under way: which are settled, and how many without a gap.
 //!
 //! Records are numbered from 0 as they come. Partitions answer in any order, so the window has a place for each record
-//! from the first one that is open.
+//! from the first one that is open. Where one partition takes nothing while others do, that place is far ahead: so places have
+//! a bound, at which records wait.
 
+use super::settings::MESSAGES_MAX;
 use mermin_flow::Amount;
 use std::collections::VecDeque;
 
+/// The bound: 1 048 576 places, 40 bytes each.
+pub(super) const PLACES_MAX: usize = 16 * MESSAGES_MAX;
+
+/// Places whose memory is kept when there is no record.
+const PLACES_KEPT: usize = MESSAGES_MAX;
+
+const _: () = assert!(size_of::<Option<Open>>() <= 40, "what is said above, and in docs/reference/kafka.md");
+
 /// See the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Window {
     /// The number of the first place: all before are settled.
     first: u64,
     /// `None`: settled.
     open: VecDeque<Option<Open>>,
     held: Amount,
+    places_max: usize,
 }
 
 /// A record without a receipt.
@@ -25,6 +36,16 @@ struct Open {
 }
 
 impl Window {
+    /// With a bound of so many places.
+    pub(super) fn new(places_max: usize) -> Self {
+        Self { first: 0, open: VecDeque::new(), held: Amount::default(), places_max }
+    }
+
+    /// Whether records have to wait for a place.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= self.places_max
+    }
+
     /// Takes a record, whose message has this time; its number.
     pub(super) fn push(&mut self, amount: Amount, time: i64) -> u64 {
         self.open.push_back(Some(Open { amount, time }));
@@ -41,6 +62,7 @@ impl Window {
             self.open.pop_front();
             self.first += 1;
         }
+        self.shrink();
         Some(amount)
     }
 
@@ -76,7 +98,14 @@ impl Window {
     pub(super) fn clear(&mut self) -> Amount {
         self.first += self.open.len() as u64;
         self.open.clear();
+        self.shrink();
         std::mem::take(&mut self.held)
+    }
+
+    fn shrink(&mut self) {
+        if self.open.is_empty() && self.open.capacity() > 2 * PLACES_KEPT {
+            self.open.shrink_to(PLACES_KEPT);
+        }
     }
 
     /// What is open.
@@ -86,6 +115,11 @@ impl Window {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Records that are settled, in whatever order.
+    pub(super) fn settled(&self) -> u64 {
+        self.first + self.open.len() as u64 - self.held.records
     }
 
     /// Records that are settled, from the first one on without a gap.
@@ -105,12 +139,13 @@ mod tests {
 
     #[test]
     fn what_is_settled_behind_a_gap_counts_when_the_gap_is_closed() {
-        let mut window = Window::default();
+        let mut window = Window::new(PLACES_MAX);
         let amount = |records| Amount { records: 1, packets: records, bytes: 10 * records };
         let numbers: Vec<_> = (1..=5).map(|n| window.push(amount(n), n as i64)).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
         assert_eq!((window.time(3), window.time(9)), (Some(4), None));
         assert_eq!((window.settle(2), window.settled_in_order()), (Some(amount(3)), 0));
+        assert_eq!(window.settled(), 1);
         assert_eq!((window.settle(0), window.settled_in_order()), (Some(amount(1)), 1));
         assert_eq!((window.settle(1), window.settled_in_order()), (Some(amount(2)), 3));
         assert_eq!([window.settle(1), window.settle(2), window.settle(9)], [None; 3], "once, and no others");
@@ -128,5 +163,19 @@ mod tests {
         assert_eq!((window.held(), window.settled_in_order()), (amount(8), 6));
         assert_eq!(window.settle(6), Some(amount(8)));
         assert_eq!((window.held(), window.push(amount(7), 7)), (Amount::default(), 8));
+    }
+    #[test]
+    fn places_have_a_bound_and_are_given_back() {
+        let mut window = Window::new(PLACES_MAX);
+        let one = Amount { records: 1, packets: 1, bytes: 1 };
+        let first = window.push(one, 0);
+        while !window.is_full() {
+            let number = window.push(one, 0);
+            window.settle(number);
+        }
+        assert_eq!((window.open.len(), window.held()), (PLACES_MAX, one), "for the one that is open");
+        window.settle(first);
+        assert!(window.is_empty() && !window.is_full());
+        assert!(window.open.capacity() <= 2 * PLACES_KEPT, "{}", window.open.capacity());
     }
 }

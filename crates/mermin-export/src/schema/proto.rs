@@ -9,9 +9,10 @@ const HEAD: &str = "\
 // A flow record, as Mermin sends it to Kafka with `encoding: protobuf`.
 //
 // Generated from the attribute table by `UPDATE=1 cargo test -p mermin-export`. What the attributes mean in full:
-// docs/reference/records.md. A field that is not there is not known: 0 and an empty text are values. Fields are only
-// added; numbers and types stay. The JSON mapping has the keys of Mermin's JSON lines, but there times are RFC 3339
-// texts, and members of a map are keys of their own.
+// docs/reference/records.md. An optional field that is not there is not known: 0 and an empty text are values. A list or
+// map that has nothing in it may be empty or not known: Protobuf does not tell. Fields are only added; numbers and types
+// stay. The JSON mapping has the keys of Mermin's JSON lines, but there times are RFC 3339 texts, and members of a map are
+// keys of their own.
 
 syntax = \"proto3\";
 

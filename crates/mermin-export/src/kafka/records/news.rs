@@ -1,7 +1,8 @@
 //! What the client tells: of records into the book, of brokers into condition and log.
 
 use super::super::client::{Report, Told};
-use super::super::refusal::{NO_ACCESS, NO_TOPIC, Obstacle, TOO_LARGE};
+use super::super::refusal::{NO_TOPIC, Obstacle, TOO_LARGE};
+use super::giving_up::Refusal;
 use super::{Records, drop_as};
 use mermin_flow::{DeliveryState, Failure, Receipt};
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ impl Records {
     pub(super) fn note(&mut self, told: Told, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
         let mut delivered = false;
+        let mut untimely = Vec::new();
         if !told.reports.is_empty() {
             self.heard = Instant::now();
         }
@@ -45,11 +47,15 @@ impl Records {
                         self.shrinks = true;
                     }
                 }
+                Report::Untimely(parcel) => untimely.push(parcel),
                 Report::Back(parcel) => self.again.push(parcel),
             }
         }
         if delivered {
             self.well();
+        }
+        if !untimely.is_empty() {
+            result = result.and(self.refuse_untimely(untimely, receipt));
         }
         if let Err(failure) = &result {
             self.is_well = false;
@@ -69,13 +75,12 @@ impl Records {
         let topic = &self.config.topic;
         match reason {
             NO_TOPIC => no_topic(topic),
-            NO_ACCESS => format!("brokers don't allow writing to topic {topic}: {why}"),
             _ => format!("brokers refuse a record: {why}"),
         }
     }
 
     fn well(&mut self) {
-        (self.refused, self.broken) = (None, 0);
+        (self.refused, self.broken, self.suspects) = (None, 0, 1);
         if !self.is_well {
             self.is_well = true;
             self.delivery.turn(DeliveryState::Delivering, None);
@@ -89,14 +94,12 @@ impl Records {
     pub(super) fn ill(&mut self, obstacle: &Obstacle) {
         self.is_well = false;
         match obstacle {
-            Obstacle::NoAccess(_) => {
-                let now = Instant::now();
-                self.refused = Some((self.refused.map_or(now, |(since, _)| since), now));
+            Obstacle::NoAccess(why) => {
+                self.refused = Some(Refusal::again(self.refused.take(), Instant::now(), why));
             }
-            Obstacle::Away(_) => self.refused = None,
-            // It follows whatever was said of the last one, and tells nothing more.
-            Obstacle::AllDown(_) if self.refused.is_some() => return,
-            Obstacle::AllDown(_) => {}
+            // One may be away beside others that refuse, and what can be done is about those.
+            Obstacle::Away(_) | Obstacle::AllDown(_) if self.refused.is_some() => return,
+            Obstacle::Away(_) | Obstacle::AllDown(_) => {}
         }
         self.say(obstacle.why().to_owned());
     }

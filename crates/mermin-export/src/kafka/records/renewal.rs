@@ -1,13 +1,15 @@
 //! Messages that the client gives back: to another client, or given up.
 
 use super::super::client::{Client, Handed, Told};
-use super::super::refusal::{Obstacle, REFUSED, TOO_LATE};
-use super::{PATIENCE, Records, STEP, drop_as, failure};
-use mermin_flow::{Amount, DeliveryState, Failure, Receipt};
+use super::super::refusal::{Obstacle, TOO_LARGE, TOO_LATE};
+use super::{PATIENCE, Records, STEP, drop_as};
+use mermin_flow::{Amount, Failure, Receipt};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long messages that are let go of may take to come back.
+/// How long messages that are let go of may take to come back until it is said, or until they are given up when time is up.
 const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest pause before a producer that can't go on is made anew.
@@ -18,11 +20,16 @@ impl Records {
     /// end: whether those are written is known then.
     pub(super) fn send_again(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         let mut result = Ok(());
-        while self.client.under_way() > 0 && !self.is_interrupted() {
+        while self.client.under_way() > 0 && !self.is_interrupted() && !self.is_refused_for_long() {
             let told = self.client.poll(PATIENCE);
             result = result.and(self.note(told, receipt));
         }
         if !std::mem::take(&mut self.shrinks) {
+            // Also should a broker say of a batch that each of its records suffers from another one.
+            let settled = self.window.settled();
+            if self.refused.is_some() || std::mem::replace(&mut self.settled, settled) == settled {
+                self.pause();
+            }
             return result.and(self.renew(receipt));
         }
         let largest = self.again.iter().map(|parcel| parcel.key.len() + parcel.value.len()).max();
@@ -43,42 +50,80 @@ impl Records {
             self.pause();
         }
         loop {
+            if self.is_interrupted() {
+                return result.and(self.give_up(TOO_LATE, "out of time", receipt));
+            }
             match Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery) {
-                Ok(client) => self.client = client,
+                Ok(client) => {
+                    self.client = client;
+                    break;
+                }
                 Err(error) => {
                     self.say(format!("no client can be made: {error}"));
-                    if !self.is_interrupted() {
-                        self.pause();
-                        continue;
-                    }
+                    self.pause();
                 }
             }
-            break;
         }
-        let mut parcels = std::mem::take(&mut self.again);
-        parcels.sort_by_key(|parcel| parcel.number);
-        // What did not come back in time is gone with its client. The record that is just being handed over never was in one.
-        let mut kept: Vec<_> = parcels.iter().map(|parcel| parcel.number).collect();
+        // All have come back. Should one be missing, then nobody will hear of it any more: it may be taken later.
+        // The record that is just being handed over never was in a client.
+        self.again.sort_unstable_by_key(|parcel| parcel.number);
+        let mut kept: Vec<_> = self.again.iter().map(|parcel| parcel.number).collect();
         kept.extend(self.unsent);
         let gone = self.window.settle_but(&kept);
         if gone != Amount::default() {
-            let why = "a client does not give its messages back".to_owned();
-            result = result.and(drop_as(REFUSED, gone, why, receipt));
+            let why = "a client has not given its messages back".to_owned();
+            result = result.and(drop_as(TOO_LATE, gone, why, receipt));
         }
-        for parcel in parcels {
-            let Some(time) = self.window.time(parcel.number) else { continue };
+        result.and(self.resend(receipt))
+    }
+
+    /// Messages that came back go to the present client. Those that it does not take are kept, for the next one.
+    pub(super) fn resend(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+        let mut result = Ok(());
+        self.again.sort_unstable_by_key(|parcel| Reverse(parcel.number));
+        while let Some(parcel) = self.again.pop() {
+            let number = parcel.number;
+            let Some(time) = self.window.time(number) else { continue };
             let message = (&parcel.key[..], &parcel.value[..], time);
-            // It holds no more than the one before did: there is room.
-            match self.client.send(parcel.number, message, self.headers.of_message()) {
-                Handed::Taken => {}
-                Handed::TooLarge | Handed::Full | Handed::Refused(_) | Handed::Broken => {
-                    let amount = self.window.settle(parcel.number).unwrap_or_default();
-                    let why = "the client does not take a message again".to_owned();
-                    result = result.and(drop_as(REFUSED, amount, why, receipt));
+            let (reason, why) = match self.client.send(number, message, self.headers.of_message()) {
+                Handed::Taken => continue,
+                Handed::Full => {
+                    self.again.push(parcel);
+                    let kept = self.again.len();
+                    let told = self.client.poll(STEP);
+                    let is_over = told.fatal || self.is_interrupted();
+                    result = result.and(self.note(Told { fatal: false, ..told }, receipt));
+                    if is_over || self.again.len() > kept {
+                        return result;
+                    }
+                    continue;
                 }
-            }
+                Handed::Denied(code) => {
+                    self.denied(code);
+                    self.again.push(parcel);
+                    return result;
+                }
+                Handed::Broken => {
+                    self.again.push(parcel);
+                    return result;
+                }
+                Handed::TooLarge => {
+                    (TOO_LARGE, "a record is more than export.kafka.message_bytes".to_owned())
+                }
+                Handed::Refused(reason, code) => (reason, self.words(reason, &code.to_string())),
+            };
+            let amount = self.window.settle(number).unwrap_or_default();
+            result = result.and(drop_as(reason, amount, why, receipt));
         }
         result
+    }
+
+    /// The client takes no messages to its topic any more; whether because it may not.
+    pub(super) fn denied(&mut self, code: Code) -> bool {
+        let Some(obstacle) = Obstacle::of_message(code) else { return false };
+        self.delivery.failures.fetch_add(1, Ordering::Relaxed);
+        self.ill(&obstacle);
+        true
     }
 
     /// Longer each time, until something is delivered.
@@ -91,38 +136,25 @@ impl Records {
         }
     }
 
-    /// Has the client give back what it holds.
-    fn take_back(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
+    /// Has the client give back what it holds. All comes back, soon unless a thread of the client hangs (in a name's resolution);
+    /// when time is up that is not waited for.
+    pub(super) fn take_back(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
         self.client.let_go();
-        let (mut result, until) = (Ok(()), Instant::now() + RETURN_PATIENCE);
+        let (mut result, mut until) = (Ok(()), Instant::now() + RETURN_PATIENCE);
         loop {
             let told = self.client.poll(STEP);
             // That it can't go on is known.
             result = result.and(self.note(Told { fatal: false, ..told }, receipt));
-            if self.client.under_way() == 0 || Instant::now() >= until {
+            if self.client.under_way() == 0 {
                 return result;
             }
+            if Instant::now() >= until {
+                if self.is_interrupted() {
+                    return result;
+                }
+                self.say("the client keeps messages that it should give back".to_owned());
+                until += RETURN_PATIENCE;
+            }
         }
-    }
-
-    /// All that is held is dropped.
-    pub(super) fn give_up(
-        &mut self,
-        reason: &'static str,
-        why: &str,
-        receipt: &mut Receipt,
-    ) -> Result<(), Failure> {
-        let result = self.take_back(receipt);
-        self.delivery.turn(DeliveryState::Failing, Some(why.to_owned()));
-        self.again.clear();
-        let held = self.window.clear();
-        if held == Amount::default() {
-            return result;
-        }
-        *receipt.dropped.entry(reason).or_default() += held;
-        if reason == TOO_LATE {
-            return result;
-        }
-        result.and(Err(failure(reason, why.to_owned())))
     }
 }

@@ -1,5 +1,7 @@
 //! Against librdkafka's own cluster in memory, which fails as it is told. Real brokers: `tests/black_box/kafka`.
 
+mod refusals;
+
 use super::*;
 use crate::agent::Agent;
 use crate::kafka::KafkaEncoding;
