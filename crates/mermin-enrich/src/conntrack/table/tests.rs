@@ -1,3 +1,5 @@
+//! Which other tuple a record gets, whatever came before, between and behind its connection.
+
 use super::*;
 use crate::conntrack::message::tests::end;
 use proptest::prelude::*;
