@@ -55,6 +55,12 @@ pub(super) struct Told {
     pub(super) fatal: bool,
 }
 
+impl Told {
+    fn is_nothing(&self) -> bool {
+        self.reports.is_empty() && self.obstacle.is_none() && !self.fatal
+    }
+}
+
 /// What is heard of in vain: rdkafka 0.39 tells of each error twice, in one call.
 #[derive(Debug, Default)]
 struct Echo(Option<(Code, String)>);
@@ -259,25 +265,35 @@ impl Client {
         }
     }
 
-    /// What was told so far, and within `at_most` if that is nothing.
+    /// What was told so far; if that is nothing, what there is after `at_most`. It sleeps meanwhile: rdkafka's own wait goes
+    /// round without rest in its last millisecond, which of a wait of 2 ms is half.
     pub(super) fn poll(&self, at_most: Duration) -> Told {
-        self.producer.poll(at_most);
+        let told = self.told();
+        if at_most.is_zero() || !told.is_nothing() {
+            return told;
+        }
+        std::thread::sleep(at_most);
+        self.told()
+    }
+
+    fn told(&self) -> Told {
         let ear = self.producer.context();
-        let mut told = std::mem::take(&mut *lock(&ear.told));
-        // One call takes one event without waiting, and each partition's answer is one.
-        let mut reports = told.reports.len();
-        while reports > 0 {
+        let mut told = Told::default();
+        // One call takes one event, and each partition's answer is one.
+        loop {
             self.producer.poll(Duration::ZERO);
             let more = std::mem::take(&mut *lock(&ear.told));
-            reports = more.reports.len();
+            let is_last = more.reports.is_empty();
             told.reports.extend(more.reports);
             told.obstacle = match more.obstacle {
                 Some(Obstacle::AllDown(_)) | None if told.obstacle.is_some() => told.obstacle,
                 more => more,
             };
             told.fatal |= more.fatal;
+            if is_last {
+                return told;
+            }
         }
-        told
     }
 
     /// Messages that have no report yet.

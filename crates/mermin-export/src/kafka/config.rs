@@ -187,7 +187,8 @@ pub struct KafkaBatch {
     pub records: NonZeroUsize,
     /// The most bytes in a batch, before compression, from 1kB to 100MiB.
     pub bytes: ByteSize,
-    /// How long a message waits for others to come along, at most 5s; the end of a run waits for it, too.
+    /// How long a message waits for others to come along, at most 5s; the end of a run waits for it, too. Give it more than
+    /// brokers take to acknowledge: what waits for longer than this behind a batch under way keeps a core busy.
     pub delay: Interval,
 }
 
@@ -196,7 +197,7 @@ impl Default for KafkaBatch {
         Self {
             records: NonZeroUsize::new(10_000).expect("the default is not zero"),
             bytes: ByteSize(1_000_000),
-            delay: Interval(std::time::Duration::from_millis(100)),
+            delay: Interval(std::time::Duration::from_secs(1)),
         }
     }
 }

@@ -26,7 +26,7 @@ use times::message_time;
 /// How long a wait lasts until it is looked again what has come.
 const STEP: Duration = Duration::from_millis(2);
 
-/// How long a call that finds nothing to do lets messages get on.
+/// How long it may take until it is looked what has become of messages, where nothing waits for that.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// How long brokers may refuse the agent, or say that there is no topic, before records are given up. It may pass:
@@ -220,13 +220,8 @@ impl Exporter for Records {
 
     fn idle(&mut self, receipt: &mut Receipt) -> Result<Option<Duration>, Failure> {
         // Also when nothing is held: what the client tells waits in its memory.
-        let held = self.window.held().records;
-        let until = Instant::now() + PATIENCE;
         self.wait(Duration::ZERO, receipt)?;
-        while self.window.held().records == held && held > 0 && Instant::now() < until {
-            self.wait(STEP, receipt)?;
-        }
-        Ok((!self.window.is_empty()).then_some(Duration::ZERO))
+        Ok((!self.window.is_empty()).then_some(PATIENCE))
     }
 
     fn after_panic(&mut self) -> Option<u64> {

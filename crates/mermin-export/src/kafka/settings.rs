@@ -37,6 +37,9 @@ pub(super) fn client_config(
     set("allow.auto.create.topics", "false");
     set("topic.metadata.propagation.max.ms", &patience.as_millis().to_string());
     set("compression.codec", config.compression.name());
+    // A broker answers within 30 s that replicas have not (request.timeout.ms). While one says nothing at all and a batch waits
+    // behind the one under way, librdkafka 2.12 goes round without rest until it gives the connection up.
+    set("socket.timeout.ms", "35000");
     set("linger.ms", &config.batch.delay.0.as_millis().to_string());
     set("batch.num.messages", &config.batch.records.to_string());
     set("batch.size", &batch_bytes.to_string());
@@ -101,7 +104,8 @@ mod tests {
             ("partitioner", "murmur2_random"),
             ("security.protocol", "plaintext"),
             ("compression.codec", "lz4"),
-            ("linger.ms", "100"),
+            ("linger.ms", "1000"),
+            ("socket.timeout.ms", "35000"),
             ("batch.size", "1000"),
         ] {
             assert_eq!(plain[key], value, "{key}");
