@@ -56,6 +56,13 @@ impl Job {
         Self { command }
     }
 
+    /// With an option more: `--topic`, and its value.
+    #[must_use]
+    pub fn with(mut self, option: &str, value: &str) -> Self {
+        self.command.args([option, value]);
+        self
+    }
+
     /// Returns when it has read all and written what comes of it.
     ///
     /// # Panics

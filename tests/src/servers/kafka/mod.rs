@@ -181,15 +181,29 @@ impl Kafka {
     /// When it can't be read.
     #[must_use]
     pub fn consume(&self, topic: &str) -> Vec<Message> {
-        let mut command = kcat(&self.place, self.addresses[0], 30);
-        command.args(["-C", "-q", "-e", "-o", "beginning", "-X", "check.crcs=true", "-f", message::FORMAT]);
-        let output = command.args(["-t", topic]).output().expect("kcat starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kcat can't read {topic}: {said}; {}", self.process.log());
-        let mut messages =
-            message::read(&output.stdout).unwrap_or_else(|at| panic!("not kcat's form at byte {at}"));
-        messages.sort_by_key(|message| (message.partition, message.offset));
-        messages
+        consume(&self.place, self.addresses[0], topic).unwrap_or_else(|error| {
+            panic!("{error}; {}", self.process.log());
+        })
+    }
+
+    /// The files that a topic's batches are in.
+    ///
+    /// # Panics
+    /// When its folders can't be read.
+    #[must_use]
+    pub fn segments(&self, topic: &str) -> Vec<PathBuf> {
+        let entries = |folder: &Path| -> Vec<PathBuf> {
+            let entries = std::fs::read_dir(folder).expect("the broker's folder");
+            entries.map(|entry| entry.expect("a name").path()).collect()
+        };
+        let is_of_topic = |folder: &PathBuf| {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            name.rsplit_once('-')
+                .is_some_and(|(of, partition)| of == topic && partition.parse::<u16>().is_ok())
+        };
+        let folders = entries(&self.folder.path().join("data")).into_iter().filter(is_of_topic);
+        let files = folders.flat_map(|folder| entries(&folder));
+        files.filter(|file| file.extension().is_some_and(|end| end == "log")).collect()
     }
 
     /// Ends it by SIGKILL.
@@ -218,6 +232,20 @@ impl Kafka {
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
     }
+}
+
+/// All that is in a topic of a broker, or what kcat says.
+fn consume(place: &Place, broker: SocketAddr, topic: &str) -> Result<Vec<Message>, String> {
+    let mut command = kcat(place, broker, 60);
+    command.args(["-C", "-q", "-e", "-o", "beginning", "-X", "check.crcs=true", "-f", message::FORMAT]);
+    let output =
+        command.args(["-t", topic]).output().map_err(|error| format!("kcat does not start: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("kcat can't read {topic}: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let mut messages = message::read(&output.stdout).map_err(|at| format!("not kcat's form at byte {at}"))?;
+    messages.sort_by_key(|message| (message.partition, message.offset));
+    Ok(messages)
 }
 
 /// kcat, which is ended after so many seconds.
