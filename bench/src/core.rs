@@ -13,6 +13,13 @@ pub(crate) fn pin_to(core: usize) {
     }
 }
 
+/// CPU time of all threads of this process.
+#[cfg(feature = "kafka")]
+pub(crate) fn busy_in_all() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// CPU time of this thread.
 pub(crate) fn busy() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);

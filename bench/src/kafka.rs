@@ -2,13 +2,12 @@
 //!
 //! The broker is one that runs already. Its bytes are counted as sent: requests, with headers and keys, after compression.
 
-use crate::core::pin_to;
+use crate::core::{busy_in_all, pin_to};
 use crate::record::record;
 use anyhow::{Result, bail};
 use mermin_export::kafka::{KafkaConfig, KafkaPlan};
 use mermin_export::{Agent, ClockError};
 use mermin_flow::{CommunityId, FlowRecord, Hook, ObservationPoint, ObservationPoints, Receipt};
-use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -110,7 +109,7 @@ impl Kafka {
         // Connected, and the topic is known.
         output.export(&stock[..1], &mut receipt).map_err(|failure| failure.error)?;
         output.flush(&mut receipt).map_err(|failure| failure.error)?;
-        let (began, began_busy, before) = (Instant::now(), busy(), receipt.delivered.records);
+        let (began, began_busy, before) = (Instant::now(), busy_in_all(), receipt.delivered.records);
         let mut sent = 0;
         'sent: loop {
             for batch in stock.chunks(BATCH) {
@@ -123,7 +122,7 @@ impl Kafka {
         }
         output.flush(&mut receipt).map_err(|failure| failure.error)?;
         let share = self.records as f64 / sent as f64;
-        let busy = (busy() - began_busy).as_secs_f64() * share;
+        let busy = (busy_in_all() - began_busy).as_secs_f64() * share;
         let seconds = began.elapsed().as_secs_f64() * share;
         if receipt.delivered.records - before != sent || !receipt.dropped.is_empty() {
             bail!("{} of {sent} records were delivered", receipt.delivered.records);
@@ -148,10 +147,4 @@ fn stocked(n: u64, kubernetes: bool) -> FlowRecord {
     }
     record.community_id = CommunityId(digest);
     record
-}
-
-/// CPU time of this process.
-fn busy() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }

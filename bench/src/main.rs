@@ -7,6 +7,8 @@ use clap::Parser;
 
 mod cluster;
 mod core;
+#[cfg(feature = "kafka")]
+mod fleet;
 mod generate;
 mod headroom;
 mod journal;
@@ -34,6 +36,9 @@ enum Task {
     /// Sends records to a topic of a broker that runs, in every form, and prints a table.
     #[cfg(feature = "kafka")]
     Kafka(kafka::Kafka),
+    /// Has hundreds of agents write to one topic of a real broker, reads back whether all is there once, and prints a table.
+    #[cfg(feature = "kafka")]
+    Fleet(fleet::Fleet),
     /// Replays a capture by turns with and without metrics, and prints a table.
     Scrape(scrape::Scrape),
     /// Replays a capture in several ways by turns, and prints a table.
@@ -55,6 +60,8 @@ fn main() -> Result<()> {
         Task::Otlp(task) => task.run(),
         #[cfg(feature = "kafka")]
         Task::Kafka(task) => task.run(),
+        #[cfg(feature = "kafka")]
+        Task::Fleet(task) => task.run(),
         Task::Scrape(task) => task.run(),
         Task::Ways(task) => task.run(),
         Task::Kernel(task) => task.run(),

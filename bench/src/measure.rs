@@ -83,6 +83,14 @@ pub(crate) fn cpu_seconds(id: u32) -> Option<f64> {
     Some(f64::from(user + system) / 100.0)
 }
 
+/// User and system time of processes that this one has waited for, and of those that they have.
+#[cfg(feature = "kafka")]
+pub(crate) fn children_cpu_seconds() -> f64 {
+    let ticks = |text: &str| text.parse::<u32>().unwrap_or_default();
+    let fields = stat(std::process::id()).unwrap_or_default();
+    f64::from(fields.split(' ').skip(13).take(2).map(ticks).sum::<u32>()) / 100.0
+}
+
 fn anonymous_bytes(id: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));

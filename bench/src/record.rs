@@ -59,7 +59,7 @@ pub(crate) fn record(n: u64, kubernetes: bool) -> FlowRecord {
 }
 
 /// A pod of a deployment, with two labels.
-fn pod(name: &str) -> KubernetesEnd {
+pub(crate) fn pod(name: &str) -> KubernetesEnd {
     use KubernetesAttribute::{
         DeploymentName, DeploymentUid, NamespaceName, NodeName, NodeUid, PodName, PodUid, ReplicaSetName,
         ReplicaSetUid,

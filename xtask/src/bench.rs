@@ -6,7 +6,7 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kafka …`, `kernel …`, `headroom …`, `journal …`; `--help` tells more.
+    /// `capture OUT …`, `replay FILE …`, `ways FILE …`, `scrape FILE …`, `cluster …`, `otlp …`, `kafka …`, `fleet …`, `kernel …`, `headroom …`, `journal …`; `--help` tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -19,7 +19,7 @@ impl Bench {
             succeed(&mut cargo(&["build", "--release", "--quiet", "--package", "mermin"]))?;
         }
         let mut command = cargo(&["run", "--release", "--quiet", "--package", "mermin-bench"]);
-        if self.arguments.first().is_some_and(|first| first == "kafka") {
+        if self.arguments.first().is_some_and(|first| ["fleet", "kafka"].contains(&first.as_str())) {
             command.args(["--features", "kafka"]);
         }
         command.arg("--");

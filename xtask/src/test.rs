@@ -52,7 +52,7 @@ impl Test {
             "--workspace",
             "--no-fail-fast",
             "--features",
-            "mermin-pipeline/hold,mermin/kafka",
+            "mermin-pipeline/hold,mermin/kafka,mermin-bench/kafka",
         ]);
         for name in KERNEL_ONLY {
             tests.args(["--exclude", name]);
