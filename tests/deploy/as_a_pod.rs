@@ -1,6 +1,7 @@
 //! The agent as kubelet would start it: image, arguments, environment, files and rights of the DaemonSet, the account of
 //! `rbac.yaml` at a real API server, and the probes.
 
+use crate::kubelet::{ACCOUNT, Given, NODE, environment, service, with_volumes};
 use mermin_tests::container::Container;
 use mermin_tests::manifest::{objects, of_kind};
 use mermin_tests::need;
@@ -12,36 +13,11 @@ use mermin_tests::servers::control_plane::objects::{namespace, node};
 use mermin_tests::servers::http::{Client, Request};
 use mermin_tests::servers::place::Place;
 use rustix::process::Signal;
-use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const NODE: &str = "left";
 const TOKEN: &str = "of the secret";
-
-/// A container's environment, with what kubelet puts in place of references.
-fn environment(container: &Value) -> Vec<(String, String)> {
-    let mut environment: Vec<(String, String)> = Vec::new();
-    for variable in container["env"].as_array().unwrap() {
-        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-            Some("status.podIP") => LEFT.to_owned(),
-            Some("spec.nodeName") => NODE.to_owned(),
-            Some("metadata.namespace") => "mermin".to_owned(),
-            Some("metadata.name") => "mermin-x7k2p".to_owned(),
-            Some("metadata.uid") => "5f2a7c31-0d6e-4b7e-9a43-2f1c8e6b9d10".to_owned(),
-            Some(other) => panic!("{other}"),
-            None => {
-                let written = variable["value"].as_str().unwrap().to_owned();
-                environment
-                    .iter()
-                    .fold(written, |text, (name, value)| text.replace(&format!("$({name})"), value))
-            }
-        };
-        environment.push((variable["name"].as_str().unwrap().to_owned(), value));
-    }
-    environment
-}
 
 #[test]
 fn starts_is_probed_captures_and_ends() {
@@ -59,26 +35,15 @@ fn starts_is_probed_captures_and_ends() {
     let pod = &of_kind(&manifests, "DaemonSet")["spec"]["template"]["spec"];
     let image = &pod["containers"][0];
     let name = pod["serviceAccountName"].as_str().unwrap();
-    let mounts = image["volumeMounts"].as_array().unwrap();
-    assert!(mounts.iter().all(|mount| mount.get("subPath").is_none()), "it would never change");
     let account = plane.mounted_account("mermin", &plane.existing_account("mermin", name).token);
 
-    let container = Container::of(pod, image)
-        .on_node(&net.left.name)
-        .mounting(&account, Path::new("/var/run/secrets/kubernetes.io/serviceaccount"), false)
-        .with_file(
-            "/etc/mermin/config/mermin.yaml",
-            of_kind(&manifests, "ConfigMap")["data"]["mermin.yaml"].as_str().unwrap(),
-        )
-        .with_file("/etc/mermin/server/token", TOKEN);
+    let container =
+        Container::of(pod, image).on_node(&net.left.name).mounting(&account, Path::new(ACCOUNT), false);
+    let given = Given { secrets: &[("mermin-server", "token", TOKEN)], folders: &[] };
+    let container = with_volumes(container, pod, &manifests, given);
     let arguments = image["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
     let mut program = Program::new("run").args(arguments.skip(1)).contained(container);
-    let (_, port) =
-        plane.url().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
-    let given = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", &port)];
-    for (name, value) in
-        given.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(environment(image))
-    {
+    for (name, value) in service(&plane).into_iter().chain(environment(image, &manifests)) {
         program = program.variable(&name, &value);
     }
     let running = program.start();

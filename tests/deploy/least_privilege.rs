@@ -4,7 +4,7 @@
 use mermin_tests::container::Container;
 use mermin_tests::manifest;
 use mermin_tests::need;
-use mermin_tests::need::{root, tool};
+use mermin_tests::need::tool;
 use mermin_tests::netns::{Net, RIGHT};
 use mermin_tests::program::Program;
 use mermin_tests::program::binary;
@@ -83,15 +83,10 @@ fn the_next_pod_goes_on_with_what_was_counted_since_the_last_one() {
 
 /// The container of pods that take away what agents have left.
 fn cleaning() -> Value {
-    let folder = tempfile::tempdir().unwrap();
-    // Kustomize takes no absolute paths.
-    let up = "../".repeat(folder.path().components().count() - 1);
-    let deploy = format!("{up}{}/deploy/kubernetes", root().display());
-    let overlay = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{deploy}]\n\
-         components: [{deploy}/cleanup]\n"
+    let folder = manifest::overlay(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [path/to/deploy/kubernetes]\n\
+         components: [path/to/deploy/kubernetes/cleanup]\n",
     );
-    std::fs::write(folder.path().join("kustomization.yaml"), overlay).unwrap();
     let objects = manifest::objects(&folder.path().display().to_string());
     let pod = &manifest::of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
     let container = pod["containers"][0].clone();

@@ -5,6 +5,8 @@
 
 mod as_a_pod;
 mod image;
+mod kafka;
+mod kubelet;
 mod kubernetes;
 mod least_privilege;
 mod prometheus;

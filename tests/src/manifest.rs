@@ -2,11 +2,12 @@
 
 use crate::need::root;
 use crate::servers::KUBERNETES;
+use crate::servers::folder::Folder;
 use crate::servers::process::without_surroundings;
 use serde_json::Value;
 use std::process::Command;
 
-/// The objects of a Kustomize folder below `deploy/`, in their order.
+/// The objects of a Kustomize folder below `deploy/`, or of one elsewhere by its whole path, in their order.
 ///
 /// # Panics
 /// When it isn't one.
@@ -21,6 +22,20 @@ pub fn objects(folder: &str) -> Vec<Value> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let objects = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
     objects.collect::<Result<_, _>>().expect("kubectl writes JSON")
+}
+
+/// A folder with this `kustomization.yaml`, in which `path/to` is where the project is.
+///
+/// # Panics
+/// When it can't be written.
+#[must_use]
+pub fn overlay(text: &str) -> Folder {
+    let folder = Folder::new();
+    // Kustomize takes no absolute paths.
+    let up = "../".repeat(folder.path().components().count() - 1);
+    let project = format!("{up}{}", root().display().to_string().trim_start_matches('/'));
+    folder.write("kustomization.yaml", text.replace("path/to", &project));
+    folder
 }
 
 /// The object of a kind; the first where there are several.

@@ -124,6 +124,14 @@ impl Program {
         self
     }
 
+    /// Leaves it to the configuration where records go.
+    #[must_use]
+    pub fn outputs_as_configured(mut self) -> Self {
+        assert_eq!(self.arguments[1], "-o");
+        self.arguments.drain(1..3);
+        self
+    }
+
     /// Gives it standard input.
     #[must_use]
     pub fn input(mut self, bytes: Vec<u8>) -> Self {
