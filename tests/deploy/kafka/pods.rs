@@ -7,7 +7,7 @@ use mermin_tests::manifest::of_kind;
 use mermin_tests::need;
 use mermin_tests::need::{root, tool};
 use mermin_tests::netns::{LEFT, Net, RIGHT};
-use mermin_tests::program::{Program, Running};
+use mermin_tests::program::{Outcome, Program, Running};
 use mermin_tests::servers::control_plane::ControlPlane;
 use mermin_tests::servers::control_plane::objects::{namespace, node};
 use mermin_tests::servers::folder::Folder;
@@ -81,23 +81,36 @@ impl Node {
         program.start()
     }
 
-    /// Waits until the readiness probe answers so.
-    fn wait_for_ready(&self, running: &Running, ready: bool, at_most: Duration) {
+    /// Waits until the pod is ready, or is not because of its output, and says why.
+    fn wait_for_ready(&self, running: &Running, ready: bool, at_most: Duration) -> String {
         let port = &pod(&self.objects)["containers"][0]["ports"][0]["containerPort"];
         let address = SocketAddr::new(LEFT.parse().unwrap(), port.as_u64().unwrap().try_into().unwrap());
-        let client = Client::plain(&Place::Namespace(self.net.left.name.clone()), address);
+        let client = Client {
+            authorization: Some(format!("Bearer {TOKEN}")),
+            ..Client::plain(&Place::Namespace(self.net.left.name.clone()), address)
+        };
         let began = Instant::now();
         loop {
-            let answer = client.send(Request::get("/readyz"));
-            if answer.is_ok_and(|answer| (answer.status == 200) == ready) {
-                return;
+            if let Ok(answer) = client.send(Request::get("/readyz")) {
+                let told: Value = serde_json::from_slice(&answer.body).unwrap();
+                let output =
+                    told["checks"].as_array().unwrap().iter().find(|one| one["check"] == "output kafka");
+                let output = output.unwrap();
+                if (answer.status == 200, &output["ok"]) == (ready, &ready.into()) {
+                    return output["detail"].as_str().unwrap().to_owned();
+                }
             }
             assert!(began.elapsed() < at_most, "not {ready} after {at_most:?}: {}", running.stderr());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// Packets of each record of pings in the topic, by node, from both ends.
+    /// For how long a pod has to be ready until the next one is replaced.
+    fn min_ready(&self) -> Duration {
+        Duration::from_secs(of_kind(&self.objects, "DaemonSet")["spec"]["minReadySeconds"].as_u64().unwrap())
+    }
+
+    /// Packets, there and back, of each record of pings in the topic.
     fn pings(&self) -> Vec<(u64, u64)> {
         let messages = self.broker.consume(TOPIC);
         let mut pings = Vec::new();
@@ -119,7 +132,7 @@ impl Node {
 }
 
 /// Ends a pod as kubelet does; it ends well within the time that it has.
-fn end(running: Running, objects: &[Value]) -> mermin_tests::program::Outcome {
+fn end(running: Running, objects: &[Value]) -> Outcome {
     let grace = pod(objects)["terminationGracePeriodSeconds"].as_u64().unwrap();
     running.signal(Signal::TERM);
     let outcome = running.wait(Duration::from_secs(grace)).kept_books(0);
@@ -139,7 +152,7 @@ fn a_pod_writes_to_the_topic_and_the_next_one_sends_what_it_could_not() {
     need!(possible());
     let mut node = Node::start();
     let first = node.start_pod(PASSWORD);
-    node.wait_for_ready(&first, true, Duration::from_secs(30));
+    let _ = node.wait_for_ready(&first, true, Duration::from_secs(30));
     node.ping(3);
     let _ = end(first, &node.objects);
     assert_eq!(node.pings(), [(3, 3)]);
@@ -147,12 +160,14 @@ fn a_pod_writes_to_the_topic_and_the_next_one_sends_what_it_could_not() {
     node.broker.kill();
     let second = node.start_pod(PASSWORD);
     node.ping(4);
+    // Until then a DaemonSet's controller would go on to the next node.
+    let _ = node.wait_for_ready(&second, false, node.min_ready());
     let left = end(second, &node.objects);
     let spooled = left.number("/outputs/kafka/spooled/records");
     assert!(spooled > 0, "{}", left.statistics()["outputs"]);
     node.broker.restart();
     let third = node.start_pod(PASSWORD);
-    node.wait_for_ready(&third, true, Duration::from_secs(30));
+    let _ = node.wait_for_ready(&third, true, Duration::from_secs(30));
     let began = Instant::now();
     while node.pings().len() < 2 {
         assert!(began.elapsed() < Duration::from_secs(30), "{}", third.stderr());
@@ -167,9 +182,9 @@ fn a_pod_writes_to_the_topic_and_the_next_one_sends_what_it_could_not() {
 fn a_pod_that_the_broker_does_not_let_in_is_not_ready_before_a_roll_out_goes_on() {
     need!(possible());
     let node = Node::start();
-    let within = of_kind(&node.objects, "DaemonSet")["spec"]["minReadySeconds"].as_u64().unwrap();
     let running = node.start_pod("guessed");
-    node.wait_for_ready(&running, true, Duration::from_secs(30));
+    let _ = node.wait_for_ready(&running, true, Duration::from_secs(30));
     node.ping(3);
-    node.wait_for_ready(&running, false, Duration::from_secs(within));
+    let why = node.wait_for_ready(&running, false, node.min_ready());
+    assert!(why.contains("brokers refuse the login") && !why.contains("guessed"), "{why}");
 }
