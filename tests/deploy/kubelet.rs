@@ -77,6 +77,9 @@ pub(crate) fn with_volumes(
                 made = made.with_file(&format!("{place}/{key}"), &contents);
             }
         }
+        if volume.get("emptyDir").is_some() {
+            made = made.with_folder(place);
+        }
         let on_node = volume["hostPath"]["path"].as_str();
         if let Some((_, folder)) = given.folders.iter().find(|(path, _)| Some(*path) == on_node) {
             made = made.mounting(folder, Path::new(place), mount["readOnly"] != true);

@@ -117,6 +117,17 @@ impl Container {
         self.mounting(&file, Path::new(to), false)
     }
 
+    /// Mounts a folder for writing that is empty and goes with it.
+    ///
+    /// # Panics
+    /// When none can be made.
+    #[must_use]
+    pub fn with_folder(self, to: &str) -> Self {
+        let folder = self.folder.path().join(to.replace('/', "-"));
+        fs::create_dir(&folder).expect("the folder takes a folder");
+        self.mounting(&folder, Path::new(to), true)
+    }
+
     /// A command that runs a program in it; signals to it reach the program.
     ///
     /// # Panics
