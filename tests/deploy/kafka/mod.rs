@@ -194,3 +194,33 @@ fn the_agent_takes_the_configuration_and_says_what_it_makes_of_it() {
         "{said}"
     );
 }
+
+#[test]
+fn it_goes_with_the_other_components() {
+    need!(Container::possible(), KUBERNETES.installed());
+    let [text, _] = of_the_guide();
+    let beside = |component: &str| {
+        let list = "[path/to/deploy/kubernetes/kafka";
+        assert!(text.contains(list), "{text}");
+        objects_of(&overlay(&text.replace(list, &format!("{list}, path/to/deploy/kubernetes/{component}"))))
+    };
+    let authority = Authority::new();
+    let ca = fs::read_to_string(authority.certificate()).unwrap();
+    let secrets = [
+        ("mermin-server", "token", TOKEN),
+        ("mermin-kafka", "ca.crt", &*ca),
+        ("mermin-kafka", "password", "secret"),
+    ];
+    // Without the right to ask for translated connections the agent goes on.
+    let output = checked(&beside("af-packet"), &secrets);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && said.contains("conntrack       there is no right to ask"),
+        "{output:?}"
+    );
+    let cleaning = beside("cleanup");
+    assert_eq!(pod(&cleaning)["containers"][0]["args"], serde_json::json!(["cleanup"]));
+    let monitors = beside("pod-monitor");
+    assert_eq!(of_kind(&monitors, "PodMonitor")["metadata"]["name"], "mermin");
+    assert_eq!(map_of(&monitors), map_of(&cleaning));
+}
