@@ -3,6 +3,7 @@
 mod delivery;
 mod outage;
 mod refusals;
+mod renewed;
 
 use mermin_tests::crowd;
 use mermin_tests::program::Program;

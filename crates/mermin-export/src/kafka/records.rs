@@ -10,6 +10,7 @@ mod times;
 use super::client::{Client, Handed, Parcel};
 use super::config::KafkaConfig;
 use super::encode::Encoder;
+use super::files::Files;
 use super::headers::Headers;
 use super::refusal::{NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE};
 use super::window::{PLACES_MAX, Window};
@@ -41,6 +42,7 @@ pub(super) struct Records {
     config: KafkaConfig,
     encoder: Encoder,
     headers: Headers,
+    files: Files,
     client: Client,
     delivery: Arc<Delivery>,
     interrupted: Arc<AtomicBool>,
@@ -76,6 +78,7 @@ impl Records {
     ) -> Result<Self, ExportError> {
         let delivery = Arc::new(Delivery::default());
         let batch_bytes = config.batch.bytes.0;
+        let files = Files::of(&config);
         let client =
             Client::new(&config, batch_bytes, patience, &delivery).map_err(|error| ExportError::Setting {
                 place: "export.kafka".to_owned(),
@@ -85,6 +88,7 @@ impl Records {
         Ok(Self {
             encoder: Encoder::new(config.encoding, Arc::clone(points)),
             headers,
+            files,
             config,
             client,
             delivery,
@@ -172,6 +176,9 @@ impl Records {
         let mut result = self.note(told, receipt);
         if !self.again.is_empty() {
             result = result.and(self.send_again(receipt));
+        }
+        if self.files.have_changed() {
+            result = result.and(self.follow_files(receipt));
         }
         if self.window.is_empty() {
             self.heard = Instant::now();

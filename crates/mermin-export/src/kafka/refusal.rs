@@ -73,7 +73,10 @@ impl Obstacle {
             Code::Authentication | Code::SaslAuthenticationFailed => Self::NoAccess(format!(
                 "brokers refuse the login, see export.kafka.sasl.username and password_file: {reason}"
             )),
-            Code::SSL => Self::NoAccess(format!("TLS with a broker fails, see export.kafka.tls: {reason}")),
+            Code::SSL => Self::tls(&reason),
+            // With TLS 1.3 a broker judges the agent's certificate when the session stands: its answer comes as one that can't be
+            // read.
+            Code::BrokerTransportFailure if reason.contains("SSL alert number") => Self::tls(&reason),
             Code::UnsupportedSASLMechanism => {
                 Self::NoAccess(format!("brokers don't have export.kafka.sasl.mechanism: {reason}"))
             }
@@ -86,6 +89,10 @@ impl Obstacle {
             }
             _ => return None,
         })
+    }
+
+    fn tls(reason: &str) -> Self {
+        Self::NoAccess(format!("TLS with a broker fails, see export.kafka.tls: {reason}"))
     }
 
     /// Of an error that a message came back with.
@@ -148,6 +155,12 @@ mod tests {
         );
         let away = Obstacle::of(Code::AllBrokersDown, "1/1 brokers are down").unwrap();
         assert_eq!(away, Obstacle::AllDown("no broker answers: 1/1 brokers are down".to_owned()));
+        let alert = "ssl://b:9093/1: Receive failed: error:0A000416:SSL routines::sslv3 alert certificate unknown: SSL alert number 46";
+        let refused = Obstacle::of(Code::BrokerTransportFailure, alert).unwrap();
+        assert!(matches!(&refused, Obstacle::NoAccess(why) if why.contains("see export.kafka.tls")));
+        let away =
+            Obstacle::of(Code::BrokerTransportFailure, "Receive failed: Connection reset by peer").unwrap();
+        assert!(matches!(away, Obstacle::Away(_)));
         assert_eq!(Obstacle::of(Code::Fail, "x"), None);
         let denied = Obstacle::of_message(Code::TopicAuthorizationFailed).unwrap();
         assert!(matches!(&denied, Obstacle::NoAccess(why) if why.contains("grant Write on the topic")));
