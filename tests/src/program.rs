@@ -387,9 +387,24 @@ impl Running {
     }
 }
 
+/// What a process has started, and what these have.
+fn started_by(id: u32) -> impl Iterator<Item = Pid> {
+    let (mut open, mut found) = (vec![id], Vec::new());
+    while let Some(id) = open.pop() {
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|id| id.parse::<u32>().ok());
+        let before = open.len();
+        open.extend(children);
+        found.extend(open[before..].iter().filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?)));
+    }
+    found.into_iter()
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
+            // A container's runtime that is killed leaves its container behind.
+            started_by(self.child.id()).for_each(|id| drop(kill_process(id, Signal::KILL)));
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
