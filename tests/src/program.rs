@@ -404,7 +404,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // A container's runtime that is killed leaves its container behind.
-            started_by(self.child.id()).for_each(|id| drop(kill_process(id, Signal::KILL)));
+            for id in started_by(self.child.id()) {
+                let _ = kill_process(id, Signal::KILL);
+            }
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
