@@ -3,10 +3,11 @@
 use super::{LONG, Listener, PASSWORD, TOPIC, broker, ready, replay, with_password};
 use crate::otlp::{amount, book, capture, says};
 use mermin_tests::need;
-use mermin_tests::program::Program;
+use mermin_tests::program::{Program, Running};
 use mermin_tests::servers::certificates::{Authority, Pair};
 use mermin_tests::servers::kafka::Kafka;
 use std::path::Path;
+use std::time::Duration;
 
 const FLOWS: u64 = 3_000;
 
@@ -18,10 +19,15 @@ fn put(contents: &[u8], path: &Path) {
 }
 
 /// The agent is refused first; then it is given the right files, and all arrives, once.
-fn all_arrive_with_what_comes_later(broker: &Kafka, program: Program, said: &str, renew: impl FnOnce()) {
+fn all_arrive_with_what_comes_later(
+    broker: &Kafka,
+    program: Program,
+    said: &str,
+    renew: impl FnOnce(&Running),
+) {
     let running = program.input(capture(FLOWS)).start_reading();
     says(&running, said);
-    renew();
+    renew(&running);
     let outcome = running.wait(LONG).kept_books(0);
     let book = book(&outcome, "kafka");
     assert_eq!((amount(&book["delivered"])[0], &book["dropped"]), (FLOWS, &serde_json::json!({})), "{book}");
@@ -34,7 +40,9 @@ fn a_password_that_is_put_right_is_read_before_anything_is_given_up() {
     let broker = broker(&[]);
     let program = with_password(&broker, "scram-sha-512", "of yesterday");
     let file = program.folder().join("password");
-    all_arrive_with_what_comes_later(&broker, program, "brokers refuse the login", || {
+    all_arrive_with_what_comes_later(&broker, program, "brokers refuse the login", |_| {
+        // It is read just before what is held would be given up.
+        std::thread::sleep(Duration::from_secs(22));
         put(PASSWORD.as_bytes(), &file);
     });
 }
@@ -48,17 +56,18 @@ fn a_certificate_that_is_renewed_is_shown_to_brokers() {
     let stranger = other.client("agent", &[]);
     let program = replay(&broker, Listener::Mutual);
     let own = ["tls.crt", "tls.key"].map(|name| program.folder().join(name));
-    let show = |pair: &Pair| {
-        for (from, to) in [&pair.certificate, &pair.key].into_iter().zip(&own) {
-            put(&std::fs::read(from).unwrap(), to);
-        }
+    let show = |pair: &Pair, part: usize| {
+        put(&std::fs::read([&pair.certificate, &pair.key][part]).unwrap(), &own[part]);
     };
-    show(&stranger);
+    (0..2).for_each(|part| show(&stranger, part));
     let program = program
         .set(&format!("export.kafka.tls.ca={}", broker.authority().display()))
         .set(&format!("export.kafka.tls.cert={}", own[0].display()))
         .set(&format!("export.kafka.tls.key={}", own[1].display()));
-    all_arrive_with_what_comes_later(&broker, program, "see export.kafka.tls: ", || {
-        show(broker.client_pair())
+    all_arrive_with_what_comes_later(&broker, program, "see export.kafka.tls: ", |running| {
+        // A certificate that is there before its key is none yet.
+        show(broker.client_pair(), 0);
+        says(running, "no client can be made of the files that are there now");
+        show(broker.client_pair(), 1);
     });
 }

@@ -147,7 +147,7 @@ pub struct KafkaSasl {
     pub mechanism: KafkaMechanism,
     /// The name.
     pub username: String,
-    /// A file that holds the password; read again when brokers refuse it.
+    /// A file that holds the password; another one is read within seconds.
     pub password_file: PathBuf,
 }
 
@@ -182,7 +182,7 @@ impl KafkaMechanism {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaBatch {
-    /// The most messages in a batch.
+    /// The most messages in a batch. All batches that fill at one time, one for each partition, have room for 65536.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub records: NonZeroUsize,
     /// The most bytes in a batch, before compression, from 1kB to 100MiB.
@@ -195,7 +195,7 @@ pub struct KafkaBatch {
 impl Default for KafkaBatch {
     fn default() -> Self {
         Self {
-            records: NonZeroUsize::new(10_000).expect("the default is not zero"),
+            records: NonZeroUsize::new(1_000).expect("the default is not zero"),
             bytes: ByteSize(1_000_000),
             delay: Interval(std::time::Duration::from_secs(1)),
         }

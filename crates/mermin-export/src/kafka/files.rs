@@ -12,7 +12,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 /// What tells one file of a name from the next: inode, time of the last change in ns, bytes. Those behind a symbolic link.
 type Mark = Option<(u64, i64, i64, u64)>;
 
-/// The files of an output, as they were when its client was made.
+/// The files of an output, as they were when it was last looked.
 #[derive(Debug)]
 pub(super) struct Files {
     paths: Vec<PathBuf>,
@@ -34,18 +34,23 @@ impl Files {
         Self { paths, marks, looked: Instant::now() }
     }
 
-    /// Whether others are there now. One that is missing is about to come. Looks once in [`INTERVAL`].
+    /// Whether others are there than when it was last looked. One that is missing is about to come. Looks once in [`INTERVAL`].
     pub(super) fn have_changed(&mut self) -> bool {
         if self.paths.is_empty() || self.looked.elapsed() < INTERVAL {
             return false;
         }
-        self.looked = Instant::now();
-        let marks: Vec<_> = self.paths.iter().map(mark).collect();
-        marks != self.marks && marks.iter().all(Option::is_some)
+        let before = self.marks.clone();
+        self.look();
+        if self.marks.iter().all(Option::is_some) {
+            return self.marks != before;
+        }
+        self.marks = before;
+        false
     }
 
-    /// Those that are there now are the client's.
-    pub(super) fn are_taken(&mut self) {
+    /// Those that are there now are known.
+    pub(super) fn look(&mut self) {
+        self.looked = Instant::now();
         self.marks = self.paths.iter().map(mark).collect();
     }
 }
@@ -65,9 +70,6 @@ mod tests {
             files.looked -= INTERVAL;
             let changed = files.have_changed();
             assert!(!files.have_changed(), "it was just looked");
-            if changed {
-                files.are_taken();
-            }
             changed
         };
         assert!(!changed());

@@ -51,6 +51,11 @@ impl KafkaPlan {
         Ok(Self { config: config.clone(), node })
     }
 
+    /// How long a record waits for its batch.
+    pub(crate) fn delay(&self) -> Duration {
+        self.config.batch.delay.0
+    }
+
     /// For the first line: `kafka topic mermin.flows at localhost:9092`.
     #[must_use]
     pub fn headline(&self) -> String {

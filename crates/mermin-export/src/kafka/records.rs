@@ -3,6 +3,7 @@
 mod giving_up;
 mod news;
 mod renewal;
+mod successor;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -22,6 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use successor::Successor;
 use times::message_time;
 
 /// How long a wait lasts until it is looked again what has come.
@@ -44,6 +46,7 @@ pub(super) struct Records {
     headers: Headers,
     files: Files,
     client: Client,
+    successor: Option<Successor>,
     delivery: Arc<Delivery>,
     interrupted: Arc<AtomicBool>,
     window: Window,
@@ -91,6 +94,7 @@ impl Records {
             files,
             config,
             client,
+            successor: None,
             delivery,
             interrupted: Arc::default(),
             window: Window::new(PLACES_MAX),
@@ -118,7 +122,8 @@ impl Records {
         let amount = Amount::of(record);
         let mut result = Ok(());
         // What is delivered behind a partition that takes nothing keeps its place.
-        while self.window.is_full() && !self.is_interrupted() {
+        // And what is under way arrives before another client begins.
+        while (self.window.is_full() || self.successor.is_some()) && !self.is_interrupted() {
             result = result.and(self.wait(STEP, receipt));
         }
         if self.is_interrupted() {
@@ -177,8 +182,9 @@ impl Records {
         if !self.again.is_empty() {
             result = result.and(self.send_again(receipt));
         }
-        if self.files.have_changed() {
-            result = result.and(self.follow_files(receipt));
+        self.follow_files();
+        if self.is_successor_due() {
+            result = result.and(self.renew(receipt));
         }
         if self.window.is_empty() {
             self.heard = Instant::now();

@@ -68,6 +68,7 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// Of an error that is about no single message, in words that say what to do. `None`: it concerns nobody.
     pub(super) fn of(code: Code, reason: &str) -> Option<Self> {
+        let is_about_certificate = alert(reason).is_some_and(|number| CERTIFICATE_ALERTS.contains(&number));
         let reason = plain(reason);
         Some(match code {
             Code::Authentication | Code::SaslAuthenticationFailed => Self::NoAccess(format!(
@@ -76,7 +77,7 @@ impl Obstacle {
             Code::SSL => Self::tls(&reason),
             // With TLS 1.3 a broker judges the agent's certificate when the session stands: its answer comes as one that can't be
             // read.
-            Code::BrokerTransportFailure if reason.contains("SSL alert number") => Self::tls(&reason),
+            Code::BrokerTransportFailure if is_about_certificate => Self::tls(&reason),
             Code::UnsupportedSASLMechanism => {
                 Self::NoAccess(format!("brokers don't have export.kafka.sasl.mechanism: {reason}"))
             }
@@ -106,6 +107,16 @@ impl Obstacle {
         let (Self::Away(why) | Self::AllDown(why) | Self::NoAccess(why)) = self;
         why
     }
+}
+
+/// Alerts by which a peer refuses a certificate, or wants one (RFC 8446 section 6): bad, unsupported, revoked, expired,
+/// unknown, of an unknown authority, access denied, required. Others pass.
+const CERTIFICATE_ALERTS: [u8; 8] = [42, 43, 44, 45, 46, 48, 49, 116];
+
+/// The number of a TLS alert in OpenSSL's words.
+fn alert(reason: &str) -> Option<u8> {
+    let (_, number) = reason.split_once("SSL alert number ")?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Characters of a text from outside that are shown.

@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 /// How long messages that are let go of may take to come back until it is said, or until they are given up when time is up.
 const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long messages have to arrive before another client takes the place of theirs: longer than they may wait for a batch.
-const ARRIVAL_PATIENCE: Duration = Duration::from_secs(10);
-
 /// The longest pause before a producer that can't go on is made anew.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -37,24 +34,10 @@ impl Records {
         }
         let largest = self.again.iter().map(|parcel| parcel.key.len() + parcel.value.len()).max();
         let least = largest.unwrap_or_default() as u64;
+        // Its batches would be too large, too.
+        self.successor = None;
         // So that the last try has each by itself.
         self.batch_bytes = (self.batch_bytes / 4).max(least.min(self.batch_bytes / 2)).max(1);
-        result.and(self.renew(receipt))
-    }
-
-    /// A new client with the files that are there now, if one can be made of them: a certificate may be there before its key.
-    /// What is under way has some time to arrive; what has not by then is sent again.
-    pub(super) fn follow_files(&mut self, receipt: &mut Receipt) -> Result<(), Failure> {
-        if let Err(error) = Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery) {
-            self.say(format!("no client can be made of the files that are there now: {error}"));
-            return Ok(());
-        }
-        self.files.are_taken();
-        let (mut result, until) = (Ok(()), Instant::now() + ARRIVAL_PATIENCE);
-        while self.client.under_way() > 0 && Instant::now() < until && !self.is_interrupted() {
-            let told = self.client.poll(PATIENCE);
-            result = result.and(self.note(told, receipt));
-        }
         result.and(self.renew(receipt))
     }
 
@@ -72,7 +55,15 @@ impl Records {
             if self.is_interrupted() {
                 return result.and(self.give_up(TOO_LATE, "out of time", receipt));
             }
-            match Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery) {
+            let made = if let Some(successor) = self.successor.take() {
+                // What the one before was refused is not held against it.
+                self.refused = None;
+                Ok(successor.client)
+            } else {
+                self.files.look();
+                Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery)
+            };
+            match made {
                 Ok(client) => {
                     self.client = client;
                     break;
