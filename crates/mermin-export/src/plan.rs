@@ -9,6 +9,7 @@ use crate::otlp::{AgentMetrics, Environment, OtlpConfig, OtlpPlan};
 use mermin_flow::{Exporter, ObservationPoints};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The settings of an output that has a receiver, as the configuration and `-o` have them together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,15 @@ impl Plan {
             Self::Otlp(_) => "otlp",
             Self::Ipfix(_) => "ipfix",
             Self::Kafka(_) => "kafka",
+        }
+    }
+
+    /// How long a record may wait for others until it is sent, also at the end of a run.
+    #[must_use]
+    pub fn longest_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Otlp(_) | Self::Ipfix(_) => None,
+            Self::Kafka(plan) => Some(plan.delay()),
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn check(
     line(&mut text, "configuration", &format!("fine ({})", file.as_deref().unwrap_or("no file: defaults")));
     let mut warnings = Vec::new();
     let outputs = outputs::check(config, &surroundings.environment, |warning| warnings.push(warning));
-    warnings.iter().for_each(|warning| line(&mut text, "disk buffer", warning));
+    warnings.iter().for_each(|warning| line(&mut text, "outputs", warning));
     for plan in outputs::plans(config, &surroundings.environment) {
         for (index, description) in plan.descriptions().iter().enumerate() {
             line(&mut text, if index == 0 { plan.name() } else { "" }, description);

@@ -15,7 +15,7 @@ use mermin_export::otlp::{AgentMetrics, Environment};
 use mermin_export::{
     Agent, Color, ExportError, Materials, Open, OutputKind, OutputSpec, Plan, Target, build_all, check_all,
 };
-use mermin_flow::{Enricher, Exporter, ObservationPoints, WallClock};
+use mermin_flow::{Enricher, Exporter, Interval, ObservationPoints, WallClock};
 use mermin_pipeline::DiskBuffer;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -107,6 +107,7 @@ impl Outputs {
             opened[spec].names.push(exporter.name().to_owned());
             exporters.push(exporter);
         }
+        warnings.extend(specs.iter().filter_map(|spec| late_at_the_end(spec, &materials, config)));
         let description = describe(&specs, &materials).map_err(|error| stop(&error))?;
         let agent_metrics = agent_metrics(&specs, &materials).map_err(|error| stop(&error))?;
         let ledger = Arc::clone(&workshop.ledger);
@@ -118,10 +119,26 @@ impl Outputs {
 pub(crate) fn check(
     config: &Config,
     environment: &[(String, String)],
-    warn: impl FnMut(String),
+    mut warn: impl FnMut(String),
 ) -> Result<(), Stop> {
     let (outputs, materials) = (config.export.outputs(), materials(config, environment));
-    check_all(&outputs, &materials, warn).map_err(|error| stop(&error))
+    check_all(&outputs, &materials, &mut warn).map_err(|error| stop(&error))?;
+    outputs.iter().filter_map(|spec| late_at_the_end(spec, &materials, config)).for_each(warn);
+    Ok(())
+}
+
+/// That what comes last may not be delivered, where it waits for a batch about as long as the end of the run may take.
+fn late_at_the_end(spec: &OutputSpec, materials: &Materials, config: &Config) -> Option<String> {
+    let waits = materials.plan(spec).ok()??.longest_wait()?;
+    let (wait, timeout) = (Interval(waits), config.pipeline.shutdown_timeout);
+    // With a disk buffer a part of that time is for putting away what is left.
+    (waits * 2 > timeout.0).then(|| {
+        format!(
+            "{}: the last records wait {wait} for their batch, and pipeline.shutdown_timeout is {timeout}: give it {} at least",
+            spec.kind.name(),
+            Interval(waits * 2)
+        )
+    })
 }
 
 fn materials(config: &Config, environment: &[(String, String)]) -> Materials {

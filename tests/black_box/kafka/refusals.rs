@@ -126,3 +126,17 @@ fn what_cannot_be_is_said_before_anything_runs() {
         assert!(outcome.stderr.contains("--> export.kafka"), "{}", outcome.stderr);
     }
 }
+
+#[test]
+fn records_that_may_come_too_late_at_the_end_are_told_of() {
+    need!(ready());
+    let check = |timeout: &str| {
+        let program = Program::new("check").outputs_as_configured();
+        let program = program.set("export.kafka={}").set("export.kafka.batch.delay=5s");
+        program.set(&format!("pipeline.shutdown_timeout={timeout}")).run().stdout
+    };
+    let said = "kafka: the last records wait 5s for their batch, and pipeline.shutdown_timeout is 9s: give it 10s at least";
+    let found = check("9s");
+    assert!(found.contains(said), "{found}");
+    assert!(!check("10s").contains("the last records wait"));
+}
