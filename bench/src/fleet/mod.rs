@@ -12,7 +12,7 @@ mod topic;
 use crate::core::busy_in_all;
 use crate::measure::{Spread, cpu_seconds};
 use agent::Simulated;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use flows::Flows;
 use mermin_export::kafka::KafkaConfig;
 use mermin_flow::Interval;
@@ -102,6 +102,12 @@ impl Fleet {
             Some(folder) => folder.clone(),
             None => captures().map_err(anyhow::Error::msg)?,
         };
+        // The others would wait for that agent.
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            std::process::exit(101);
+        }));
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let flows = Flows::of(&folder, u64::try_from((now - AGO).as_nanos())?)?;
         println!("{} flows of captures", flows.len());
@@ -124,7 +130,7 @@ impl Fleet {
             for (kind, (agents, partitions, delay, costs)) in kinds.iter_mut().enumerate() {
                 let topic = format!("fleet.{run}.{kind}");
                 broker.create_topic(&topic, *partitions, &[]);
-                let cost = self.measured(&broker, &topic, *agents, *delay, &flows);
+                let cost = self.measured(&broker, (&topic, *partitions), *agents, *delay, &flows);
                 costs.push(cost.with_context(|| format!("{agents} agents, {partitions} partitions"))?);
             }
         }
@@ -154,7 +160,7 @@ impl Fleet {
     fn measured(
         &self,
         broker: &Kafka,
-        topic: &str,
+        (topic, partitions): (&str, u16),
         agents: usize,
         delay: Interval,
         flows: &Flows,
@@ -172,7 +178,7 @@ impl Fleet {
         let seconds = began.elapsed().as_secs_f64();
         let busy = ((busy_in_all() - before.0).as_secs_f64(), of_broker()? - before.1);
         let found = broker.consume(topic);
-        topic::compare(&found, &fleet)?;
+        topic::compare(&found, &fleet, partitions)?;
         let job = if self.job { Some(results::of_the_job(broker, topic, &fleet)?) } else { None };
         // The first record of each was sent before.
         let records = (found.len() - agents) as u64;
@@ -208,10 +214,7 @@ fn send(fleet: &mut [Simulated], load: &Load) -> Result<()> {
 fn in_threads<T: Send>(tasks: impl Iterator<Item = impl FnOnce() -> Result<T> + Send>) -> Result<Vec<T>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = tasks.map(|task| scope.spawn(task)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("an agent panicked")))
-            .collect()
+        threads.into_iter().map(|thread| thread.join().expect("a panic ends the program")).collect()
     })
 }
 

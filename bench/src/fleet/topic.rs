@@ -68,20 +68,31 @@ fn said<'a>(mut value: &'a [u8], numbers: &Numbers) -> Result<Said<'a>> {
     Ok(said)
 }
 
-/// Holds what is in the topic against the agents' books: each record once and whole, each conversation in one partition.
+/// Holds what is in the topic against the agents' books: each record once and whole, under its node's
+/// name, each conversation in one partition, each agent's records in order.
 ///
 /// # Errors
 /// What is not so.
-pub(super) fn compare(messages: &[Message], agents: &[Simulated]) -> Result<()> {
+pub(super) fn compare(messages: &[Message], agents: &[Simulated], partitions: u16) -> Result<()> {
     let numbers = Numbers::of_the_schema()?;
     let mut books: HashMap<&str, Amount> = HashMap::new();
     let mut places: HashMap<&[u8], u32> = HashMap::new();
-    let mut ids = HashSet::new();
+    let (mut ids, mut used, mut latest) = (HashSet::new(), HashSet::new(), HashMap::new());
+    let nodes: HashMap<&str, &str> = agents.iter().map(|agent| (&*agent.id, &*agent.node)).collect();
     for message in messages {
         let value = message.payload.as_deref().context("a message without a value")?;
         let said = said(value, &numbers)?;
         let agent = message.header("agent.id").context("a message without its agent")?;
         *books.entry(agent).or_default() += said.amount;
+        let node = message.header("node");
+        ensure!(node == nodes.get(agent).copied(), "agent {agent} is on node {node:?}");
+        // Each agent's records have later and later times.
+        let before = latest.insert((agent, message.partition), message.timestamp);
+        ensure!(
+            before.is_none_or(|before| before <= message.timestamp),
+            "records of {agent} are out of order"
+        );
+        used.insert(message.partition);
         ensure!(ids.insert(said.id), "flow {} is there twice", String::from_utf8_lossy(said.id));
         ensure!(message.key.as_deref() == Some(said.key), "a message has another key than its record");
         let place = *places.entry(said.key).or_insert(message.partition);
@@ -91,6 +102,7 @@ pub(super) fn compare(messages: &[Message], agents: &[Simulated]) -> Result<()> 
             message.partition
         );
     }
+    ensure!(used.len() == usize::from(partitions), "only {} partitions have messages", used.len());
     for agent in agents {
         let found = books.remove(agent.id.as_str()).unwrap_or_default();
         ensure!(found == agent.wanted, "of {} there is {found:?}, not {:?}", agent.node, agent.wanted);
