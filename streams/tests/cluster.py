@@ -69,21 +69,27 @@ class Cluster:
         began = time.monotonic()
 
     def start(self):
+        self.start_kafka()
+        self.start_flink()
+
+    def start_kafka(self):
         self.kafka("start")
+        for topic, partitions in TOPICS.items():
+            self.kafka("topic", topic, str(partitions))
+
+    def start_flink(self):
         self.flink_port = free_port(44)
         self.env["FLINK_PORT"] = str(self.flink_port)
         self.flink("start")
-        for topic, partitions in TOPICS.items():
-            self.kafka("topic", topic, str(partitions))
 
     def stop(self):
         for server in ("flink", "kafka"):
             subprocess.run([self.servers / server / server, "stop"], env=self.env, check=False, timeout=20)
 
-    def submit(self, *options):
+    def submit(self, *options, parallelism=2):
         """Hands the job over, and gives its id."""
-        words = [HERE.parent / "run", "--cluster", f"http://127.0.0.1:{self.flink_port}", "--parallelism", "2", "--",
-                 "--brokers", self.brokers, *options]
+        words = [HERE.parent / "run", "--cluster", f"http://127.0.0.1:{self.flink_port}", "--parallelism", str(parallelism),
+                 "--", "--brokers", self.brokers, *options]
         return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, timeout=left()).stdout.strip()
 
     def ended(self, job):

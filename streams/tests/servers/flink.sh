@@ -3,8 +3,9 @@
 #
 # Flink's own distribution is on Apache's servers only; PyPI has the same jars as apache-flink-libraries. All ports are on
 # 127.0.0.1: REST $FLINK_PORT, the JobManager's RPC and blobs 42 and 43 above it. Data in $FLINK_DATA. For tests only.
+# $FLINK_HEAP and $FLINK_MANAGED: a TaskManager's memory for state in MiB, in Java and in RocksDB; $FLINK_CONFIG: more settings.
 set -euo pipefail
-[ $# = 1 ] || { sed -n '2,5p' "$0"; exit 64; }
+[ $# = 1 ] || { sed -n '2,6p' "$0"; exit 64; }
 FLINK=2.2.1
 mkdir -p "$1"; dir=$(cd "$1" && pwd)
 if [ ! -e "$dir/lib/.$FLINK" ]; then
@@ -28,7 +29,7 @@ cat >"$dir/flink" <<'SH'
 set -euo pipefail
 dir=$(cd "$(dirname "$0")" && pwd)
 [ "${1:-}" != --version ] || { basename "$dir"/lib/.[0-9]*; exit; }
-data=${FLINK_DATA:?} port=${FLINK_PORT:?} slots=${FLINK_SLOTS:-2}
+data=${FLINK_DATA:?} port=${FLINK_PORT:?} slots=${FLINK_SLOTS:-2} heap=${FLINK_HEAP:-640} managed=${FLINK_MANAGED:-128}
 open=$(printf -- '--add-opens=java.base/%s=ALL-UNNAMED ' java.lang java.net java.io java.nio java.util java.util.concurrent \
     java.util.concurrent.atomic java.util.concurrent.locks java.time java.text java.lang.reflect sun.net.util)
 open="$open--add-exports=java.base/sun.net.util=ALL-UNNAMED --add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED"
@@ -41,11 +42,11 @@ run() { # NAME HEAP CLASS ARGS
     echo $! >"$data/$name.pid"
 }
 tm() { # A TaskManager that is started by hand has to be told how its memory is divided.
-    JAVA_MORE=-XX:MaxDirectMemorySize=400m run "tm$1" 768m \
+    JAVA_MORE=-XX:MaxDirectMemorySize=400m run "tm$1" "$((heap + 128))m" \
         org.apache.flink.runtime.taskexecutor.TaskManagerRunner --configDir "$data/conf" \
-        -D taskmanager.memory.framework.heap.size=128m -D taskmanager.memory.task.heap.size=640m \
+        -D taskmanager.memory.framework.heap.size=128m -D taskmanager.memory.task.heap.size="${heap}m" \
         -D taskmanager.memory.framework.off-heap.size=128m -D taskmanager.memory.task.off-heap.size=64m \
-        -D taskmanager.memory.managed.size=128m -D taskmanager.memory.network.min=128m -D taskmanager.memory.network.max=128m \
+        -D taskmanager.memory.managed.size="${managed}m" -D taskmanager.memory.network.min=128m -D taskmanager.memory.network.max=128m \
         -D taskmanager.memory.jvm-metaspace.size=256m -D taskmanager.memory.jvm-overhead.min=64m \
         -D taskmanager.memory.jvm-overhead.max=64m -D taskmanager.cpu.cores="$slots" -D taskmanager.resource-id="tm$1-$$"
     for _ in $(seq 900); do
@@ -77,6 +78,7 @@ heartbeat.timeout: 5000
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 1000
 restart-strategy.fixed-delay.delay: 500ms
+${FLINK_CONFIG:-}
 P
     run jm 512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint --configDir "$data/conf" --executionMode cluster
     tm 1 ;;
