@@ -9,6 +9,7 @@ evenly in event time, and records come in the order of their end times.
 import base64
 import hashlib
 import heapq
+import itertools
 import struct
 
 import protobuf
@@ -88,18 +89,22 @@ class Stock:
 
     def messages(self, begin, rate):
         """Node, key and bytes of one message after the other, `rate` of them in a second of event time; it has no end."""
-        every = SECOND * RECORDS / rate
-        for end, n, place in heapq.merge(*(self.parts(begin, every, delays, place)
-                                           for delays in (SHORT, LONG) for place in range(len(delays)))):
-            yield from self.views(begin + int(n * every), end, n, place)
+        for record in self.records(begin, rate):
+            yield from self.views(*record)
 
     @staticmethod
-    def parts(begin, every, delays, place):
-        n = 0
-        while True:
-            if is_long(n) == (delays is LONG):
-                yield begin + int(n * every) + delays[place] * SECOND, n, place
-            n += 1
+    def records(begin, rate):
+        """Begin, end, conversation's number and place in it, of what its views tell, by end."""
+        every = SECOND * RECORDS / rate
+
+        def parts(delays, place):
+            for n in itertools.count():
+                if is_long(n) == (delays is LONG):
+                    first = begin + int(n * every)
+                    yield first, first + delays[place] * SECOND, n, place
+
+        return heapq.merge(*(parts(delays, place) for delays in (SHORT, LONG) for place in range(len(delays))),
+                           key=lambda record: record[1])
 
     def views(self, begin, end, n, place):
         service = is_service(n)

@@ -3,9 +3,10 @@
 #
 # Flink's own distribution is on Apache's servers only; PyPI has the same jars as apache-flink-libraries. All ports are on
 # 127.0.0.1: REST $FLINK_PORT, the JobManager's RPC and blobs 42 and 43 above it. Data in $FLINK_DATA. For tests only.
-# $FLINK_HEAP and $FLINK_MANAGED: a TaskManager's memory for state in MiB, in Java and in RocksDB; $FLINK_CONFIG: more settings.
+# $FLINK_HEAP and $FLINK_MANAGED: a TaskManager's memory for state in MiB, in Java and in RocksDB; $FLINK_HEARTBEAT:
+# after how many milliseconds of silence it counts as dead; $FLINK_CONFIG: more settings.
 set -euo pipefail
-[ $# = 1 ] || { sed -n '2,6p' "$0"; exit 64; }
+[ $# = 1 ] || { sed -n '2,7p' "$0"; exit 64; }
 FLINK=2.2.1
 mkdir -p "$1"; dir=$(cd "$1" && pwd)
 if [ ! -e "$dir/lib/.$FLINK" ]; then
@@ -74,7 +75,7 @@ taskmanager.numberOfTaskSlots: $slots
 io.tmp.dirs: $data/tmp
 execution.checkpointing.dir: file://$data/checkpoints
 heartbeat.interval: 1000
-heartbeat.timeout: 5000
+heartbeat.timeout: ${FLINK_HEARTBEAT:-5000}
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 1000
 restart-strategy.fixed-delay.delay: 500ms
