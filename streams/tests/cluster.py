@@ -28,8 +28,9 @@ def say(text):
 
 
 def free_port(count):
-    """The first of `count` neighbouring ports that nobody has."""
-    for port in range(21_000, 31_000, 97):
+    """The first of `count` neighbouring ports that nobody has; each process begins to look elsewhere."""
+    begin = os.getpid() * 97 % 10_000
+    for port in (21_000 + (begin + step) % 10_000 for step in range(0, 10_000, 97)):
         sockets = []
         try:
             for n in range(count):
