@@ -3,7 +3,7 @@
 use super::{Listener, PASSWORD, TOPIC, broker, capture_from, kept, now, ready, replay, with_password};
 use crate::otlp::{amount, book, capture};
 use mermin_tests::need;
-use mermin_tests::program::{Outcome, Program};
+use mermin_tests::program::{Outcome, Program, binary, plain};
 use std::time::Duration;
 
 /// Of a capture file.
@@ -131,12 +131,14 @@ fn what_cannot_be_is_said_before_anything_runs() {
 fn records_that_may_come_too_late_at_the_end_are_told_of() {
     need!(ready());
     let check = |timeout: &str| {
-        let program = Program::new("check").outputs_as_configured();
-        let program = program.set("export.kafka={}").set("export.kafka.batch.delay=5s");
-        program.set(&format!("pipeline.shutdown_timeout={timeout}")).run().stdout
+        let mut check = plain(binary());
+        check.args(["check", "--set", "export.kafka={}", "--set", "export.kafka.batch.delay=5s", "--set"]);
+        let output = check.arg(format!("pipeline.shutdown_timeout={timeout}")).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let said = "kafka: the last records wait 5s for their batch, and pipeline.shutdown_timeout is 9s: give it 10s at least";
     let found = check("9s");
     assert!(found.contains(said), "{found}");
-    assert!(!check("10s").contains("the last records wait"));
+    let enough = check("10s");
+    assert!(enough.contains("protobuf to topic") && !enough.contains("the last records wait"), "{enough}");
 }
