@@ -12,7 +12,7 @@ mod topic;
 use crate::core::busy_in_all;
 use crate::measure::{Spread, cpu_seconds};
 use agent::Simulated;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flows::Flows;
 use mermin_export::kafka::KafkaConfig;
 use mermin_flow::Interval;
@@ -98,6 +98,7 @@ struct Cost {
 
 impl Fleet {
     pub(crate) fn run(self) -> Result<()> {
+        ensure!(!self.agents.contains(&0) && self.runs > 0, "give --agents and --runs one at least");
         let folder = match &self.captures {
             Some(folder) => folder.clone(),
             None => captures().map_err(anyhow::Error::msg)?,

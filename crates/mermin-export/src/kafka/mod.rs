@@ -13,8 +13,6 @@ mod config;
 #[cfg(feature = "kafka")]
 mod encode;
 #[cfg(feature = "kafka")]
-mod files;
-#[cfg(feature = "kafka")]
 mod headers;
 mod plan;
 #[cfg(feature = "kafka")]

@@ -11,11 +11,11 @@ mod times;
 use super::client::{Client, Handed, Parcel};
 use super::config::KafkaConfig;
 use super::encode::Encoder;
-use super::files::Files;
 use super::headers::Headers;
 use super::refusal::{NO_ACCESS, NO_TOPIC, REFUSED, TOO_LARGE, TOO_LATE};
 use super::window::{PLACES_MAX, Window};
 use crate::error::ExportError;
+use crate::secure::Watched;
 use crate::trouble::Trouble;
 use giving_up::Refusal;
 use mermin_flow::{Amount, Delivery, Exporter, Failure, FlowRecord, ObservationPoints, QUARANTINE, Receipt};
@@ -23,7 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use successor::Successor;
+use successor::{Successor, files};
 use times::message_time;
 
 /// How long a wait lasts until it is looked again what has come.
@@ -44,7 +44,9 @@ pub(super) struct Records {
     config: KafkaConfig,
     encoder: Encoder,
     headers: Headers,
-    files: Files,
+    files: Watched,
+    /// When it was last looked whether they have changed.
+    looked: Instant,
     client: Client,
     successor: Option<Successor>,
     delivery: Arc<Delivery>,
@@ -81,7 +83,7 @@ impl Records {
     ) -> Result<Self, ExportError> {
         let delivery = Arc::new(Delivery::default());
         let batch_bytes = config.batch.bytes.0;
-        let files = Files::of(&config);
+        let files = Watched::new(files(&config));
         let client =
             Client::new(&config, batch_bytes, patience, &delivery).map_err(|error| ExportError::Setting {
                 place: "export.kafka".to_owned(),
@@ -92,6 +94,7 @@ impl Records {
             encoder: Encoder::new(config.encoding, Arc::clone(points)),
             headers,
             files,
+            looked: Instant::now(),
             config,
             client,
             successor: None,

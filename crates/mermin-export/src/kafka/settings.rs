@@ -2,10 +2,9 @@
 //! (<https://github.com/confluentinc/librdkafka/blob/v2.12.1/CONFIGURATION.md>).
 
 use super::config::KafkaConfig;
+use crate::secure::secret;
 use rdkafka::ClientConfig;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 /// Messages under way, those waiting for a batch among them: about half a kB each beside their bytes.
@@ -73,13 +72,9 @@ pub(super) fn client_config(
     if let Some(sasl) = &config.sasl {
         set("sasl.mechanism", sasl.mechanism.name());
         set("sasl.username", &sasl.username);
-        set("sasl.password", &password(&sasl.password_file)?);
+        set("sasl.password", &secret(&sasl.password_file)?);
     }
     Ok(client)
-}
-
-fn password(path: &Path) -> io::Result<String> {
-    Ok(fs::read_to_string(path)?.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -116,7 +111,7 @@ mod tests {
     #[test]
     fn presence_switches_tls_and_login_on() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), " secret\n").unwrap();
+        std::fs::write(file.path(), " secret\n").unwrap();
         let sasl = format!(r#""sasl": {{"username": "u", "password_file": {:?}}}"#, file.path());
         let both = settings(&format!(r#"{{"tls": {{"ca": "/ca.pem"}}, {sasl}}}"#));
         for (key, value) in [

@@ -60,7 +60,8 @@ impl Records {
                 self.refused = None;
                 Ok(successor.client)
             } else {
-                self.files.look();
+                // It reads them as they are: no reason for another one.
+                let _ = self.files.have_changed();
                 Client::new(&self.config, self.batch_bytes, self.patience, &self.delivery)
             };
             match made {

@@ -1,12 +1,23 @@
 //! Another client with the files that are there now: a certificate or a password was renewed.
 
 use super::super::client::Client;
+use super::super::config::KafkaConfig;
 use super::Records;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// How long messages may take to arrive until the other client takes the place of theirs. Less than after which a call is slow.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Between two looks at the files.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Those that a client is made of.
+pub(super) fn files(config: &KafkaConfig) -> impl Iterator<Item = &PathBuf> {
+    let tls = config.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
+    tls.chain(config.sasl.iter().map(|sasl| &sasl.password_file))
+}
 
 /// A client that waits for the messages of the one before.
 pub(super) struct Successor {
@@ -17,6 +28,10 @@ pub(super) struct Successor {
 impl Records {
     /// Makes one, where files have changed and one can be made of them: a certificate may be there before its key.
     pub(super) fn follow_files(&mut self) {
+        if self.looked.elapsed() < INTERVAL {
+            return;
+        }
+        self.looked = Instant::now();
         if !self.files.have_changed() {
             return;
         }
